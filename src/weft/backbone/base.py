@@ -1,0 +1,220 @@
+"""What a backbone is: a frozen language model that reads texts under prompts, whatever its family.
+
+    read(sources) -> TextState                   texts, made once and used with any number of prompts
+    forward(state, prompts, labels) -> Outputs   training: logits at target positions, hidden states
+    begin(state, prompts) -> Context             inference: text and prompt read, ready to answer
+    generate(context, n) / score(context, choices)
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from weft.batch import Encoded, Tokens
+from weft.errors import DataError
+
+
+@dataclass(frozen=True)
+class HiddenSpec:
+    """Which hidden states a forward pass returns.
+
+    Attributes:
+        layers: `last`, `all`, or numbers that count from 0.
+        prompt_positions: whether prompt positions count.
+    """
+
+    layers: str | tuple[int, ...] = "last"
+    prompt_positions: bool = False
+
+    def pick(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """The chosen ones of a model's hidden states, of which the first is the embedding layer's.
+
+        Raises:
+            ValueError: for a layer that the model does not have.
+        """
+        layers = list(states[1:])
+        if self.layers == "last":
+            return layers[-1:]
+        if self.layers == "all":
+            return layers
+        numbers = [int(number) for number in self.layers]
+        wrong = [number for number in numbers if not 0 <= number < len(layers)]
+        if wrong:
+            raise ValueError(f"layer {wrong[0]} does not exist; the model has layers 0 to {len(layers) - 1}")
+        return [layers[number] for number in numbers]
+
+
+@dataclass(frozen=True)
+class States:
+    """One layer's hidden states `[B, N, D]` and the positions that count `[B, N]`."""
+
+    hidden: Float[Tensor, "B N D"]
+    mask: Bool[Tensor, "B N"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a forward pass gives: logits aligned with the labels, and hidden states if asked for."""
+
+    logits: Float[Tensor, "B T V"]
+    states: tuple[States, ...] = ()
+
+
+@dataclass
+class TextState:
+    """Texts as a model reads them. `memory` holds what a family computes once and keeps."""
+
+    sources: tuple[Tokens, ...]
+    ids: Int[Tensor, "B S"]
+    mask: Int[Tensor, "B S"]
+    memory: Any = field(default=None)
+
+
+@dataclass
+class Context:
+    """Texts and prompts that have been read; answers start from here. Used up by `generate`."""
+
+    mask: Int[Tensor, "B N"]
+    memory: Any
+    logits: Float[Tensor, "B V"] | None = None
+
+
+class Backbone(nn.Module, ABC):
+    """A frozen language model with its tokenizer.
+
+    Args:
+        lm: a transformers model; its parameters are frozen here and stay so, but for full fine-tuning.
+        tokenizer: its tokenizer.
+        name: what was asked for (`smollm2`, a folder, a hub id).
+        base_hash: SHA-256 of the weights and tokenizer files.
+    """
+
+    def __init__(self, lm: Any, tokenizer: Any, *, name: str = "", base_hash: str = "") -> None:
+        super().__init__()
+        self.lm, self.tokenizer = lm, tokenizer
+        self.name, self.base_hash = name, base_hash
+        self.frozen = True
+        lm.requires_grad_(False)
+        lm.eval()
+
+    @property
+    def width(self) -> int:
+        """D, the size of an embedding."""
+        return int(self.embeddings.shape[1])
+
+    @property
+    def embeddings(self) -> Float[Tensor, "V D"]:
+        """The input embedding matrix."""
+        weight: Tensor = self.lm.get_input_embeddings().weight
+        return weight
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.embeddings.device
+
+    @property
+    def special_ids(self) -> set[int]:
+        """Token ids that are no text."""
+        return set(self.tokenizer.all_special_ids) | set(range(len(self.tokenizer), len(self.embeddings)))
+
+    def weights_hash(self) -> str:
+        """SHA-256 of every parameter's bytes; the same before and after any stage but full fine-tuning."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.lm.named_parameters()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    @contextmanager
+    def mode(self, *, dropout: bool) -> Iterator[None]:
+        """Run with the frozen model's dropout on or off, and put it back as it was afterwards."""
+        before = self.lm.training
+        self.lm.train(dropout)
+        try:
+            yield
+        finally:
+            self.lm.train(before)
+
+    def text_tokens(self, text: str, limit: int | None = None) -> tuple[Tokens, bool]:
+        """Token ids of a text, and whether it was cut to `limit`.
+
+        Raises:
+            DataError: if nothing is left of the text.
+        """
+        ids = self.tokenizer(text, truncation=False, verbose=False)["input_ids"]
+        cut = limit is not None and len(ids) > limit
+        if cut:
+            ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+        if not ids:
+            raise DataError(f"the text {text[:40]!r} has no token", fix="remove empty rows", code="D03")
+        return tuple(ids), cut
+
+    def encode(self, source: str, target: str, limit: int | None = None) -> Encoded:
+        """An example's text and answer as token ids, tokenised apart."""
+        return Encoded(self.text_tokens(source, limit)[0], self.answer_tokens(target))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Token ids as text, without special tokens and outer white space."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
+    @abstractmethod
+    def answer_tokens(self, answer: str) -> Tokens:
+        """Token ids of an answer, with the end token."""
+
+    @abstractmethod
+    def read(self, sources: Sequence[Tokens]) -> TextState:
+        """Texts, padded and on the device."""
+
+    @abstractmethod
+    def forward(
+        self,
+        state: TextState,
+        prompts: Float[Tensor, "B P D"] | None,
+        labels: Int[Tensor, "B T"],
+        hidden: HiddenSpec | None = None,
+    ) -> Outputs:
+        """Logits of the labels under the prompts."""
+
+    @abstractmethod
+    def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
+        """Read texts and prompts once, for `score` and then `generate`."""
+
+    @abstractmethod
+    def generate(self, context: Context, max_tokens: int) -> list[Tokens]:
+        """Greedy answers, cut at the end token. Uses the context up."""
+
+    @abstractmethod
+    def score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
+        """Log-probability of every choice, end token included (nats). Leaves the context as it was."""
+
+
+def pad_rows(rows: Sequence[Tokens], value: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows of unlike length as one tensor, padded on the right, and its mask; both `[B, S]`."""
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), value, dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        mask[i, : len(row)] = 1
+    return ids.to(device), mask.to(device)
+
+
+def choice_table(choices: Sequence[Tokens], ignore: int, device: torch.device) -> Int[Tensor, "C T"]:
+    """Choices as one tensor, padded on the right."""
+    ids, mask = pad_rows(choices, 0, device)
+    return torch.where(mask.bool(), ids, ignore)
+
+
+def sum_log_probs(logits: Float[Tensor, "M T V"], labels: Int[Tensor, "M T"], ignore: int) -> Float[Tensor, " M"]:
+    """Log-probability of each row's labels, summed over those that count."""
+    log_probs = torch.log_softmax(logits.float(), -1)
+    picked = log_probs.gather(-1, labels.clamp_min(0)[..., None])[..., 0]
+    return torch.where(labels != ignore, picked, 0.0).sum(-1)

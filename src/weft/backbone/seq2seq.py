@@ -1,0 +1,128 @@
+"""Encoder-decoder models (T5 and kin): the prompt stands before the encoder's text, as in the paper."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import GenerationConfig
+from transformers.modeling_outputs import BaseModelOutput
+
+from weft.backbone.base import (
+    Backbone,
+    Context,
+    HiddenSpec,
+    Outputs,
+    States,
+    TextState,
+    choice_table,
+    pad_rows,
+    sum_log_probs,
+)
+from weft.batch import IGNORE, Tokens
+
+SCORED_ROWS = 256
+
+
+class Seq2SeqBackbone(Backbone):
+    """An encoder-decoder language model."""
+
+    def answer_tokens(self, answer: str) -> Tokens:
+        """Token ids of an answer, with the end token."""
+        ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        return (*ids, self.tokenizer.eos_token_id)
+
+    def read(self, sources: Sequence[Tokens]) -> TextState:
+        """Texts, padded on the right. Nothing is kept of them: the encoder mixes prompt and text."""
+        ids, mask = pad_rows(sources, self.tokenizer.pad_token_id, self.device)
+        return TextState(tuple(sources), ids, mask)
+
+    def forward(
+        self,
+        state: TextState,
+        prompts: Float[Tensor, "B P D"] | None,
+        labels: Int[Tensor, "B T"],
+        hidden: HiddenSpec | None = None,
+    ) -> Outputs:
+        """Logits of the labels; hidden states of the encoder (text positions) and decoder (targets)."""
+        embeds, mask = self._join(state, prompts)
+        out = self.lm(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            decoder_input_ids=self._shift_right(labels),
+            output_hidden_states=hidden is not None,
+            use_cache=False,
+        )
+        if hidden is None:
+            return Outputs(out.logits)
+        counted = self._counted(state, prompts, hidden)
+        states = [States(layer, counted) for layer in hidden.pick(out.encoder_hidden_states)]
+        states += [States(layer, labels != IGNORE) for layer in hidden.pick(out.decoder_hidden_states)]
+        return Outputs(out.logits, tuple(states))
+
+    def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
+        """Encode texts and prompts once."""
+        embeds, mask = self._join(state, prompts)
+        with torch.no_grad():
+            encoded = self.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask)
+        return Context(mask, encoded.last_hidden_state)
+
+    def generate(self, context: Context, max_tokens: int) -> list[Tokens]:
+        """Greedy answers, cut at the end token."""
+        config = GenerationConfig(
+            max_new_tokens=max_tokens,
+            num_beams=1,
+            do_sample=False,
+            decoder_start_token_id=self._start,
+            eos_token_id=self.tokenizer.eos_token_id,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        encoded = BaseModelOutput(last_hidden_state=context.memory)
+        with torch.no_grad():
+            ids = self.lm.generate(encoder_outputs=encoded, attention_mask=context.mask, generation_config=config)
+        end = self.tokenizer.eos_token_id
+        rows = ids[:, 1:].tolist()
+        return [tuple(row[: row.index(end)] if end in row else row) for row in rows]
+
+    def score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
+        """Log-probability of every choice; the encoder's states are shared between them."""
+        labels = choice_table(choices, IGNORE, self.device)  # [C, T]
+        rows = max(1, SCORED_ROWS // len(choices))
+        parts = zip(context.memory.split(rows), context.mask.split(rows), strict=True)
+        return torch.cat([self._score(memory, mask, labels) for memory, mask in parts])
+
+    @torch.no_grad()
+    def _score(self, memory: Tensor, mask: Tensor, labels: Int[Tensor, "C T"]) -> Float[Tensor, "B C"]:
+        B, C = len(memory), len(labels)
+        repeated = labels.repeat(B, 1)  # [B*C, T]
+        out = self.lm(
+            encoder_outputs=BaseModelOutput(last_hidden_state=memory.repeat_interleave(C, 0)),
+            attention_mask=mask.repeat_interleave(C, 0),
+            decoder_input_ids=self._shift_right(repeated),
+            use_cache=False,
+        )
+        return sum_log_probs(out.logits, repeated, IGNORE).view(B, C)
+
+    @property
+    def _start(self) -> int:
+        return int(self.lm.config.decoder_start_token_id)
+
+    def _join(self, state: TextState, prompts: Tensor | None) -> tuple[Tensor, Tensor]:
+        """`[prompt][text]` as embeddings `[B, P+S, D]` and mask `[B, P+S]`."""
+        embeds = self.lm.get_input_embeddings()(state.ids)
+        if prompts is None:
+            return embeds, state.mask
+        ones = state.mask.new_ones(prompts.shape[:2])
+        return torch.cat([prompts.to(embeds.dtype), embeds], 1), torch.cat([ones, state.mask], 1)
+
+    def _counted(self, state: TextState, prompts: Tensor | None, hidden: HiddenSpec) -> Bool[Tensor, "B N"]:
+        text = state.mask.bool()
+        if prompts is None:
+            return text
+        return torch.cat([text.new_full(prompts.shape[:2], hidden.prompt_positions), text], 1)
+
+    def _shift_right(self, labels: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
+        """What the decoder reads: the start token, then the labels but the last."""
+        start = labels.new_full((len(labels), 1), self._start)
+        shifted = torch.cat([start, labels[:, :-1]], 1)
+        return shifted.masked_fill(shifted == IGNORE, self.tokenizer.pad_token_id)

@@ -1,0 +1,525 @@
+"""Every setting of weft, with its default and its meaning; YAML in, checked values out.
+
+Configuration ends at `stages`, `methods` and `training`; everything below takes plain arguments.
+Defaults follow the paper (Wang et al. 2023, arXiv:2303.02861) where it gives them.
+"""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError
+
+from weft.errors import ConfigError, WeftError, did_you_mean, raise_all
+
+NAME = r"[a-z0-9][a-z0-9_.-]{0,63}"
+Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
+Split = Literal["train", "dev", "test"]
+
+
+class Config(BaseModel):
+    """Base of all configuration: unknown keys are errors, values never change, NaN is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class BaseConfig(Config):
+    """Which frozen language model, and how it is run."""
+
+    model: str = Field("smollm2", description="a known name, a folder with a model, or a hub id")
+    revision: str | None = Field(None, description="commit of a hub id; needed for results that last")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the frozen weights; auto measures which is faster on this machine"
+    )
+    dropout: bool = Field(
+        False, description="leave the frozen model's dropout on in training, as the paper's code does"
+    )
+    text_cache_mb: int = Field(
+        2048, ge=0, description="memory for keys and values of texts, shared by all runs (suffix prompts)"
+    )
+
+
+class PromptConfig(Config):
+    """Shape, place and start of prompts."""
+
+    length: int = Field(100, gt=0, description="prompt tokens, l in the paper")
+    position: Literal["prefix", "suffix"] = Field(
+        "prefix", description="before the text, or after it (causal models only)"
+    )
+    init: Literal["vocabulary", "text", "labels", "teachers"] = Field(
+        "vocabulary",
+        description="sampled vocabulary embeddings; the words of init_text; the label words; "
+        "the mean of the teachers (source stage only)",
+    )
+    init_text: str = Field("", description="text whose embeddings start the prompt, with init: text")
+
+    @model_validator(mode="after")
+    def _text_is_given(self) -> "PromptConfig":
+        if (self.init == "text") != bool(self.init_text):
+            raise ValueError("init_text goes with init: text, and only with it")
+        return self
+
+
+class LimitsConfig(Config):
+    """Caps on rows and tokens. Capped parts are drawn with a fixed seed and stated in tables."""
+
+    train_rows: int | None = Field(None, gt=0, description="rows of a source task used for training")
+    dev_rows: int | None = Field(None, gt=0, description="rows used for choosing checkpoints")
+    test_rows: int | None = Field(None, gt=0, description="rows used for scores")
+    source_tokens: int = Field(256, gt=0, description="longest text, in tokens; longer ones are cut")
+
+
+class OptimConfig(Config):
+    """How the trained parameters move. Lengths are in optimiser steps."""
+
+    lr: dict[str, float] = Field(description="learning rate of each parameter group the method trains")
+    steps: int = Field(gt=0)
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of steps in which the rate rises from 0")
+    batch_size: int = Field(32, gt=0, description="rows that make one step")
+    micro_batch: int | None = Field(None, gt=0, description="rows in memory at once; the step stays the same")
+    weight_decay: float = Field(1e-5, ge=0, description="on prompts and weights, never on task factors")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    eval_every: int | None = Field(None, gt=0, description="steps between scores on dev rows; none: never")
+    patience: int | None = Field(None, gt=0, description="scores without a better one before training ends")
+    keep: Literal["best", "last"] = Field("best", description="which state to keep, where dev is scored")
+
+    @field_validator("lr")
+    @classmethod
+    def _rates_are_positive(cls, lr: dict[str, float]) -> dict[str, float]:
+        for group, rate in lr.items():
+            if not rate > 0 or math.isinf(rate):
+                raise ValueError(f"the rate of {group!r} must be a positive number, not {rate}")
+        return lr
+
+    @model_validator(mode="after")
+    def _relations_hold(self) -> "OptimConfig":
+        if self.eval_every is not None and self.eval_every > self.steps:
+            raise ValueError(f"eval_every ({self.eval_every}) must not exceed steps ({self.steps})")
+        if self.patience is not None and self.eval_every is None:
+            raise ValueError("patience counts scores on dev rows, so it needs eval_every")
+        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+            raise ValueError(f"micro_batch ({self.micro_batch}) must not exceed batch_size ({self.batch_size})")
+        return self
+
+
+class DistillConfig(Config):
+    """L_Total = L_PLM + weight * (L_Logits + L_Hidden); the paper's lambda is 0.9."""
+
+    weight: float = Field(0.9, ge=0)
+    temperature: float = Field(1.0, gt=0, description="of the softmax in L_Logits, times T squared")
+    logits: bool = Field(True, description="use L_Logits")
+    hidden: bool = Field(True, description="use L_Hidden")
+    layers: Literal["last", "all"] | tuple[int, ...] = Field(
+        "last", description="hidden layers in L_Hidden, of encoder and decoder; numbers count from 0"
+    )
+    prompt_positions: bool = Field(False, description="count prompt positions in L_Hidden")
+
+
+class SamplingConfig(Config):
+    """How batches of source training are drawn from the tasks."""
+
+    stochastic: bool = Field(True, description="draw K ~ U{2..kappa} tasks for a batch, then its rows")
+    kappa: int | None = Field(None, ge=2, description="largest number of tasks in a batch; none: all")
+    mixing: Literal["proportional", "t5", "equal", "temperature"] = Field("t5")
+    temperature: float = Field(2.0, gt=0, description="sizes to the power 1/temperature, if mixing says so")
+    replacement: bool = Field(False, description="one task may be drawn twice, as in the released code")
+
+
+class FactorConfig(Config):
+    """Task factors u [P, R] and v [R, D]."""
+
+    rank: int = Field(1, gt=0)
+    init: Literal["ones", "uniform", "normal-0.02"] = Field(
+        "ones", description="ones: P_k starts at P*; uniform: U(-0.5, 0.5); normal-0.02: as PEFT does"
+    )
+
+
+class PromptTuningConfig(Config):
+    """Vanilla prompt tuning; SPoT when it starts from a teacher."""
+
+    name: Literal["prompt_tuning"] = "prompt_tuning"
+    start: str = Field("fresh", description="fresh, nearest (teacher on these rows), or a teacher's task")
+
+
+class MPTConfig(Config):
+    """Multitask prompt tuning of a target task."""
+
+    name: Literal["mpt"] = "mpt"
+    start: str = Field("mean", description="mean of the sources' factors, nearest, or a source task")
+    train: Literal["all", "factors"] = Field("all", description="P* and factors, or the factors alone")
+
+
+class FullConfig(Config):
+    """Full fine-tuning: every weight of the model."""
+
+    name: Literal["full"] = "full"
+
+
+class NoPromptConfig(Config):
+    """The frozen model as it is; nothing is trained."""
+
+    name: Literal["no_prompt"] = "no_prompt"
+
+
+class MajorityConfig(Config):
+    """The commonest answer of the training rows; no model."""
+
+    name: Literal["majority"] = "majority"
+
+
+MethodConfig = Annotated[
+    PromptTuningConfig | MPTConfig | FullConfig | NoPromptConfig | MajorityConfig, Field(discriminator="name")
+]
+TRAINED_METHODS = ("prompt_tuning", "mpt", "full")
+
+
+class TaskSpec(Config):
+    """A task as its YAML file declares it."""
+
+    name: Name
+    files: dict[Split, str] = Field(default_factory=dict, description="split -> CSV, TSV, JSONL or Parquet")
+    in_data_root: bool = Field(False, description="files lie under --data (WEFT_DATA), not beside this file")
+    source: str = Field(description="text the model reads; {field} stands for a column")
+    target: str = Field(description="answer it should write; {field} stands for a column")
+    labels: dict[str, str] | None = Field(
+        None, description="closed answers: value of the target -> word to write; none: open answers"
+    )
+    references: str | None = Field(None, description="column that lists all accepted answers")
+    metrics: tuple[str, ...] = Field(("accuracy",), description="the first one decides")
+    positive: str | None = Field(None, description="label word that counts as positive in f1_binary")
+    max_target_tokens: int = Field(8, gt=0)
+    folder: str = Field("", description="where relative files lie; set by the loader")
+
+    @model_validator(mode="after")
+    def _words_differ(self) -> "TaskSpec":
+        words = list((self.labels or {}).values())
+        twice = sorted({word for word in words if words.count(word) > 1})
+        if twice:
+            raise ValueError(f"two labels are written with the same word: {', '.join(twice)}")
+        if any(not word.strip() for word in words):
+            raise ValueError("a label word is empty")
+        if not self.metrics:
+            raise ValueError("a task needs at least one metric")
+        return self
+
+
+class RunConfig(Config):
+    """What every run has. `tasks` is empty only where a run scores no task."""
+
+    base: BaseConfig = BaseConfig()
+    prompt: PromptConfig = PromptConfig()
+    limits: LimitsConfig = LimitsConfig()
+    tasks: tuple[TaskSpec, ...]
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    @field_validator("tasks")
+    @classmethod
+    def _names_differ(cls, tasks: tuple[TaskSpec, ...]) -> tuple[TaskSpec, ...]:
+        names = [task.name for task in tasks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"a task is named twice: {', '.join(twice)}")
+        if not names:
+            raise ValueError("a run needs a task")
+        return tasks
+
+
+class TeacherRun(RunConfig):
+    """One plain soft prompt for one source task."""
+
+    stage: Literal["teachers"] = "teachers"
+    optim: OptimConfig
+
+
+class SourceRun(RunConfig):
+    """One shared prompt with task factors, distilled from the teachers."""
+
+    stage: Literal["source"] = "source"
+    teachers: dict[str, str] = Field(description="source task -> run of its teacher; empty: no distillation")
+    factors: FactorConfig = FactorConfig()
+    distill: DistillConfig = DistillConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    optim: OptimConfig
+
+    @model_validator(mode="after")
+    def _there_are_enough_tasks(self) -> "SourceRun":
+        if len(self.tasks) < 2:
+            raise ValueError("source training shares a prompt between tasks: name two or more sources")
+        kappa = self.sampling.kappa
+        if kappa is not None and kappa > len(self.tasks) and not self.sampling.replacement:
+            raise ValueError(f"sampling.kappa ({kappa}) exceeds the number of source tasks ({len(self.tasks)})")
+        return self
+
+
+class AdaptRun(RunConfig):
+    """A method trained on one target task, or on a group of them that shares P*."""
+
+    stage: Literal["adapt"] = "adapt"
+    method: MethodConfig
+    source: str | None = Field(None, description="run of the source stage (mpt)")
+    teachers: dict[str, str] = Field(default_factory=dict, description="task -> teacher run (SPoT)")
+    shots: int | None = Field(None, gt=0, description="training rows per class; none: all rows")
+    optim: OptimConfig
+
+
+class EvaluateRun(RunConfig):
+    """Scores of one run, or of the frozen model or the majority answer, on one split."""
+
+    stage: Literal["evaluate"] = "evaluate"
+    run: str | None = Field(None, description="the run that is scored; none: see `method`")
+    method: MethodConfig | None = Field(None, description="no_prompt or majority, where there is no run")
+    split: Split = "test"
+    batch_size: int = Field(64, gt=0)
+    generate: bool = Field(True, description="also write answers freely where the answer set is closed")
+
+
+AnyRun = TeacherRun | SourceRun | AdaptRun | EvaluateRun
+
+
+class TeacherStage(Config):
+    """Settings of all teachers of an experiment."""
+
+    optim: OptimConfig
+
+
+class SourceStage(Config):
+    """Settings of the source stage of an experiment."""
+
+    factors: FactorConfig = FactorConfig()
+    distill: DistillConfig = DistillConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    init: Literal["vocabulary", "text", "labels", "teachers"] | None = Field(
+        None, description="start of P*; none: as the teachers start"
+    )
+    optim: OptimConfig
+
+
+class Entry(Config):
+    """One row of the result table: a method with its settings."""
+
+    label: str = Field(min_length=1)
+    method: MethodConfig
+    optim: OptimConfig | None = Field(None, description="needed by every method that trains")
+    shots: int | None = Field(None, gt=0, description="instead of the experiment's shots")
+
+    @model_validator(mode="after")
+    def _training_has_settings(self) -> "Entry":
+        if (self.method.name in TRAINED_METHODS) != (self.optim is not None):
+            raise ValueError(f"{self.method.name!r} needs 'optim' if, and only if, it trains something")
+        return self
+
+
+class Experiment(Config):
+    """The whole story in one file: teachers, source, adaptation, scores, table."""
+
+    name: Name
+    title: str = ""
+    base: BaseConfig = BaseConfig()
+    prompt: PromptConfig = PromptConfig()
+    limits: LimitsConfig = LimitsConfig()
+    tasks: tuple[str, ...] = Field(description="task files, or folders of them, beside this file")
+    sources: tuple[Name, ...] = Field(min_length=2)
+    targets: tuple[Name, ...] = Field(min_length=1)
+    shots: int | None = Field(None, gt=0, description="training rows per class of a target; none: all")
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0, 1, 2), min_length=1)
+    teachers: TeacherStage
+    source: SourceStage
+    rows: tuple[Entry, ...] = Field(min_length=1, description="the methods compared, in table order")
+    eval_batch: int = Field(64, gt=0)
+    generate: bool = Field(True, description="also score freely written answers of closed tasks")
+    folder: str = Field("", description="where `tasks` lie; set by the loader")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Experiment":
+        for what, names in (
+            ("source", self.sources),
+            ("target", self.targets),
+            ("row", tuple(entry.label for entry in self.rows)),
+            ("seed", self.seeds),
+        ):
+            if len(set(names)) < len(names):
+                raise ValueError(f"a {what} is named twice")
+        return self
+
+
+C = TypeVar("C", bound=Config)
+
+
+def load_config(path: Path, kind: type[C], overrides: dict[str, Any] | None = None) -> C:
+    """A checked configuration from a YAML file; `folder`, where the kind has it, is the file's folder.
+
+    Args:
+        path: a YAML 1.2 file.
+        kind: the configuration class the file must fit.
+        overrides: dotted key -> value, applied on top of the file.
+
+    Raises:
+        ConfigError: with every fault of the file, each with its line.
+    """
+    document = read_yaml(path)
+    for key, value in (overrides or {}).items():
+        _override(document, key, value)
+    values = _plain(document)
+    if "folder" in kind.model_fields and isinstance(values, dict):
+        values.setdefault("folder", str(path.resolve().parent))
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise_all([_fault(item, path, document, kind) for item in error.errors()])
+        raise
+
+
+def read_yaml(path: Path) -> CommentedMap:
+    """A YAML 1.2 mapping with line numbers; twice the same key is an error.
+
+    Raises:
+        ConfigError: if the file is missing or is not a YAML mapping.
+    """
+    try:
+        document = YAML(typ="rt").load(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the file: {error.strerror}", where=str(path), code="D23") from None
+    except (MarkedYAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = str(getattr(error, "problem", "") or error).strip()
+        raise ConfigError(f"not valid YAML: {problem}", where=f"{path}{line}", code="C03") from None
+    if not isinstance(document, CommentedMap):
+        raise ConfigError("the file must hold 'key: value' lines", where=str(path))
+    return document
+
+
+def parse_value(text: str) -> Any:
+    """The value of `--set key=value`, read as YAML 1.2."""
+    return _plain(YAML(typ="rt").load(text))
+
+
+def parse_overrides(items: list[str]) -> dict[str, Any]:
+    """`["a.b=1"]` -> `{"a.b": 1}`.
+
+    Raises:
+        ConfigError: for an item without `=`.
+    """
+    overrides = {}
+    for item in items:
+        key, sign, value = item.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"--set needs key=value, not {item!r}", where="command line")
+        overrides[key.strip()] = parse_value(value)
+    return overrides
+
+
+def _override(document: Any, key: str, value: Any) -> None:
+    """Set a dotted key; a number in it is a place in a list."""
+    *path, last = key.split(".")
+    for part in path:
+        if isinstance(document, CommentedSeq) and part.isdigit() and int(part) < len(document):
+            document = document[int(part)]
+        elif isinstance(document, CommentedMap):
+            document = document.setdefault(part, CommentedMap())
+        else:
+            raise ConfigError(f"there is nothing at {part!r} to set", where=f"--set {key}")
+    if isinstance(document, CommentedSeq) and last.isdigit() and int(last) < len(document):
+        document[int(last)] = value
+    elif isinstance(document, CommentedMap):
+        document[last] = value
+    else:
+        raise ConfigError(f"there is nothing at {last!r} to set", where=f"--set {key}")
+
+
+def _plain(value: Any) -> Any:
+    """YAML's own types to Python's."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return tuple(_plain(item) for item in value)
+    if isinstance(value, bool) or value is None:
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+def _fault(item: Any, path: Path, document: CommentedMap, kind: type[Config]) -> WeftError:
+    """One pydantic error as ours: key path, line, remedy."""
+    place = [part for part in item["loc"] if not _is_union_tag(part, item["loc"], document)]
+    key = ".".join(str(part) for part in place)
+    line = _line_of(document, place)
+    where = f"{path}{f':{line}' if line else ''}" + (f" ({key})" if key else "")
+    if item["type"] == "extra_forbidden":
+        known = _keys_at(kind, item["loc"][:-1])
+        return ConfigError(
+            f"unknown key {place[-1]!r}", where=where, fix=f"remove it; {did_you_mean(str(place[-1]), known)}", code="C01"
+        )
+    message = str(item["msg"]).removeprefix("Value error, ")
+    got = "" if item["type"] == "missing" else f" (got {item['input']!r})"
+    return ConfigError(
+        f"{message}{got if len(got) < 80 else ''}",
+        where=where,
+        fix=f"all keys and their defaults: weft config {kind.__name__}",
+        code="C02",
+    )
+
+
+def _is_union_tag(part: object, loc: tuple[Any, ...], document: Any) -> bool:
+    """Pydantic puts the chosen member of a union into the path; the file does not have it."""
+    for step in loc:
+        if step == part and isinstance(document, CommentedMap) and part not in document:
+            return str(part) in {"prompt_tuning", "mpt", "full", "no_prompt", "majority"}
+        try:
+            document = document[step]
+        except (KeyError, IndexError, TypeError):
+            continue
+    return False
+
+
+def _line_of(document: Any, place: list[Any]) -> int | None:
+    """The line of a key, or of the nearest thing above it that is in the file."""
+    line = None
+    for part in place:
+        if isinstance(document, CommentedMap) and part in document:
+            line = document.lc.key(part)[0] + 1
+        elif isinstance(document, CommentedSeq) and isinstance(part, int) and part < len(document):
+            line = document.lc.item(part)[0] + 1
+        else:
+            break
+        document = document[part]
+    return line
+
+
+def _keys_at(kind: Any, loc: tuple[Any, ...]) -> set[str]:
+    """The keys known at a place: those of the class that stands there."""
+    kinds = _classes(kind)
+    for part in loc:
+        deeper: list[type[BaseModel]] = []
+        for one in kinds:
+            if isinstance(part, str) and part in one.model_fields:
+                deeper += _classes(one.model_fields[part].annotation)
+        tagged = [one for one in kinds if one.model_fields.get("name") and one.model_fields["name"].default == part]
+        kinds = deeper or tagged or kinds
+    return {name for one in kinds for name in one.model_fields}
+
+
+def _classes(annotation: Any) -> list[type[BaseModel]]:
+    """The configuration classes named inside a type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [one for part in getattr(annotation, "__args__", ()) for one in _classes(part)]
+
+
+def to_yaml(config: Config) -> str:
+    """The complete configuration, defaults written out."""
+    from io import StringIO
+
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 100
+    stream = StringIO()
+    yaml.dump(config.model_dump(mode="json"), stream)
+    return stream.getvalue()
+
+

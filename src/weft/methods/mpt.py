@@ -1,0 +1,98 @@
+"""Multitask prompt tuning (Wang et al. 2023, arXiv:2303.02861): shared prompt, task factors, distillation."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from weft.backbone import Backbone, HiddenSpec
+from weft.batch import Batch
+from weft.config import DistillConfig, FactorConfig
+from weft.errors import ConfigError, did_you_mean
+from weft.losses import hidden_distillation_sum, lm_loss_sum, logit_distillation_sum
+from weft.model import TunedModel
+from weft.prompts import PromptBank, draw_factors, mean_factors
+from weft.training import Loss, Totals
+
+
+def build(backbone: Backbone, bank: PromptBank, *, train: str = "all", dropout: bool = False) -> TunedModel:
+    """A model that trains a bank: P* and the factors, or (`factors`) the factors alone."""
+    bank.to(backbone.device)
+    trained = {"factors": [bank.u, bank.v]}
+    if train == "all":
+        trained = {"shared": [bank.shared], **trained}
+    bank.shared.requires_grad_(train == "all")
+    return TunedModel(backbone, bank, trained, bank.tasks, dropout=dropout)
+
+
+def new_bank(
+    shared: Float[Tensor, "P D"], factors: FactorConfig, tasks: tuple[str, ...], *, seed: int
+) -> PromptBank:
+    """A bank for source training: P* as given, factors as configured."""
+    generator = torch.Generator().manual_seed(seed)
+    u, v = draw_factors(len(tasks), *shared.shape, rank=factors.rank, init=factors.init, generator=generator)
+    return PromptBank(shared, u.to(shared.device), v.to(shared.device), tasks)
+
+
+def target_bank(source: PromptBank, start: str, tasks: tuple[str, ...]) -> PromptBank:
+    """A bank for target tasks, from the source's P* and the mean of its factors, or one task's.
+
+    Args:
+        source: the bank of the source stage.
+        start: `mean`, or the name of a source task.
+        tasks: the target tasks; all start alike.
+
+    Raises:
+        ConfigError: if `start` is no source task.
+    """
+    with torch.no_grad():
+        if start == "mean":
+            shared, u, v = mean_factors(source.shared, source.u, source.v)
+        elif start in source.tasks:
+            k = source.tasks.index(start)
+            shared, u, v = source.shared, source.u[k : k + 1], source.v[k : k + 1]
+        else:
+            raise ConfigError(
+                f"there is no source task {start!r} to start from",
+                where="method.start",
+                fix=did_you_mean(start, [*source.tasks, "mean", "nearest"]),
+            )
+    copies = len(tasks)
+    return PromptBank(shared, u.repeat(copies, 1, 1), v.repeat(copies, 1, 1), tasks)
+
+
+def distillation_loss(teacher: TunedModel | None, distill: DistillConfig) -> Loss:
+    """L_Total = L_PLM + weight * (L_Logits + L_Hidden), as a loss for `fit`.
+
+    The teacher runs in its own pass, without gradient and dropout, on the texts that the student reads.
+
+    Args:
+        teacher: prompts for all tasks of the student, in its order; none: L_PLM alone.
+        distill: weight, temperature, layers.
+
+    Source:
+        Wang et al. 2023, section 3.3; lambda is 0.9 there.
+    """
+    hidden = HiddenSpec(distill.layers, distill.prompt_positions) if distill.hidden else None
+
+    def loss(model: TunedModel, batch: Batch, totals: Totals) -> tuple[Tensor, dict[str, float]]:
+        state = model.backbone.read(batch.sources)
+        student = model(batch, state, hidden if teacher else None)
+        terms = {"lm": lm_loss_sum(student.logits, batch.labels) / totals.target_tokens}
+        if teacher is None or distill.weight == 0:
+            return terms["lm"], _numbers(terms)
+        with torch.no_grad():
+            taught = teacher(batch, state, hidden)
+        if distill.logits:
+            kl = logit_distillation_sum(student.logits, taught.logits, batch.labels, distill.temperature)
+            terms["logits"] = distill.weight * kl / totals.target_tokens
+        for ours, theirs in zip(student.states, taught.states, strict=True):
+            distance = hidden_distillation_sum(ours.hidden, theirs.hidden, ours.mask)
+            share = distill.weight * distance / totals.rows / len(student.states)
+            terms["hidden"] = terms.get("hidden", torch.zeros_like(share)) + share
+        return torch.stack(list(terms.values())).sum(), _numbers(terms)
+
+    return loss
+
+
+def _numbers(terms: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(value.detach()) for name, value in terms.items()}

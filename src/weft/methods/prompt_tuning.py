@@ -1,0 +1,50 @@
+"""Vanilla prompt tuning (Lester et al. 2021): the teachers, a baseline, and SPoT when it starts from one."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from weft.backbone import Backbone
+from weft.config import PromptConfig
+from weft.errors import ConfigError
+from weft.model import TunedModel
+from weft.prompts import SoftPrompts, repeated_tokens, sampled_vocabulary
+
+
+def build(
+    backbone: Backbone, start: Float[Tensor, "K P D"], tasks: tuple[str, ...], *, dropout: bool = False
+) -> TunedModel:
+    """A model whose prompts, one for each task, are trained."""
+    prompts = SoftPrompts(start, tasks).to(backbone.device)
+    return TunedModel(backbone, prompts, {"prompt": [prompts.prompts]}, tasks, dropout=dropout)
+
+
+def fresh_prompt(
+    backbone: Backbone, prompt: PromptConfig, *, seed: int, choices: tuple[str, ...] = ()
+) -> Float[Tensor, "P D"]:
+    """A prompt to start from: sampled vocabulary, a text, or the task's label words.
+
+    Args:
+        backbone: gives embeddings and tokenizer.
+        prompt: length and kind of start.
+        seed: of the draw from the vocabulary.
+        choices: label words, for `labels`.
+
+    Raises:
+        ConfigError: for a start that needs label words where there are none, or teachers.
+    """
+    if prompt.init == "vocabulary":
+        generator = torch.Generator().manual_seed(seed)
+        return sampled_vocabulary(
+            backbone.embeddings, prompt.length, exclude=backbone.special_ids, generator=generator
+        )
+    if prompt.init == "text":
+        return repeated_tokens(backbone.embeddings, list(backbone.text_tokens(prompt.init_text)[0]), prompt.length)
+    if prompt.init == "labels" and choices:
+        tokens = [token for word in choices for token in backbone.answer_tokens(word)[:-1]]
+        return repeated_tokens(backbone.embeddings, tokens, prompt.length)
+    raise ConfigError(
+        f"a prompt of this task cannot start from {prompt.init}",
+        where="prompt.init",
+        fix="labels needs a task with label words; teachers is for the source stage; vocabulary always works",
+    )

@@ -1,0 +1,344 @@
+"""The paper's story, one function a stage: teachers, source, adapt, evaluate. Read this file first.
+
+    teachers   one plain soft prompt for each source task, on a frozen model
+    source     the teachers distilled into one shared prompt with task factors
+    adapt      a method trained on target tasks, from the shared prompt or from elsewhere
+    evaluate   answers and scores of a run on rows that nothing was chosen on
+
+Stages talk through run folders only. Each returns its folder; a finished run is not run again.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from weft import evaluation, methods, runs
+from weft.backbone import Backbone
+from weft.config import AdaptRun, AnyRun, EvaluateRun, OptimConfig, RunConfig, SourceRun, TeacherRun
+from weft.data import EncodedTask, EpochBatches, TaskBatches, encode_task, few_shot, subset
+from weft.errors import ArtifactError, ConfigError
+from weft.methods import full, mpt, prompt_tuning
+from weft.model import TunedModel
+from weft.prompts import PromptBank, SoftPrompts
+from weft.runs import Run
+from weft.tasks import Example, Task
+from weft.training import Hooks, Loss, fit, lm_loss
+from weft.workspace import Workspace
+
+
+def teachers(config: TeacherRun, workspace: Workspace) -> Run:
+    """Train a plain soft prompt for each task of the run (paper: source prompts)."""
+    backbone, tasks = workspace.backbone(config), workspace.tasks(config)
+    with workspace.open(config) as out:
+        train = [_training_rows(config, task, backbone) for task in tasks]
+        starts = [_fresh(config, backbone, task) for task in tasks]
+        model = prompt_tuning.build(backbone, torch.stack(starts), _names(tasks), dropout=config.base.dropout)
+        batches = EpochBatches(tuple(train), config.optim.batch_size, config.seed)
+        _train(model, config, config.optim, train, batches, lm_loss, workspace, out)
+    return out
+
+
+def source(config: SourceRun, workspace: Workspace) -> Run:
+    """Distil the teachers into one shared prompt with task factors (paper: prompt distillation)."""
+    backbone, tasks = workspace.backbone(config), workspace.tasks(config)
+    teacher = _teacher(config, backbone, workspace) if config.teachers else None
+    with workspace.open(config) as out:
+        train = [_training_rows(config, task, backbone) for task in tasks]
+        bank = mpt.new_bank(_shared_start(config, backbone, teacher), config.factors, _names(tasks), seed=config.seed)
+        model = mpt.build(backbone, bank, dropout=config.base.dropout)
+        batches = TaskBatches(tuple(train), config.optim.batch_size, config.seed, config.sampling)
+        loss = mpt.distillation_loss(teacher, config.distill)
+        _train(model, config, config.optim, train, batches, loss, workspace, out)
+    return out
+
+
+def adapt(config: AdaptRun, workspace: Workspace) -> Run:
+    """Train a method on the target tasks, all in one model; with several tasks, MPT shares P* among them."""
+    backbone = workspace.backbone(config, fresh=config.method.name == "full")
+    tasks = workspace.tasks(config)
+    with workspace.open(config) as out:
+        train = [_training_rows(config, task, backbone, shots=config.shots) for task in tasks]
+        model, start = _build(config, backbone, tasks, train, workspace)
+        batches = EpochBatches(tuple(train), config.optim.batch_size, config.seed)
+        _train(model, config, config.optim, train, batches, lm_loss, workspace, out, extra={"start": start})
+    return out
+
+
+def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
+    """Answer and score rows of a split: of a run, of the frozen model, or of the majority answer."""
+    with workspace.open(config) as out:
+        start = time.monotonic()
+        parents = runs.find(workspace.root, config.run) if config.run else None
+        scores, lines = {}, []
+        for task in workspace.tasks(config):
+            examples = subset(task.load(config.split), config.limits.test_rows)
+            found, answers = _answers(config, task, examples, parents, workspace)
+            scores[task.name] = asdict(found)
+            lines += [_line(i, task, pair) for i, pair in enumerate(zip(examples, answers, strict=True))]
+            workspace.progress.step(len(scores) / len(config.tasks))
+        out.write("predictions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        out.write_json("result.json", {"scores": scores, "seconds": time.monotonic() - start, "split": config.split})
+    return out
+
+
+def perform(config: AnyRun, workspace: Workspace) -> Run:
+    """Run a stage, unless it is finished already."""
+    run = workspace.run(config)
+    if run.done:
+        return run
+    if isinstance(config, TeacherRun):
+        return teachers(config, workspace)
+    if isinstance(config, SourceRun):
+        return source(config, workspace)
+    if isinstance(config, AdaptRun):
+        return adapt(config, workspace)
+    return evaluate(config, workspace)
+
+
+def load(run: Run, workspace: Workspace) -> tuple[TunedModel, list[Task]]:
+    """The tuned model of a finished run, and its tasks, ready to answer.
+
+    Raises:
+        ArtifactError: if the run holds no prompts, or was trained on another base model.
+    """
+    config = run.config()
+    if isinstance(config, EvaluateRun):
+        raise ArtifactError("an evaluation holds no prompts", where=str(run.path), fix="name the run it scored")
+    trained_on = json.loads((run.path / "env.json").read_text("utf-8"))["base_hash"]
+    if trained_on != workspace.base(config).hash:
+        raise ArtifactError(
+            f"the run was trained on another base model (hash {trained_on[:12]}…, "
+            f"this is {workspace.base(config).hash[:12]}…)",
+            where=str(run.path),
+            fix="install the same base model (see env.json), or train again on this one",
+            code="A08",
+        )
+    weights_change = isinstance(config, AdaptRun) and config.method.name == "full"
+    backbone = workspace.backbone(config, fresh=weights_change)
+    tasks = workspace.tasks(config)
+    return methods.restore(backbone, run.tensors(), _names(tasks)), tasks
+
+
+def _names(tasks: list[Task]) -> tuple[str, ...]:
+    return tuple(task.name for task in tasks)
+
+
+def _training_rows(config: RunConfig, task: Task, backbone: Backbone, shots: int | None = None) -> EncodedTask:
+    """The rows a task trains on, as tokens: a capped part, or a few of each answer."""
+    examples = subset(task.load("train"), config.limits.train_rows if shots is None else None)
+    if shots is not None:
+        examples = few_shot(examples, shots, seed=config.seed, task=task.name)
+    return encode_task(task.name, examples, backbone, config.limits.source_tokens)
+
+
+def _fresh(config: RunConfig, backbone: Backbone, task: Task) -> Tensor:
+    return prompt_tuning.fresh_prompt(backbone, config.prompt, seed=config.seed, choices=task.choices)
+
+
+def _teacher(config: SourceRun, backbone: Backbone, workspace: Workspace) -> TunedModel:
+    """The teachers of all tasks of the run as one model, in the run's order."""
+    names = [task.name for task in config.tasks]
+    missing = [name for name in names if name not in config.teachers]
+    if missing:
+        raise ConfigError(f"task {missing[0]!r} has no teacher", where="teachers", fix="run 'weft teachers' for it", code="C12")
+    prompts = [_prompt_of(config.teachers[name], name, config, workspace) for name in names]
+    module = SoftPrompts(torch.stack(prompts), tuple(names)).to(backbone.device)
+    return TunedModel(backbone, module, {}, tuple(names))
+
+
+def _prompt_of(run_name: str, task: str, config: RunConfig, workspace: Workspace) -> Tensor:
+    """One task's prompt `[P, D]` of a finished run, checked against the run that wants it."""
+    run = runs.find(workspace.root, run_name)
+    model, _ = load(run, workspace)
+    if model.prompts is None or task not in model.tasks:
+        raise ArtifactError(f"the run has no prompt for {task!r}", where=str(run.path), code="C12")
+    prompt = model.prompts(torch.tensor([model.tasks.index(task)], device=model.backbone.device))[0].detach()
+    if len(prompt) != config.prompt.length:
+        raise ArtifactError(
+            f"the teacher's prompt has {len(prompt)} tokens, this run's has {config.prompt.length}",
+            where=str(run.path),
+            fix="train the teacher with the same prompt.length",
+            code="C15",
+        )
+    return prompt
+
+
+def _shared_start(config: SourceRun, backbone: Backbone, teacher: TunedModel | None) -> Tensor:
+    """Where P* starts: as a teacher does, or at the mean of the teachers."""
+    if config.prompt.init != "teachers":
+        words = tuple(word for task in config.tasks for word in (task.labels or {}).values())
+        return prompt_tuning.fresh_prompt(backbone, config.prompt, seed=config.seed, choices=words)
+    if teacher is None or not isinstance(teacher.prompts, SoftPrompts):
+        raise ConfigError("P* cannot start at the teachers' mean without teachers", where="prompt.init")
+    return teacher.prompts.prompts.detach().mean(0)
+
+
+def _build(
+    config: AdaptRun, backbone: Backbone, tasks: list[Task], train: list[EncodedTask], workspace: Workspace
+) -> tuple[TunedModel, dict[str, object]]:
+    """The model a method trains, and a record of where it started."""
+    method, names, dropout = config.method, _names(tasks), config.base.dropout
+    if method.name == "full":
+        return full.build(backbone, names, dropout=dropout), {"from": "base model"}
+    if method.name == "prompt_tuning" and method.start == "fresh":
+        fresh = torch.stack([_fresh(config, backbone, task) for task in tasks])
+        return prompt_tuning.build(backbone, fresh, names, dropout=dropout), {"from": "fresh"}
+    if method.name == "prompt_tuning":
+        known = {name: _prompt_of(run, name, config, workspace) for name, run in config.teachers.items()}
+        picks = [_pick(method.start, known, backbone, task, rows) for task, rows in zip(tasks, train, strict=True)]
+        prompts = torch.stack([known[name] for name, _ in picks])
+        record = {task.name: {"from": name, "losses": losses} for task, (name, losses) in zip(tasks, picks, strict=True)}
+        return prompt_tuning.build(backbone, prompts, names, dropout=dropout), dict(record)
+    if method.name == "mpt":
+        bank = _source_bank(config, workspace)
+        with torch.no_grad():
+            every = bank(torch.arange(len(bank.tasks), device=backbone.device))
+        known = dict(zip(bank.tasks, every, strict=True))
+        chosen, losses = (method.start, {}) if method.start == "mean" else _pick(method.start, known, backbone, tasks[0], train[0])
+        model = mpt.build(backbone, mpt.target_bank(bank, chosen, names), train=method.train, dropout=dropout)
+        return model, {"from": chosen, "losses": losses}
+    raise ConfigError(f"{method.name!r} trains nothing", where="method.name", fix="evaluate it without adapting")
+
+
+def _pick(
+    start: str, known: dict[str, Tensor], backbone: Backbone, task: Task, rows: EncodedTask
+) -> tuple[str, dict[str, float]]:
+    """The named prompt, or the one nearest to a task's training rows."""
+    if start in known:
+        return start, {}
+    if start != "nearest":
+        raise ConfigError(f"there is no prompt {start!r} to start from; known: {', '.join(known) or 'none'}", where="method.start")
+    choices = [backbone.answer_tokens(word) for word in task.choices]
+    return methods.nearest(backbone, known, rows.rows, choices)
+
+
+def _source_bank(config: AdaptRun, workspace: Workspace) -> PromptBank:
+    if config.source is None:
+        raise ConfigError("MPT needs the run of a source stage", where="source", fix="run 'weft source' first", code="C12")
+    model, _ = load(runs.find(workspace.root, config.source), workspace)
+    if not isinstance(model.prompts, PromptBank):
+        raise ArtifactError(f"{config.source!r} is no source stage: it holds no bank", code="C12")
+    if len(model.prompts.shared) != config.prompt.length:
+        raise ArtifactError(
+            f"the source prompt has {len(model.prompts.shared)} tokens, this run asks for {config.prompt.length}",
+            where=config.source,
+            fix="set prompt.length as in the source run",
+            code="C15",
+        )
+    return model.prompts
+
+
+def _train(
+    model: TunedModel,
+    config: TeacherRun | SourceRun | AdaptRun,
+    optim: OptimConfig,
+    train: list[EncodedTask],
+    batches: EpochBatches | TaskBatches,
+    loss: Loss,
+    workspace: Workspace,
+    out: Run,
+    extra: dict[str, object] | None = None,
+) -> None:
+    """Fit a model and fill its run folder."""
+    out.write("metrics.jsonl", "")
+    validate = _validator(config, model, workspace) if optim.eval_every else None
+    start = time.monotonic()
+    done = fit(model, batches, loss, optim, validate=validate, hooks=_hooks(optim, workspace, out))
+    seconds = time.monotonic() - start
+    if not changes_answers(model, batches(0)):
+        workspace.progress.warn(f"{out.id}: the trained prompt changes no logit")
+    out.save_tensors(model.tensors())
+    result = {
+        "tasks": list(model.tasks),
+        "trained_parameters": model.trained_parameters,
+        "parameters_per_task": model.trained_parameters / len(model.tasks),
+        "seconds": seconds,
+        "steps": done.step,
+        "best_step": done.best_step,
+        "dev": done.best,
+        "dev_scores": done.scores,
+        "rows": {task.name: {"train": len(task), "cut": task.cut} for task in train},
+        **(extra or {}),
+    }
+    out.write_json("result.json", result)
+
+
+def _hooks(optim: OptimConfig, workspace: Workspace, out: Run) -> Hooks:
+    """Log every step to the run's folder, and show it."""
+    log = out.path / "metrics.jsonl"
+
+    def on_step(line: dict[str, float]) -> None:
+        runs.storage.append_line(log, json.dumps(line))
+        dev = f" dev {line['dev']:.1f}" if "dev" in line else ""
+        workspace.progress.step(line["step"] / optim.steps, f"step {line['step']:.0f}/{optim.steps} loss {line['loss']:.3f}{dev}")
+
+    return Hooks(log=on_step, warn=workspace.progress.warn)
+
+
+def _validator(config: RunConfig, model: TunedModel, workspace: Workspace) -> Callable[[], float]:
+    """Mean over the run's tasks of the main metric on dev rows."""
+    parts = []
+    for k, spec in enumerate(config.tasks):
+        task = workspace.tasks(config.model_copy(update={"tasks": (spec,)}))[0]  # type: ignore[arg-type]
+        examples = subset(task.load("dev"), config.limits.dev_rows)
+        parts.append(partial(_dev_score, config, model, task, examples, k))
+    return lambda: sum(part() for part in parts) / len(parts)
+
+
+def _dev_score(config: RunConfig, model: TunedModel, task: Task, examples: list[Example], task_id: int) -> float:
+    sources = [model.backbone.text_tokens(one.source, config.limits.source_tokens)[0] for one in examples]
+    scores, _ = evaluation.evaluate(model, task, examples, sources, task_id=task_id, generate=False)
+    value = scores.metrics[task.main_metric]
+    return 0.0 if value is None else value
+
+
+@torch.no_grad()
+def changes_answers(model: TunedModel, batch: object) -> bool:
+    """Whether a model's prompts change any logit of a batch; true for methods without prompts."""
+    if model.prompts is None:
+        return True
+    from weft.batch import Batch
+
+    assert isinstance(batch, Batch)
+    batch = batch.to(model.backbone.device)
+    state = model.backbone.read(batch.sources)
+    bare = model.backbone(state, None, batch.labels).logits
+    return not torch.equal(model(batch).logits, bare)
+
+
+def _answers(
+    config: EvaluateRun, task: Task, examples: list[Example], parent: Run | None, workspace: Workspace
+) -> tuple[evaluation.Scores, list[evaluation.Answer]]:
+    """Scores and answers of one task: of a run, of the frozen model, or of the majority answer."""
+    if parent is None and config.method is not None and config.method.name == "majority":
+        return evaluation.majority(task, task.load("train"), examples)
+    if parent is not None:
+        model, _ = load(parent, workspace)
+        if task.name not in model.tasks:
+            raise ArtifactError(f"the run has no prompt for {task.name!r}", where=str(parent.path), code="C12")
+        task_id = model.tasks.index(task.name)
+    else:
+        model, task_id = TunedModel(workspace.backbone(config), None, {}, (task.name,)), 0
+    sources = [model.backbone.text_tokens(one.source, config.limits.source_tokens)[0] for one in examples]
+    return evaluation.evaluate(
+        model, task, examples, sources, task_id=task_id, batch_size=config.batch_size, generate=config.generate
+    )
+
+
+def _line(number: int, task: Task, pair: tuple[Example, evaluation.Answer]) -> dict[str, object]:
+    """One row of predictions.jsonl."""
+    example, answer = pair
+    return {
+        "task": task.name,
+        "row": number,
+        "text": example.source,
+        "references": list(example.accepted),
+        "answer": answer.text,
+        "written": answer.written,
+        "probabilities": answer.probabilities,
+    }

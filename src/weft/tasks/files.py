@@ -1,0 +1,147 @@
+"""Rows from CSV, TSV, JSONL and Parquet, read strictly: a cell is the text it is, a broken line is an error."""
+
+import csv
+import io
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from weft.errors import DataError
+from weft.tasks.task import Row
+
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows of a file, as column -> value; CSV and TSV cells stay text.
+
+    Raises:
+        DataError: with file and line, if the file cannot be read or a line is not a row.
+    """
+    _check_file(path)
+    if path.suffix == ".parquet":
+        rows = _parquet(path)
+    elif path.suffix == ".jsonl":
+        rows = _json_lines(_text(path), path)
+    else:
+        rows = _table(_text(path), path, "\t" if path.suffix == ".tsv" else ",")
+    if not rows:
+        raise DataError("the file has no rows", where=str(path), code="D13")
+    return rows
+
+
+def _check_file(path: Path) -> None:
+    if path.suffix not in FORMATS:
+        raise DataError(
+            f"{path.suffix or 'no suffix'!r} is not a format that weft reads",
+            where=str(path),
+            fix=f"use one of {', '.join(FORMATS)}",
+        )
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise DataError(f"cannot open the file: {error.strerror}", where=str(path), code="D23") from None
+    if not stat.S_ISREG(mode):
+        raise DataError("this is not an ordinary file", where=str(path), code="D23")
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"not UTF-8: byte {error.start} is {data[error.start]:#04x}",
+            where=f"{path}:{line}",
+            fix="save the file as UTF-8",
+            code="D08",
+        ) from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError("a NUL character", where=f"{path}:{line}", fix="save the file as UTF-8", code="D08")
+    return text
+
+
+def _table(text: str, path: Path, delimiter: str) -> list[Row]:
+    """Rows of a CSV or TSV file; every row must have as many cells as the header."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[Row] = []
+    header: list[str] | None = None
+    try:
+        for cells in reader:
+            if header is None:
+                header = _header(cells, path, delimiter)
+            elif cells:
+                rows.append(_row(header, cells, f"{path}:{reader.line_num}"))
+    except csv.Error as error:
+        raise DataError(
+            f"broken line: {error}", where=f"{path}:{reader.line_num}", fix="close every quote", code="D07"
+        ) from None
+    return rows
+
+
+def _header(cells: list[str], path: Path, delimiter: str) -> list[str]:
+    other = next((sign for sign in ";\t,|" if sign != delimiter and sign in cells[0]), None) if cells else None
+    if len(cells) == 1 and other:
+        raise DataError(
+            f"the header has one column and {other!r} in it",
+            where=f"{path}:1",
+            fix=f"separate the columns by {delimiter!r}",
+            code="D07",
+        )
+    twice = sorted({cell for cell in cells if cells.count(cell) > 1})
+    if twice:
+        raise DataError(f"column named twice: {', '.join(twice)}", where=f"{path}:1", code="D07")
+    return cells
+
+
+def _row(header: list[str], cells: list[str], where: str) -> Row:
+    if len(cells) != len(header):
+        raise DataError(
+            f"{len(cells)} cells under {len(header)} columns",
+            where=where,
+            fix="quote cells that hold the separator",
+            code="D07",
+        )
+    return dict(zip(header, cells, strict=True))
+
+
+def _json_lines(text: str, path: Path) -> list[Row]:
+    return [
+        _json_row(line, f"{path}:{number}")
+        for number, line in enumerate(text.split("\n"), start=1)
+        if line.strip()
+    ]
+
+
+def _json_row(line: str, where: str) -> Row:
+    try:
+        row = json.loads(line, parse_constant=_no_constant, object_pairs_hook=_no_twins)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not a JSON object: {error}", where=where, code="D07") from None
+    if not isinstance(row, dict):
+        raise DataError(f"a row must be a JSON object, not {type(row).__name__}", where=where, code="D07")
+    return row
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> Row:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
+def _parquet(path: Path) -> list[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"not a readable Parquet file: {error}", where=str(path), code="D07") from None
+    return rows

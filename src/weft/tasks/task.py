@@ -1,0 +1,84 @@
+"""What a task is: rows, their text form, how answers are read, and how they are scored."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from weft.config import Split
+from weft.errors import DataError, did_you_mean
+from weft.metrics import Metric
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a row becomes.
+
+    Attributes:
+        source: text the model reads.
+        target: text it should write.
+        references: all accepted answers, the first being `target` itself where there is one.
+    """
+
+    source: str
+    target: str
+    references: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The answers a scorer accepts."""
+        return self.references or (self.target,)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set with its text format, answer parser and metrics.
+
+    Attributes:
+        name: stands in tables and run folders.
+        rows: the rows of a split; nothing is read until it is called.
+        examples: the text pairs of a row; some rows give several.
+        source: the text of a row alone, for rows without an answer.
+        metrics: name -> function, in percent; the first one decides.
+        parse: written text -> answer.
+        choices: the closed set of answers, if there is one, in the order of the labels.
+        max_target_tokens: longest answer that is written.
+        splits: the splits that have data.
+        data_hash: SHA-256 of a split's files, of which the run's name is made.
+    """
+
+    name: str
+    rows: Callable[[Split], list[Row]]
+    examples: Callable[[Row], list[Example]]
+    source: Callable[[Row], str]
+    metrics: dict[str, Metric]
+    parse: Callable[[str], str] = str.strip
+    choices: tuple[str, ...] = ()
+    max_target_tokens: int = 8
+    splits: tuple[Split, ...] = ("train", "dev", "test")
+    data_hash: Callable[[Split], str] = field(default=lambda split: "")
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that decides between checkpoints and stands in tables."""
+        return next(iter(self.metrics))
+
+    def load(self, split: Split) -> list[Example]:
+        """All examples of a split.
+
+        Raises:
+            DataError: if the split does not exist or a row does not fit the template.
+        """
+        if split not in self.splits:
+            raise DataError(
+                f"task {self.name!r} has no {split} rows",
+                where=f"task {self.name}",
+                fix=f"name a file for {split!r} under 'files' in the task's YAML, or {did_you_mean(split, self.splits)}",
+                code="D13",
+            )
+        return [example for row in self.rows(split) for example in self.examples(row)]
+
+
+def by_name(tasks: Iterable[Task]) -> dict[str, Task]:
+    """Tasks in a dictionary."""
+    return {task.name: task for task in tasks}
