@@ -1,0 +1,44 @@
+"""weft: multitask prompt tuning on a frozen language model.
+
+import weft
+model = weft.load("runs/adapt-mpt-banking-s0-3f2a91c0")
+model.predict([{"text": "My card was swallowed by the machine."}])
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from weft.errors import (
+    ArtifactError,
+    ConfigError,
+    DataError,
+    NumericError,
+    ResourceError,
+    UnsupportedError,
+    WeftError,
+)
+
+if TYPE_CHECKING:
+    from weft.predictor import Prediction, Predictor, load
+
+__all__ = [
+    "ArtifactError",
+    "ConfigError",
+    "DataError",
+    "NumericError",
+    "Prediction",
+    "Predictor",
+    "ResourceError",
+    "UnsupportedError",
+    "WeftError",
+    "load",
+]
+
+_LAZY = ("Prediction", "Predictor", "load")  # these need torch, which takes seconds to import
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from weft import predictor
+
+        return getattr(predictor, name)
+    raise AttributeError(f"module 'weft' has no attribute {name!r}")

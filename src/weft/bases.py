@@ -54,7 +54,9 @@ class BaseFolder:
     @property
     def width(self) -> int:
         """D, the size of an embedding."""
-        return int(self.config.get("hidden_size") or self.config.get("d_model") or self.config.get("n_embd") or 0)
+        return int(
+            self.config.get("hidden_size") or self.config.get("d_model") or self.config.get("n_embd") or 0
+        )
 
     @property
     def positions(self) -> int | None:
@@ -172,5 +174,3 @@ def _from_hub(base: BaseConfig) -> Path:
             fix=f"give a folder or a hub id that can be reached; {did_you_mean(base.model, ['smollm2'])}",
             code="C24",
         ) from None
-
-

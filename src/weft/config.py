@@ -5,6 +5,7 @@ Defaults follow the paper (Wang et al. 2023, arXiv:2303.02861) where it gives th
 """
 
 import math
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -101,7 +102,9 @@ class OptimConfig(Config):
         if self.patience is not None and self.eval_every is None:
             raise ValueError("patience counts scores on dev rows, so it needs eval_every")
         if self.micro_batch is not None and self.micro_batch > self.batch_size:
-            raise ValueError(f"micro_batch ({self.micro_batch}) must not exceed batch_size ({self.batch_size})")
+            raise ValueError(
+                f"micro_batch ({self.micro_batch}) must not exceed batch_size ({self.batch_size})"
+            )
         return self
 
 
@@ -250,7 +253,9 @@ class SourceRun(RunConfig):
             raise ValueError("source training shares a prompt between tasks: name two or more sources")
         kappa = self.sampling.kappa
         if kappa is not None and kappa > len(self.tasks) and not self.sampling.replacement:
-            raise ValueError(f"sampling.kappa ({kappa}) exceeds the number of source tasks ({len(self.tasks)})")
+            raise ValueError(
+                f"sampling.kappa ({kappa}) exceeds the number of source tasks ({len(self.tasks)})"
+            )
         return self
 
 
@@ -304,6 +309,7 @@ class Entry(Config):
     method: MethodConfig
     optim: OptimConfig | None = Field(None, description="needed by every method that trains")
     shots: int | None = Field(None, gt=0, description="instead of the experiment's shots")
+    group: bool = Field(False, description="train all targets in one run; with mpt they share P*")
 
     @model_validator(mode="after")
     def _training_has_settings(self) -> "Entry":
@@ -328,6 +334,7 @@ class Experiment(Config):
     teachers: TeacherStage
     source: SourceStage
     rows: tuple[Entry, ...] = Field(min_length=1, description="the methods compared, in table order")
+    split: Split = Field("test", description="rows that are scored; dev for choosing settings")
     eval_batch: int = Field(64, gt=0)
     generate: bool = Field(True, description="also score freely written answers of closed tasks")
     folder: str = Field("", description="where `tasks` lie; set by the loader")
@@ -453,7 +460,10 @@ def _fault(item: Any, path: Path, document: CommentedMap, kind: type[Config]) ->
     if item["type"] == "extra_forbidden":
         known = _keys_at(kind, item["loc"][:-1])
         return ConfigError(
-            f"unknown key {place[-1]!r}", where=where, fix=f"remove it; {did_you_mean(str(place[-1]), known)}", code="C01"
+            f"unknown key {place[-1]!r}",
+            where=where,
+            fix=f"remove it; {did_you_mean(str(place[-1]), known)}",
+            code="C01",
         )
     message = str(item["msg"]).removeprefix("Value error, ")
     got = "" if item["type"] == "missing" else f" (got {item['input']!r})"
@@ -499,7 +509,9 @@ def _keys_at(kind: Any, loc: tuple[Any, ...]) -> set[str]:
         for one in kinds:
             if isinstance(part, str) and part in one.model_fields:
                 deeper += _classes(one.model_fields[part].annotation)
-        tagged = [one for one in kinds if one.model_fields.get("name") and one.model_fields["name"].default == part]
+        tagged = [
+            one for one in kinds if one.model_fields.get("name") and one.model_fields["name"].default == part
+        ]
         kinds = deeper or tagged or kinds
     return {name for one in kinds for name in one.model_fields}
 
@@ -513,8 +525,6 @@ def _classes(annotation: Any) -> list[type[BaseModel]]:
 
 def to_yaml(config: Config) -> str:
     """The complete configuration, defaults written out."""
-    from io import StringIO
-
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.width = 100
@@ -523,3 +533,21 @@ def to_yaml(config: Config) -> str:
     return stream.getvalue()
 
 
+def describe(kind: type[BaseModel], indent: str = "") -> str:
+    """Every key of a configuration with default and meaning, nested ones below it."""
+    lines = []
+    for name, info in kind.model_fields.items():
+        if name == "folder":
+            continue
+        default = (
+            "(needed)" if info.is_required() else f"= {_short(info.get_default(call_default_factory=True))}"
+        )
+        meaning = f"  # {info.description}" if info.description else ""
+        lines.append(f"{indent}{name}: {default}{meaning}")
+        for inner in _classes(info.annotation):
+            lines += [f"{indent}  [{inner.__name__}]", describe(inner, indent + "  ")]
+    return "\n".join(line for line in lines if line)
+
+
+def _short(value: Any) -> str:
+    return "its defaults" if isinstance(value, BaseModel) else repr(value)

@@ -144,7 +144,9 @@ class TaskBatches:
         return [int(i) for i in draw.choice(rows, count, replace=count > rows)]
 
 
-def mixing_weights(sizes: Sequence[int], sampling: SamplingConfig) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def mixing_weights(
+    sizes: Sequence[int], sampling: SamplingConfig
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Probability of each task: by size, by size capped at 2^18 (`t5`), equal, or size^(1/temperature)."""
     size = np.asarray(sizes, dtype=np.float64)
     raw = {

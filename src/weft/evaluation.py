@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from weft.backbone import Context
 from weft.batch import Tokens
 from weft.errors import DataError
 from weft.model import TunedModel
@@ -81,33 +82,40 @@ def answer(
 
 
 def _answer_batch(
-    model: TunedModel, tasks: Sequence[Task], sources: Sequence[Tokens], task_ids: Sequence[int], generate: bool
+    model: TunedModel,
+    tasks: Sequence[Task],
+    sources: Sequence[Tokens],
+    task_ids: Sequence[int],
+    generate: bool,
 ) -> list[Answer]:
-    """One batch: read once, score the choices of all its tasks, then write."""
-    backbone = model.backbone
+    """One batch: read once, score the choices of each of its tasks, then write."""
     context = model.begin(sources, task_ids)
     present = sorted(set(task_ids))
-    words = sorted({word for k in present for word in tasks[k].choices})
-    scores = backbone.score(context, [backbone.answer_tokens(word) for word in words]) if words else None
+    shares = {k: _shares(model, context, tasks[k]) for k in present if tasks[k].choices}
     written: list[str | None] = [None] * len(sources)
-    if generate or any(not tasks[k].choices for k in present):
+    if generate or len(shares) < len(present):
         longest = max(tasks[k].max_target_tokens for k in present)
-        tokens = backbone.generate(context, longest)
-        written = [backbone.decode(row[: tasks[k].max_target_tokens]) for row, k in zip(tokens, task_ids, strict=True)]
+        tokens = model.backbone.generate(context, longest)
+        cut = [row[: tasks[k].max_target_tokens] for row, k in zip(tokens, task_ids, strict=True)]
+        written = [tasks[k].parse(model.backbone.decode(row)) for row, k in zip(cut, task_ids, strict=True)]
     return [
-        _one_answer(tasks[k], written[i], words, None if scores is None else scores[i])
+        _one_answer(tasks[k], written[i], shares[k][i] if k in shares else None)
         for i, k in enumerate(task_ids)
     ]
 
 
-def _one_answer(task: Task, written: str | None, words: list[str], scores: torch.Tensor | None) -> Answer:
-    parsed = None if written is None else task.parse(written)
-    if not task.choices or scores is None:
-        return Answer(task.name, parsed)
-    own = torch.tensor([words.index(word) for word in task.choices], device=scores.device)
-    shares = torch.softmax(scores[own].double(), -1).tolist()
+def _shares(model: TunedModel, context: Context, task: Task) -> list[list[float]]:
+    """Probability of each of a task's choices, for every row of a context."""
+    log_probs = model.backbone.score(context, [model.backbone.answer_tokens(word) for word in task.choices])
+    shares: list[list[float]] = torch.softmax(log_probs.double(), -1).tolist()
+    return shares
+
+
+def _one_answer(task: Task, written: str | None, shares: list[float] | None) -> Answer:
+    if shares is None:
+        return Answer(task.name, written)
     probabilities = dict(zip(task.choices, shares, strict=True))
-    return Answer(task.name, parsed, max(task.choices, key=lambda word: probabilities[word]), probabilities)
+    return Answer(task.name, written, max(task.choices, key=lambda word: probabilities[word]), probabilities)
 
 
 def score(task: Task, examples: Sequence[Example], answers: Sequence[Answer]) -> Scores:
@@ -146,10 +154,11 @@ def evaluate(
     return score(task, examples, answers), answers
 
 
-def majority(task: Task, train: Sequence[Example], examples: Sequence[Example]) -> tuple[Scores, list[Answer]]:
+def majority(
+    task: Task, train: Sequence[Example], examples: Sequence[Example]
+) -> tuple[Scores, list[Answer]]:
     """Scores of always giving the training rows' commonest answer (of equal ones, the first in order)."""
     counts = Counter(example.target for example in train)
     commonest = min(counts, key=lambda target: (-counts[target], target))
     answers = [Answer(task.name, commonest, commonest if task.choices else None) for _ in examples]
     return score(task, examples, answers), answers
-

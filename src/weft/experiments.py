@@ -4,9 +4,10 @@
 (teachers, source, adapt, evaluate), run one after the other; what is finished is not run again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from weft import stages
 from weft.config import (
@@ -15,12 +16,16 @@ from weft.config import (
     Entry,
     EvaluateRun,
     Experiment,
+    LimitsConfig,
     PromptConfig,
     SourceRun,
     TaskSpec,
     TeacherRun,
+    load_config,
+    read_yaml,
 )
 from weft.errors import Faults, WeftError
+from weft.progress import duration
 from weft.tasks import find_specs, select
 from weft.workspace import Workspace
 
@@ -97,27 +102,43 @@ def plan(experiment: Experiment, specs: dict[str, TaskSpec], name: Namer) -> Pla
     teachers = {spec.name: add(_teacher(experiment, spec), f"teacher {spec.name}") for spec in sources}
     source = add(_source(experiment, sources, teachers), "source", tuple(teachers.values()))
     cells = []
-    for spec in targets:
-        for entry in experiment.rows:
-            for seed in experiment.seeds:
-                label = f"{spec.name} · {entry.label} · seed {seed}"
-                trained = None
-                if entry.optim is not None:
-                    config = _adapt(experiment, entry, spec, seed, source, teachers)
-                    needs = (config.source,) if config.source else tuple(config.teachers.values())
-                    trained = add(config, label, needs)
-                scored = _evaluation(experiment, entry, spec, seed, trained)
-                run = add(scored, f"{label} · test", (trained,) if trained else ())
-                cells.append(Cell(entry.label, spec.name, seed, run, trained))
+    for entry, seed, group in _trainings(experiment, targets):
+        label = f"{'+'.join(spec.name for spec in group)} · {entry.label} · seed {seed}"
+        trained = None
+        if entry.optim is not None:
+            config = _adapt(experiment, entry, group, seed, source, teachers)
+            needs = (config.source,) if config.source else tuple(config.teachers.values())
+            trained = add(config, label, needs)
+        for spec in group:
+            scored = _evaluation(experiment, entry, spec, seed, trained)
+            run = add(
+                scored, f"{spec.name} · {entry.label} · seed {seed} · test", (trained,) if trained else ()
+            )
+            cells.append(Cell(entry.label, spec.name, seed, run, trained))
     order = {"teachers": 0, "source": 1, "adapt": 2, "evaluate": 3}
     ordered = sorted(jobs.values(), key=lambda job: order[job.config.stage])
     return Plan(experiment, tuple(ordered), tuple(cells), source, teachers)
 
 
+def _trainings(
+    experiment: Experiment, targets: list[TaskSpec]
+) -> Iterator[tuple[Entry, int, tuple[TaskSpec, ...]]]:
+    """What is trained: every target alone, or all of them as a group, for every row and seed."""
+    for entry in experiment.rows:
+        groups = [tuple(targets)] if entry.group else [(spec,) for spec in targets]
+        for group in groups:
+            for seed in experiment.seeds:
+                yield entry, seed, group
+
+
 def _teacher(experiment: Experiment, spec: TaskSpec) -> TeacherRun:
     prompt = experiment.prompt
     return TeacherRun(
-        base=experiment.base, prompt=prompt, limits=_training_limits(experiment), tasks=(spec,), optim=experiment.teachers.optim
+        base=experiment.base,
+        prompt=prompt,
+        limits=_training_limits(experiment),
+        tasks=(spec,),
+        optim=experiment.teachers.optim,
     )
 
 
@@ -141,7 +162,12 @@ def _source(experiment: Experiment, specs: list[TaskSpec], teachers: dict[str, s
 
 
 def _adapt(
-    experiment: Experiment, entry: Entry, spec: TaskSpec, seed: int, source: str, teachers: dict[str, str]
+    experiment: Experiment,
+    entry: Entry,
+    group: tuple[TaskSpec, ...],
+    seed: int,
+    source: str,
+    teachers: dict[str, str],
 ) -> AdaptRun:
     method = entry.method
     transfers = method.name == "prompt_tuning" and method.start != "fresh"
@@ -150,7 +176,7 @@ def _adapt(
             "base": experiment.base,
             "prompt": experiment.prompt,
             "limits": _training_limits(experiment),
-            "tasks": (spec,),
+            "tasks": group,
             "seed": seed,
             "method": method,
             "source": source if method.name == "mpt" else None,
@@ -173,12 +199,13 @@ def _evaluation(
         seed=seed if trained else 0,
         run=trained,
         method=None if trained else entry.method,
+        split=experiment.split,
         batch_size=experiment.eval_batch,
         generate=experiment.generate,
     )
 
 
-def _training_limits(experiment: Experiment) -> object:
+def _training_limits(experiment: Experiment) -> LimitsConfig:
     """Limits without the cap on test rows, which cannot change what is trained."""
     return experiment.limits.model_copy(update={"test_rows": None})
 
@@ -192,7 +219,9 @@ def units(config: AnyRun) -> float:
     passes = 4.0 if isinstance(config, SourceRun) and config.teachers else 3.0
     dev = 0.0
     if config.optim.eval_every:
-        dev = config.optim.steps / config.optim.eval_every * (config.limits.dev_rows or 500) * len(config.tasks)
+        dev = (
+            config.optim.steps / config.optim.eval_every * (config.limits.dev_rows or 500) * len(config.tasks)
+        )
     return config.optim.steps * config.optim.batch_size * passes + 1.5 * dev
 
 
@@ -217,7 +246,9 @@ def launch(plan: Plan, workspace: Workspace) -> None:
     for name, error in failed.items():
         progress.warn(f"{name} failed: {error}")
     if lost:
-        progress.warn(f"{len(lost)} runs wait for those that failed; the same command runs only what is missing")
+        progress.warn(
+            f"{len(lost)} runs wait for those that failed; the same command runs only what is missing"
+        )
     if failed:
         raise next(iter(failed.values())) if len(failed) == 1 else Faults(failed.values())
 
@@ -238,6 +269,64 @@ def _outcome(result: dict[str, object]) -> str:
     scores = result.get("scores")
     if isinstance(scores, dict):
         metrics = [next(iter(one["metrics"].items())) for one in scores.values()]
-        return ", ".join(f"{name} {value:.1f}" if value is not None else f"{name} undefined" for name, value in metrics)
+        return ", ".join(
+            f"{name} {value:.1f}" if value is not None else f"{name} undefined" for name, value in metrics
+        )
     dev = f", dev {result['dev']:.1f} at step {result['best_step']}" if result.get("dev") is not None else ""
     return f"{result['steps']} steps in {result['seconds']:.0f} s{dev}"
+
+
+def describe(plan: Plan, workspace: Workspace) -> str:
+    """What an experiment would do: its jobs, what is done already, parameters and memory."""
+    missing = [job for job in plan.jobs if not workspace.run(job.config).done]
+    base = workspace.base(plan.jobs[0].config)
+    weights = sum(file.stat().st_size for file in base.path.glob("*.safetensors"))
+    cache = plan.experiment.base.text_cache_mb if plan.experiment.prompt.position == "suffix" else 0
+    length = plan.experiment.prompt.length
+    lines = [
+        f"{'done' if job not in missing else 'to do':6} {job.config.stage:9} {job.id}" for job in plan.jobs
+    ]
+    rows = sum(units(job.config) for job in missing)
+    factors = plan.experiment.source.factors.rank * (length + base.width)
+    lines += [
+        f"{len(plan.jobs)} runs, {len(missing)} to do",
+        f"base      {base.name} ({base.origin}), {base.family}, D = {base.width}",
+        f"numbers   prompt {length} x {base.width} = {length * base.width:,}; factors of a task {factors:,}",
+        f"memory    {weights / 1e9:.1f} GB of weights, up to {cache / 1e3:.1f} GB of kept texts, and the step",
+        f"work      {rows:,.0f} rows through the model; {_time_of(missing, weights, length, workspace)}",
+    ]
+    return "\n".join(lines)
+
+
+def _time_of(jobs: list[Job], weights: int, length: int, workspace: Workspace) -> str:
+    """A rough time: two operations per weight and token, at half the measured matrix rate."""
+    if not jobs:
+        return "nothing to wait for"
+    config = jobs[0].config
+    workspace.dtype(config.base)
+    rate = workspace.gflops() * 1e9 / 2
+    tokens = length + 2 + (0 if config.prompt.position == "suffix" else config.limits.source_tokens / 4)
+    seconds = sum(units(job.config) for job in jobs) * tokens * 2 * (weights / 4) / rate
+    return f"about {duration(seconds)} at half of this machine's {workspace.gflops():,.0f} GFLOP/s"
+
+
+R = TypeVar("R", bound=TeacherRun | SourceRun | AdaptRun)
+
+
+def load_run(path: Path, kind: type[R], overrides: dict[str, object]) -> list[R]:
+    """The runs of a stage's own configuration file, whose `tasks` name task files or folders.
+
+    A file of several teachers gives one run each.
+
+    Raises:
+        ConfigError: with every fault of the files.
+    """
+    document = read_yaml(path)
+    named = document.get("tasks") or []
+    if all(isinstance(task, str) for task in named):
+        specs = find_specs(path.parent / str(task) for task in named)
+        overrides = {**overrides, "tasks": [spec.model_dump() for spec in specs.values()]}
+    config = load_config(path, kind, overrides)
+    if isinstance(config, TeacherRun):
+        return [config.model_copy(update={"tasks": (spec,)}) for spec in config.tasks]
+    return [config]

@@ -49,7 +49,7 @@ class TunedModel(nn.Module):
         """Logits and hidden states for training; `state` saves reading the same texts twice."""
         state = state or self.backbone.read(batch.sources)
         with self.backbone.mode(dropout=self.dropout and torch.is_grad_enabled()):
-            return self.backbone(state, self.prompts_of(batch.task_ids), batch.labels, hidden)
+            return self.backbone.forward(state, self.prompts_of(batch.task_ids), batch.labels, hidden)
 
     @torch.no_grad()
     def begin(self, sources: Sequence[Tokens], task_ids: Sequence[int]) -> Context:

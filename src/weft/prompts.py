@@ -91,7 +91,8 @@ class SoftPrompts(nn.Module):
 
     def forward(self, task_ids: Int[Tensor, " B"]) -> Float[Tensor, "B P D"]:
         """The prompt of each row."""
-        return self.prompts[task_ids]
+        rows: Tensor = self.prompts[task_ids]
+        return rows
 
 
 PromptModule = PromptBank | SoftPrompts
@@ -120,7 +121,9 @@ def repeated_tokens(
         UnsupportedError: if the text has no token.
     """
     if not token_ids:
-        raise UnsupportedError("the text that should start the prompt has no token", fix="give another init_text")
+        raise UnsupportedError(
+            "the text that should start the prompt has no token", fix="give another init_text"
+        )
     chosen = [token_ids[i % len(token_ids)] for i in range(length)]
     return embeddings[torch.tensor(chosen, device=embeddings.device)].detach().clone().float()
 
@@ -183,4 +186,5 @@ def similarity(prompts: Float[Tensor, "K P D"]) -> Float[Tensor, "K K"]:
     """Cosine of every pair of task prompts, each taken as one long vector less the mean prompt."""
     flat = (prompts - prompts.mean(0, keepdim=True)).flatten(1)
     unit = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    return unit @ unit.T
+    cosines: Tensor = unit @ unit.T
+    return cosines

@@ -57,7 +57,9 @@ def identity(config: AnyRun, *, base_hash: str, data_hashes: dict[str, str]) -> 
         data_hashes: `task/split` -> SHA-256 of its files.
     """
     values = config.model_dump(mode="json")
-    values["tasks"] = [{key: value for key, value in task.items() if key not in PLACES} for task in values["tasks"]]
+    values["tasks"] = [
+        {key: value for key, value in task.items() if key not in PLACES} for task in values["tasks"]
+    ]
     values["base"] = {"hash": base_hash, "dropout": config.base.dropout, "dtype": config.base.dtype}
     if "optim" in values:
         values["optim"].pop("micro_batch")
@@ -103,7 +105,9 @@ class Run:
         """
         path = self.path / "config.yaml"
         if not path.is_file():
-            raise ArtifactError("this is not the folder of a run: it has no config.yaml", where=str(self.path))
+            raise ArtifactError(
+                "this is not the folder of a run: it has no config.yaml", where=str(self.path)
+            )
         document = json.loads(json.dumps(read_yaml(path)))
         try:
             return KINDS[document["stage"]].model_validate(document)
@@ -147,7 +151,9 @@ class Run:
         tensors: dict[str, Any] = load(storage.read_verified(self.path, TENSORS))
         bad = [name for name, value in tensors.items() if not bool(value.isfinite().all())]
         if bad:
-            raise ArtifactError(f"{bad[0]!r} holds values that are no numbers", where=str(self.path), code="A05")
+            raise ArtifactError(
+                f"{bad[0]!r} holds values that are no numbers", where=str(self.path), code="A05"
+            )
         return tensors
 
     def lines(self, name: str) -> list[dict[str, Any]]:
@@ -219,11 +225,15 @@ def find(root: Path, name: str) -> Run:
             run.check_done()
             return run
     known = [path.name for path in root.glob("*") if (path / "config.yaml").is_file()]
-    raise ArtifactError(f"there is no run {name!r}", where=str(root), fix=did_you_mean(name, known), code="C12")
+    raise ArtifactError(
+        f"there is no run {name!r}", where=str(root), fix=did_you_mean(name, known), code="C12"
+    )
 
 
 def finished(root: Path) -> list[Run]:
     """All finished runs of a folder, by name."""
-    return [Run(path) for path in sorted(root.glob("*")) if storage.is_sealed(path) and (path / "config.yaml").is_file()]
-
-
+    return [
+        Run(path)
+        for path in sorted(root.glob("*"))
+        if storage.is_sealed(path) and (path / "config.yaml").is_file()
+    ]

@@ -17,8 +17,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from weft import evaluation, methods, runs
+from weft import evaluation, methods, runs, storage
 from weft.backbone import Backbone
+from weft.batch import Batch
 from weft.config import AdaptRun, AnyRun, EvaluateRun, OptimConfig, RunConfig, SourceRun, TeacherRun
 from weft.data import EncodedTask, EpochBatches, TaskBatches, encode_task, few_shot, subset
 from weft.errors import ArtifactError, ConfigError
@@ -49,7 +50,9 @@ def source(config: SourceRun, workspace: Workspace) -> Run:
     teacher = _teacher(config, backbone, workspace) if config.teachers else None
     with workspace.open(config) as out:
         train = [_training_rows(config, task, backbone) for task in tasks]
-        bank = mpt.new_bank(_shared_start(config, backbone, teacher), config.factors, _names(tasks), seed=config.seed)
+        bank = mpt.new_bank(
+            _shared_start(config, backbone, teacher), config.factors, _names(tasks), seed=config.seed
+        )
         model = mpt.build(backbone, bank, dropout=config.base.dropout)
         batches = TaskBatches(tuple(train), config.optim.batch_size, config.seed, config.sampling)
         loss = mpt.distillation_loss(teacher, config.distill)
@@ -82,7 +85,9 @@ def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
             lines += [_line(i, task, pair) for i, pair in enumerate(zip(examples, answers, strict=True))]
             workspace.progress.step(len(scores) / len(config.tasks))
         out.write("predictions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-        out.write_json("result.json", {"scores": scores, "seconds": time.monotonic() - start, "split": config.split})
+        out.write_json(
+            "result.json", {"scores": scores, "seconds": time.monotonic() - start, "split": config.split}
+        )
     return out
 
 
@@ -108,7 +113,9 @@ def load(run: Run, workspace: Workspace) -> tuple[TunedModel, list[Task]]:
     """
     config = run.config()
     if isinstance(config, EvaluateRun):
-        raise ArtifactError("an evaluation holds no prompts", where=str(run.path), fix="name the run it scored")
+        raise ArtifactError(
+            "an evaluation holds no prompts", where=str(run.path), fix="name the run it scored"
+        )
     trained_on = json.loads((run.path / "env.json").read_text("utf-8"))["base_hash"]
     if trained_on != workspace.base(config).hash:
         raise ArtifactError(
@@ -128,7 +135,9 @@ def _names(tasks: list[Task]) -> tuple[str, ...]:
     return tuple(task.name for task in tasks)
 
 
-def _training_rows(config: RunConfig, task: Task, backbone: Backbone, shots: int | None = None) -> EncodedTask:
+def _training_rows(
+    config: RunConfig, task: Task, backbone: Backbone, shots: int | None = None
+) -> EncodedTask:
     """The rows a task trains on, as tokens: a capped part, or a few of each answer."""
     examples = subset(task.load("train"), config.limits.train_rows if shots is None else None)
     if shots is not None:
@@ -145,7 +154,12 @@ def _teacher(config: SourceRun, backbone: Backbone, workspace: Workspace) -> Tun
     names = [task.name for task in config.tasks]
     missing = [name for name in names if name not in config.teachers]
     if missing:
-        raise ConfigError(f"task {missing[0]!r} has no teacher", where="teachers", fix="run 'weft teachers' for it", code="C12")
+        raise ConfigError(
+            f"task {missing[0]!r} has no teacher",
+            where="teachers",
+            fix="run 'weft teachers' for it",
+            code="C12",
+        )
     prompts = [_prompt_of(config.teachers[name], name, config, workspace) for name in names]
     module = SoftPrompts(torch.stack(prompts), tuple(names)).to(backbone.device)
     return TunedModel(backbone, module, {}, tuple(names))
@@ -157,7 +171,9 @@ def _prompt_of(run_name: str, task: str, config: RunConfig, workspace: Workspace
     model, _ = load(run, workspace)
     if model.prompts is None or task not in model.tasks:
         raise ArtifactError(f"the run has no prompt for {task!r}", where=str(run.path), code="C12")
-    prompt = model.prompts(torch.tensor([model.tasks.index(task)], device=model.backbone.device))[0].detach()
+    prompt: Tensor = model.prompts(torch.tensor([model.tasks.index(task)], device=model.backbone.device))[
+        0
+    ].detach()
     if len(prompt) != config.prompt.length:
         raise ArtifactError(
             f"the teacher's prompt has {len(prompt)} tokens, this run's has {config.prompt.length}",
@@ -190,19 +206,30 @@ def _build(
         return prompt_tuning.build(backbone, fresh, names, dropout=dropout), {"from": "fresh"}
     if method.name == "prompt_tuning":
         known = {name: _prompt_of(run, name, config, workspace) for name, run in config.teachers.items()}
-        picks = [_pick(method.start, known, backbone, task, rows) for task, rows in zip(tasks, train, strict=True)]
+        picks = [
+            _pick(method.start, known, backbone, task, rows) for task, rows in zip(tasks, train, strict=True)
+        ]
         prompts = torch.stack([known[name] for name, _ in picks])
-        record = {task.name: {"from": name, "losses": losses} for task, (name, losses) in zip(tasks, picks, strict=True)}
+        record = {
+            task.name: {"from": name, "losses": losses}
+            for task, (name, losses) in zip(tasks, picks, strict=True)
+        }
         return prompt_tuning.build(backbone, prompts, names, dropout=dropout), dict(record)
     if method.name == "mpt":
         bank = _source_bank(config, workspace)
         with torch.no_grad():
             every = bank(torch.arange(len(bank.tasks), device=backbone.device))
         known = dict(zip(bank.tasks, every, strict=True))
-        chosen, losses = (method.start, {}) if method.start == "mean" else _pick(method.start, known, backbone, tasks[0], train[0])
+        chosen, losses = (
+            (method.start, {})
+            if method.start == "mean"
+            else _pick(method.start, known, backbone, tasks[0], train[0])
+        )
         model = mpt.build(backbone, mpt.target_bank(bank, chosen, names), train=method.train, dropout=dropout)
         return model, {"from": chosen, "losses": losses}
-    raise ConfigError(f"{method.name!r} trains nothing", where="method.name", fix="evaluate it without adapting")
+    raise ConfigError(
+        f"{method.name!r} trains nothing", where="method.name", fix="evaluate it without adapting"
+    )
 
 
 def _pick(
@@ -212,20 +239,25 @@ def _pick(
     if start in known:
         return start, {}
     if start != "nearest":
-        raise ConfigError(f"there is no prompt {start!r} to start from; known: {', '.join(known) or 'none'}", where="method.start")
+        raise ConfigError(
+            f"there is no prompt {start!r} to start from; known: {', '.join(known) or 'none'}",
+            where="method.start",
+        )
     choices = [backbone.answer_tokens(word) for word in task.choices]
     return methods.nearest(backbone, known, rows.rows, choices)
 
 
 def _source_bank(config: AdaptRun, workspace: Workspace) -> PromptBank:
     if config.source is None:
-        raise ConfigError("MPT needs the run of a source stage", where="source", fix="run 'weft source' first", code="C12")
+        raise ConfigError(
+            "MPT needs the run of a source stage", where="source", fix="run 'weft source' first", code="C12"
+        )
     model, _ = load(runs.find(workspace.root, config.source), workspace)
     if not isinstance(model.prompts, PromptBank):
         raise ArtifactError(f"{config.source!r} is no source stage: it holds no bank", code="C12")
     if len(model.prompts.shared) != config.prompt.length:
         raise ArtifactError(
-            f"the source prompt has {len(model.prompts.shared)} tokens, this run asks for {config.prompt.length}",
+            f"the source prompt has {len(model.prompts.shared)} tokens, this run's has {config.prompt.length}",
             where=config.source,
             fix="set prompt.length as in the source run",
             code="C15",
@@ -273,24 +305,29 @@ def _hooks(optim: OptimConfig, workspace: Workspace, out: Run) -> Hooks:
     log = out.path / "metrics.jsonl"
 
     def on_step(line: dict[str, float]) -> None:
-        runs.storage.append_line(log, json.dumps(line))
+        storage.append_line(log, json.dumps(line))
         dev = f" dev {line['dev']:.1f}" if "dev" in line else ""
-        workspace.progress.step(line["step"] / optim.steps, f"step {line['step']:.0f}/{optim.steps} loss {line['loss']:.3f}{dev}")
+        workspace.progress.step(
+            line["step"] / optim.steps, f"step {line['step']:.0f}/{optim.steps} loss {line['loss']:.3f}{dev}"
+        )
 
     return Hooks(log=on_step, warn=workspace.progress.warn)
 
 
-def _validator(config: RunConfig, model: TunedModel, workspace: Workspace) -> Callable[[], float]:
+def _validator(
+    config: TeacherRun | SourceRun | AdaptRun, model: TunedModel, workspace: Workspace
+) -> Callable[[], float]:
     """Mean over the run's tasks of the main metric on dev rows."""
     parts = []
-    for k, spec in enumerate(config.tasks):
-        task = workspace.tasks(config.model_copy(update={"tasks": (spec,)}))[0]  # type: ignore[arg-type]
+    for k, task in enumerate(workspace.tasks(config)):
         examples = subset(task.load("dev"), config.limits.dev_rows)
         parts.append(partial(_dev_score, config, model, task, examples, k))
     return lambda: sum(part() for part in parts) / len(parts)
 
 
-def _dev_score(config: RunConfig, model: TunedModel, task: Task, examples: list[Example], task_id: int) -> float:
+def _dev_score(
+    config: RunConfig, model: TunedModel, task: Task, examples: list[Example], task_id: int
+) -> float:
     sources = [model.backbone.text_tokens(one.source, config.limits.source_tokens)[0] for one in examples]
     scores, _ = evaluation.evaluate(model, task, examples, sources, task_id=task_id, generate=False)
     value = scores.metrics[task.main_metric]
@@ -298,13 +335,10 @@ def _dev_score(config: RunConfig, model: TunedModel, task: Task, examples: list[
 
 
 @torch.no_grad()
-def changes_answers(model: TunedModel, batch: object) -> bool:
+def changes_answers(model: TunedModel, batch: Batch) -> bool:
     """Whether a model's prompts change any logit of a batch; true for methods without prompts."""
     if model.prompts is None:
         return True
-    from weft.batch import Batch
-
-    assert isinstance(batch, Batch)
     batch = batch.to(model.backbone.device)
     state = model.backbone.read(batch.sources)
     bare = model.backbone(state, None, batch.labels).logits
@@ -320,13 +354,21 @@ def _answers(
     if parent is not None:
         model, _ = load(parent, workspace)
         if task.name not in model.tasks:
-            raise ArtifactError(f"the run has no prompt for {task.name!r}", where=str(parent.path), code="C12")
+            raise ArtifactError(
+                f"the run has no prompt for {task.name!r}", where=str(parent.path), code="C12"
+            )
         task_id = model.tasks.index(task.name)
     else:
         model, task_id = TunedModel(workspace.backbone(config), None, {}, (task.name,)), 0
     sources = [model.backbone.text_tokens(one.source, config.limits.source_tokens)[0] for one in examples]
     return evaluation.evaluate(
-        model, task, examples, sources, task_id=task_id, batch_size=config.batch_size, generate=config.generate
+        model,
+        task,
+        examples,
+        sources,
+        task_id=task_id,
+        batch_size=config.batch_size,
+        generate=config.generate,
     )
 
 

@@ -129,14 +129,17 @@ def read_json(path: Path) -> Any:
         raise ArtifactError("the file is missing", where=str(path)) from None
     except ValueError as error:
         raise ArtifactError(
-            f"the file is not valid JSON ({error})", where=str(path), fix="delete the run folder and run again"
+            f"the file is not valid JSON ({error})",
+            where=str(path),
+            fix="delete the run folder and run again",
         ) from None
 
 
 def seal(folder: Path, names: list[str]) -> None:
     """Declare a folder complete: write the manifest of the named files, last of all."""
     files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in names
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
+        for name in names
     }
     write_json(folder / MANIFEST, {"files": files})
 

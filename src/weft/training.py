@@ -29,7 +29,9 @@ class Totals:
 class Loss(Protocol):
     """Value to minimise for a part of a step, and its terms for the log; all parts add up to the step."""
 
-    def __call__(self, model: TunedModel, batch: Batch, totals: Totals) -> tuple[Tensor, dict[str, float]]: ...
+    def __call__(
+        self, model: TunedModel, batch: Batch, totals: Totals
+    ) -> tuple[Tensor, dict[str, float]]: ...
 
 
 def lm_loss(model: TunedModel, batch: Batch, totals: Totals) -> tuple[Tensor, dict[str, float]]:
@@ -76,7 +78,7 @@ def make_optimizer(model: TunedModel, optim: OptimConfig) -> torch.optim.AdamW:
     """
     if set(optim.lr) != set(model.trained):
         raise ConfigError(
-            f"the method trains {', '.join(sorted(model.trained))}, and lr names {', '.join(sorted(optim.lr))}",
+            f"trained are {', '.join(sorted(model.trained))}; optim.lr names {', '.join(sorted(optim.lr))}",
             where="optim.lr",
             fix="give one rate for each group the method trains",
         )
@@ -148,7 +150,12 @@ def fit(
 
 
 def _step(
-    model: TunedModel, batch: Batch, loss: Loss, optim: OptimConfig, optimizer: torch.optim.Optimizer, step: int
+    model: TunedModel,
+    batch: Batch,
+    loss: Loss,
+    optim: OptimConfig,
+    optimizer: torch.optim.Optimizer,
+    step: int,
 ) -> dict[str, float]:
     """One optimiser step, its rows in micro-batches whose losses add up to the whole."""
     factor = rate_factor(step, optim)
@@ -159,7 +166,7 @@ def _step(
     terms: dict[str, float] = {}
     for part in batch.split(optim.micro_batch or optim.batch_size):
         value, logged = loss(model, part.to(model.backbone.device), totals)
-        value.backward()
+        torch.autograd.backward(value)
         logged = {"loss": float(value.detach()), **logged}
         terms = {name: terms.get(name, 0.0) + number for name, number in logged.items()}
     _check_finite("loss", terms["loss"], step)
@@ -200,16 +207,14 @@ def _check_norm(model: TunedModel, scale: float, step: int, hooks: Hooks) -> Non
             code="N03",
         )
     if ratio > WARN_NORM:
-        hooks.warn(f"step {step}: prompt entries are {ratio:.0f} times the size of embeddings; lower optim.lr?")
+        hooks.warn(f"step {step}: prompt entries are {ratio:.0f} times the size of embeddings")
 
 
 def _is_due(step: int, optim: OptimConfig) -> bool:
     return optim.eval_every is not None and (step % optim.eval_every == 0 or step == optim.steps)
 
 
-def _judge(
-    model: TunedModel, score: float, progress: Progress, best: dict[str, Tensor]
-) -> dict[str, Tensor]:
+def _judge(model: TunedModel, score: float, progress: Progress, best: dict[str, Tensor]) -> dict[str, Tensor]:
     """Record a dev score; the state to keep is the earliest with the highest score."""
     progress.scores.append((progress.step, score))
     if progress.best is None or score > progress.best:

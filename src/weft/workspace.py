@@ -59,10 +59,13 @@ class Workspace:
         if base.dtype != "auto":
             return base.dtype
         if self._precision is None:
-            from accelerate import PartialState
-
-            self._precision = probe(PartialState().device)
+            self._precision = _probe()
         return self._precision.dtype
+
+    def gflops(self) -> float:
+        """The measured matrix rate of the chosen number format, in GFLOP/s."""
+        self._precision = self._precision or _probe()
+        return self._precision.rates[self._precision.dtype]
 
     def tasks(self, config: AnyRun) -> list[Task]:
         """A run's tasks, ready to read their rows."""
@@ -81,7 +84,9 @@ class Workspace:
             for task in self.tasks(config)
             for split in self._splits(config, task)
         }
-        return runs.run_id(config, runs.identity(config, base_hash=self.base(config).hash, data_hashes=hashes))
+        return runs.run_id(
+            config, runs.identity(config, base_hash=self.base(config).hash, data_hashes=hashes)
+        )
 
     def run(self, config: AnyRun) -> Run:
         """The folder of a run, finished or not."""
@@ -114,3 +119,9 @@ class Workspace:
             majority = config.method is not None and config.method.name == "majority"
             return ["train", config.split] if majority else [config.split]
         return ["train", "dev"] if config.optim.eval_every else ["train"]
+
+
+def _probe() -> Precision:
+    from accelerate import PartialState
+
+    return probe(PartialState().device)

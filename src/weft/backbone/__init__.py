@@ -25,7 +25,12 @@ __all__ = [
 
 
 def load_backbone(
-    folder: BaseFolder, *, dtype: str, position: str = "prefix", cache_mb: int = 2048, device: str | None = None
+    folder: BaseFolder,
+    *,
+    dtype: str,
+    position: str = "prefix",
+    cache_mb: int = 2048,
+    device: str | None = None,
 ) -> Backbone:
     """A frozen model from its folder.
 
@@ -46,7 +51,9 @@ def load_backbone(
     check_position(folder, position)
     logging.disable_progress_bar()
     auto = AutoModelForSeq2SeqLM if folder.family == "seq2seq" else AutoModelForCausalLM
-    lm = auto.from_pretrained(folder.path, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True)
+    lm = auto.from_pretrained(
+        folder.path, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
+    )
     tokenizer = AutoTokenizer.from_pretrained(folder.path, local_files_only=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -1,9 +1,9 @@
 """What a backbone is: a frozen language model that reads texts under prompts, whatever its family.
 
-    read(sources) -> TextState                   texts, made once and used with any number of prompts
-    forward(state, prompts, labels) -> Outputs   training: logits at target positions, hidden states
-    begin(state, prompts) -> Context             inference: text and prompt read, ready to answer
-    generate(context, n) / score(context, choices)
+read(sources) -> TextState                   texts, made once and used with any number of prompts
+forward(state, prompts, labels) -> Outputs   training: logits at target positions, hidden states
+begin(state, prompts) -> Context             inference: text and prompt read, ready to answer
+generate(context, n) / score(context, choices)
 """
 
 import hashlib
@@ -193,7 +193,12 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
-        """Log-probability of every choice, end token included (nats). Leaves the context as it was."""
+        """Log-probability of every choice when only choices may be written (nats).
+
+        At every token where the choices part, the model's distribution is taken over the tokens that
+        lead to a choice. Where first tokens differ, nothing needs to be read beyond the prompt.
+        The context stays as it was.
+        """
 
 
 def pad_rows(rows: Sequence[Tokens], value: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -207,14 +212,52 @@ def pad_rows(rows: Sequence[Tokens], value: int, device: torch.device) -> tuple[
     return ids.to(device), mask.to(device)
 
 
-def choice_table(choices: Sequence[Tokens], ignore: int, device: torch.device) -> Int[Tensor, "C T"]:
-    """Choices as one tensor, padded on the right."""
-    ids, mask = pad_rows(choices, 0, device)
-    return torch.where(mask.bool(), ids, ignore)
+@dataclass(frozen=True)
+class ChoiceTree:
+    """A closed answer set as a tree of tokens: where answers part, and what must be read to get there.
 
+    Attributes:
+        prefixes: token paths that lead to a later parting; `()` is the root.
+        branches: for each prefix, the tokens that may follow, in the order of first use.
+        steps: for each choice, its partings as (prefix number, token's place among the branches).
+    """
 
-def sum_log_probs(logits: Float[Tensor, "M T V"], labels: Int[Tensor, "M T"], ignore: int) -> Float[Tensor, " M"]:
-    """Log-probability of each row's labels, summed over those that count."""
-    log_probs = torch.log_softmax(logits.float(), -1)
-    picked = log_probs.gather(-1, labels.clamp_min(0)[..., None])[..., 0]
-    return torch.where(labels != ignore, picked, 0.0).sum(-1)
+    prefixes: tuple[Tokens, ...]
+    branches: tuple[Tokens, ...]
+    steps: tuple[tuple[tuple[int, int], ...], ...]
+
+    @classmethod
+    def of(cls, choices: Sequence[Tokens]) -> "ChoiceTree":
+        """The tree of a set of answers, each with its end token.
+
+        Raises:
+            ValueError: if two answers are the same tokens.
+        """
+        if len(set(choices)) < len(choices):
+            raise ValueError("two choices are the same tokens")
+        following: dict[Tokens, list[int]] = {(): []}
+        for choice in choices:
+            for i, token in enumerate(choice):
+                branch = following.setdefault(choice[:i], [])
+                if token not in branch:
+                    branch.append(token)
+        prefixes = tuple(prefix for prefix, branch in following.items() if len(branch) > 1 or not prefix)
+        number = {prefix: i for i, prefix in enumerate(prefixes)}
+        steps = tuple(
+            tuple(
+                (number[choice[:i]], following[choice[:i]].index(token))
+                for i, token in enumerate(choice)
+                if choice[:i] in number
+            )
+            for choice in choices
+        )
+        return cls(prefixes, tuple(tuple(following[prefix]) for prefix in prefixes), steps)
+
+    def log_probs(self, logits: Sequence[Float[Tensor, "B V"]]) -> Float[Tensor, "B C"]:
+        """Log-probability of every choice, given the next-token logits after each prefix."""
+        parts = [
+            torch.log_softmax(one[:, list(branch)].float(), -1)
+            for one, branch in zip(logits, self.branches, strict=True)
+        ]
+        columns = [torch.stack([parts[i][:, j] for i, j in steps]).sum(0) for steps in self.steps]
+        return torch.stack(columns, 1)

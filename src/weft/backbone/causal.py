@@ -15,19 +15,16 @@ from transformers import DynamicCache
 
 from weft.backbone.base import (
     Backbone,
+    ChoiceTree,
     Context,
     HiddenSpec,
     Outputs,
     States,
     TextState,
-    choice_table,
     pad_rows,
-    sum_log_probs,
 )
 from weft.backbone.text_cache import TextCache
 from weft.batch import IGNORE, Tokens
-
-SCORED_ROWS = 256
 
 
 class _Read(NamedTuple):
@@ -46,7 +43,9 @@ class CausalBackbone(Backbone):
         cache_bytes: memory for keys and values of texts.
     """
 
-    def __init__(self, lm: Any, tokenizer: Any, *, suffix: bool, cache_bytes: int = 2 << 30, **kw: str) -> None:
+    def __init__(
+        self, lm: Any, tokenizer: Any, *, suffix: bool, cache_bytes: int = 2 << 30, **kw: str
+    ) -> None:
         super().__init__(lm, tokenizer, **kw)
         self.suffix = suffix
         self.texts = TextCache(lm, cache_bytes)
@@ -85,7 +84,7 @@ class CausalBackbone(Backbone):
     def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
         """Read prompts (and texts, where they are not cached) and predict the first token."""
         embeds, mask, cache = self._join(state, prompts)
-        out = self._run(embeds, mask, cache or DynamicCache(), keep=1)
+        out = self._run(embeds, mask, DynamicCache() if cache is None else cache, keep=1)
         return Context(mask, out.past_key_values, out.logits[:, -1])
 
     @torch.no_grad()
@@ -107,28 +106,19 @@ class CausalBackbone(Backbone):
 
     @torch.no_grad()
     def score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
-        """Log-probability of every choice: first tokens from the context, later ones read after it."""
+        """Log-probability of every choice when only choices may be written (nats)."""
         if context.logits is None:
             raise ValueError("the context has no first prediction")
-        labels = choice_table(choices, IGNORE, self.device)  # [C, T]
-        first = torch.log_softmax(context.logits.float(), -1)[:, labels[:, 0]]  # [B, C]
-        if labels.shape[1] == 1:
-            return first
-        rows = max(1, SCORED_ROWS // len(choices))
-        later = [self._score_rest(context, slice(i, i + rows), labels) for i in range(0, len(first), rows)]
-        return first + torch.cat(later)
+        tree = ChoiceTree.of(choices)
+        later = [self._after(context, prefix) for prefix in tree.prefixes[1:]]
+        return tree.log_probs([context.logits, *later])
 
-    def _score_rest(self, context: Context, rows: slice, labels: Int[Tensor, "C T"]) -> Float[Tensor, "B C"]:
-        """Log-probability of the tokens after the first, for some rows of a context."""
-        C = len(labels)
-        base = context.mask[rows]
-        B = len(base)
-        cache = _cache([(k[rows].repeat_interleave(C, 0), v[rows].repeat_interleave(C, 0)) for k, v in _kv(context.memory)])
-        repeated = labels.repeat(B, 1)  # [B*C, T]
-        fed = repeated[:, :-1]
-        mask = torch.cat([base.repeat_interleave(C, 0), (fed != IGNORE).long()], 1)
-        out = self._run(self._embed(fed.clamp_min(0)), mask, cache, keep=fed.shape[1])
-        return sum_log_probs(out.logits, repeated[:, 1:], IGNORE).view(B, C)
+    def _after(self, context: Context, prefix: Tokens) -> Float[Tensor, "B V"]:
+        """Next-token logits of every row after some tokens of an answer; the context stays as it was."""
+        cache = DynamicCache(_kv(context.memory))
+        ids = torch.tensor(prefix, device=self.device).expand(len(context.mask), -1)
+        mask = torch.cat([context.mask, context.mask.new_ones(ids.shape)], 1)
+        return self._run(self._embed(ids), mask, cache, keep=1).logits[:, -1]
 
     def _embed(self, ids: Tensor) -> Tensor:
         embeds: Tensor = self.lm.get_input_embeddings()(ids)
@@ -139,7 +129,7 @@ class CausalBackbone(Backbone):
         return self.suffix and prompts is not None and self.frozen
 
     def _join(self, state: TextState, prompts: Tensor | None) -> tuple[Tensor, Tensor, DynamicCache | None]:
-        """What the model still has to read, the mask over all positions, and the cache of those it has read."""
+        """What is still to be read, the mask over all positions, and the cache of those read before."""
         if prompts is None:
             return self._embed(state.ids), state.mask, None
         prompt = prompts.to(self.embeddings.dtype)
@@ -147,13 +137,15 @@ class CausalBackbone(Backbone):
         if self._cached(prompts):
             if state.memory is None:
                 state.memory = self.texts.gather(state.sources)
-            return prompt, torch.cat([state.mask, ones], 1), _cache(state.memory)
+            return prompt, torch.cat([state.mask, ones], 1), DynamicCache(state.memory)
         parts = [(self._embed(state.ids), state.mask), (prompt, ones)]
         if not self.suffix:
             parts.reverse()
         return torch.cat([part[0] for part in parts], 1), torch.cat([part[1] for part in parts], 1), None
 
-    def _run(self, embeds: Tensor, mask: Tensor, cache: DynamicCache | None, *, keep: int, **kw: Any) -> _Read:
+    def _run(
+        self, embeds: Tensor, mask: Tensor, cache: DynamicCache | None, *, keep: int, **kw: Any
+    ) -> _Read:
         """One pass over new positions, of which the last `keep` give logits."""
         positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -embeds.shape[1] :]
         out = self.lm.base_model(
@@ -179,11 +171,6 @@ class CausalBackbone(Backbone):
             parts.insert(len(parts) if self.suffix else 0, prompt)
         before = torch.cat(parts, 1)
         return torch.cat([before[:, :-1], before[:, -1:] | targets[:, :1], targets[:, 1:]], 1)
-
-
-def _cache(layers: Sequence[tuple[Tensor, Tensor]]) -> DynamicCache:
-    """A cache filled with every layer's keys and values, `[B, heads, S, head size]` each."""
-    return DynamicCache(layers)
 
 
 def _kv(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:

@@ -10,18 +10,15 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from weft.backbone.base import (
     Backbone,
+    ChoiceTree,
     Context,
     HiddenSpec,
     Outputs,
     States,
     TextState,
-    choice_table,
     pad_rows,
-    sum_log_probs,
 )
 from weft.batch import IGNORE, Tokens
-
-SCORED_ROWS = 256
 
 
 class Seq2SeqBackbone(Backbone):
@@ -79,29 +76,30 @@ class Seq2SeqBackbone(Backbone):
         )
         encoded = BaseModelOutput(last_hidden_state=context.memory)
         with torch.no_grad():
-            ids = self.lm.generate(encoder_outputs=encoded, attention_mask=context.mask, generation_config=config)
+            ids = self.lm.generate(
+                encoder_outputs=encoded, attention_mask=context.mask, generation_config=config
+            )
         end = self.tokenizer.eos_token_id
         rows = ids[:, 1:].tolist()
         return [tuple(row[: row.index(end)] if end in row else row) for row in rows]
 
     def score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
-        """Log-probability of every choice; the encoder's states are shared between them."""
-        labels = choice_table(choices, IGNORE, self.device)  # [C, T]
-        rows = max(1, SCORED_ROWS // len(choices))
-        parts = zip(context.memory.split(rows), context.mask.split(rows), strict=True)
-        return torch.cat([self._score(memory, mask, labels) for memory, mask in parts])
+        """Log-probability of every choice when only choices may be written (nats)."""
+        tree = ChoiceTree.of(choices)
+        return tree.log_probs([self._after(context, prefix) for prefix in tree.prefixes])
 
     @torch.no_grad()
-    def _score(self, memory: Tensor, mask: Tensor, labels: Int[Tensor, "C T"]) -> Float[Tensor, "B C"]:
-        B, C = len(memory), len(labels)
-        repeated = labels.repeat(B, 1)  # [B*C, T]
+    def _after(self, context: Context, prefix: Tokens) -> Float[Tensor, "B V"]:
+        """Next-token logits of every row after some tokens of an answer; the encoder is not run again."""
+        read = torch.tensor([self._start, *prefix], device=self.device).expand(len(context.mask), -1)
         out = self.lm(
-            encoder_outputs=BaseModelOutput(last_hidden_state=memory.repeat_interleave(C, 0)),
-            attention_mask=mask.repeat_interleave(C, 0),
-            decoder_input_ids=self._shift_right(repeated),
+            encoder_outputs=BaseModelOutput(last_hidden_state=context.memory),
+            attention_mask=context.mask,
+            decoder_input_ids=read,
             use_cache=False,
         )
-        return sum_log_probs(out.logits, repeated, IGNORE).view(B, C)
+        logits: Tensor = out.logits[:, -1]
+        return logits
 
     @property
     def _start(self) -> int:

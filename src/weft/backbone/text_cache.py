@@ -61,7 +61,11 @@ class TextCache:
         for i, source in enumerate(sources):
             ids[i, : len(source)] = torch.tensor(source, device=device)
         training = self.lm.training
-        cache = self.lm.eval().base_model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True).past_key_values
+        cache = (
+            self.lm.eval()
+            .base_model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True)
+            .past_key_values
+        )
         self.lm.train(training)
         stacked = torch.stack([torch.stack([layer.keys, layer.values]) for layer in cache.layers])
         return [stacked[:, :, i, :, : len(source)].clone() for i, source in enumerate(sources)]

@@ -41,7 +41,11 @@ def restore(backbone: Backbone, tensors: Mapping[str, Tensor], tasks: tuple[str,
         model.load_state(dict(tensors))
         return model
     prompts = prompt_module(tensors, tasks)
-    width = next(iter(prompts.parameters())).shape[-1] if isinstance(prompts, SoftPrompts) else prompts.shared.shape[-1]
+    width = (
+        next(iter(prompts.parameters())).shape[-1]
+        if isinstance(prompts, SoftPrompts)
+        else prompts.shared.shape[-1]
+    )
     if width != backbone.width:
         raise ArtifactError(
             f"the prompts' vectors have {width} numbers, the model's embeddings have {backbone.width}",

@@ -12,7 +12,9 @@ def build(backbone: Backbone, tasks: tuple[str, ...], *, dropout: bool = False) 
         UnsupportedError: if another method has changed this backbone already.
     """
     if not backbone.frozen:
-        raise UnsupportedError("this backbone's weights were changed by another method", fix="load a fresh one")
+        raise UnsupportedError(
+            "this backbone's weights were changed by another method", fix="load a fresh one"
+        )
     backbone.frozen = False
     backbone.lm.requires_grad_(True)
     weights = [parameter for parameter in backbone.lm.parameters() if parameter.requires_grad]

@@ -39,7 +39,9 @@ def fresh_prompt(
             backbone.embeddings, prompt.length, exclude=backbone.special_ids, generator=generator
         )
     if prompt.init == "text":
-        return repeated_tokens(backbone.embeddings, list(backbone.text_tokens(prompt.init_text)[0]), prompt.length)
+        return repeated_tokens(
+            backbone.embeddings, list(backbone.text_tokens(prompt.init_text)[0]), prompt.length
+        )
     if prompt.init == "labels" and choices:
         tokens = [token for word in choices for token in backbone.answer_tokens(word)[:-1]]
         return repeated_tokens(backbone.embeddings, tokens, prompt.length)

@@ -1,4 +1,4 @@
-"""Rows from CSV, TSV, JSONL and Parquet, read strictly: a cell is the text it is, a broken line is an error."""
+"""Rows from CSV, TSV, JSONL and Parquet, read strictly: cells stay text, broken lines are errors."""
 
 import csv
 import io
@@ -83,7 +83,9 @@ def _table(text: str, path: Path, delimiter: str) -> list[Row]:
 
 
 def _header(cells: list[str], path: Path, delimiter: str) -> list[str]:
-    other = next((sign for sign in ";\t,|" if sign != delimiter and sign in cells[0]), None) if cells else None
+    other = (
+        next((sign for sign in ";\t,|" if sign != delimiter and sign in cells[0]), None) if cells else None
+    )
     if len(cells) == 1 and other:
         raise DataError(
             f"the header has one column and {other!r} in it",

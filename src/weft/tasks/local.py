@@ -75,7 +75,11 @@ def _rows(spec: TaskSpec, data_root: Path | None, split: Split) -> list[Row]:
 
 def _check_columns(spec: TaskSpec, rows: list[Row], path: Path) -> None:
     """Every field of the template is a column, and has a value in every row."""
-    needed = FIELD.findall(spec.source) + FIELD.findall(spec.target) + ([spec.references] if spec.references else [])
+    needed = (
+        FIELD.findall(spec.source)
+        + FIELD.findall(spec.target)
+        + ([spec.references] if spec.references else [])
+    )
     found = {str(column) for row in rows for column in row}
     for column in needed:
         if column not in found:

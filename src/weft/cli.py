@@ -1,0 +1,313 @@
+"""The command line: one function a verb, and no logic of its own."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from weft.config import (
+    AdaptRun,
+    EvaluateRun,
+    Experiment,
+    SourceRun,
+    Split,
+    TeacherRun,
+    load_config,
+    parse_overrides,
+    to_yaml,
+)
+from weft.errors import ConfigError, WeftError, did_you_mean
+
+if TYPE_CHECKING:
+    from weft.experiments import Plan
+    from weft.workspace import Workspace
+
+app = App(
+    name="weft",
+    help="Multitask prompt tuning: one frozen model, one shared prompt, two small vectors for each task.",
+    version_flags=["--version"],
+)
+
+Sets = Annotated[
+    list[str] | None, Parameter(name="--set", help="change one key, such as source.optim.steps=500")
+]
+Runs = Annotated[Path, Parameter(help="folder of runs")]
+Data = Annotated[Path | None, Parameter(help="folder of task data; else the variable WEFT_DATA")]
+Base = Annotated[str | None, Parameter(help="base model: smollm2, a folder, or a hub id")]
+DryRun = Annotated[bool, Parameter(negative="", help="say what would be done, and stop")]
+Quiet = Annotated[bool, Parameter(negative="", help="show warnings and results only")]
+RUNS = Path("runs")
+
+
+def _overrides(sets: list[str] | None, base: str | None) -> dict[str, object]:
+    return {**parse_overrides(sets or []), **({"base.model": base} if base else {})}
+
+
+@contextmanager
+def _workspace(runs: Path, data: Path | None, *, quiet: bool = False) -> "Iterator[Workspace]":
+    from weft.progress import Progress
+    from weft.workspace import Workspace
+
+    root = data or (Path(os.environ["WEFT_DATA"]) if os.environ.get("WEFT_DATA") else None)
+    workspace = Workspace(runs, root, Progress(quiet=quiet))
+    try:
+        yield workspace
+    finally:
+        workspace.progress.close()
+
+
+def _plan(path: Path, sets: list[str] | None, base: str | None, workspace: "Workspace") -> "Plan":
+    from weft import experiments
+
+    experiment = load_config(path, Experiment, _overrides(sets, base))
+    return experiments.plan(experiment, experiments.specs_of(experiment), workspace.run_id)
+
+
+@app.command
+def run(
+    experiment: Path,
+    *,
+    runs: Runs = RUNS,
+    data: Data = None,
+    base: Base = None,
+    set_: Sets = None,
+    report: Annotated[Path | None, Parameter(help="where the HTML report goes")] = None,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run an experiment whole: teachers, source, adaptation, scores, table, report.
+
+    What is finished is not run again. The last line is the path of the report.
+    """
+    import time
+
+    from weft import experiments, reporting
+
+    with _workspace(runs, data, quiet=quiet) as workspace:
+        plan = _plan(experiment, set_, base, workspace)
+        if dry_run:
+            print(experiments.describe(plan, workspace))
+            return
+        start = time.monotonic()
+        experiments.launch(plan, workspace)
+        entries = reporting.collect(plan, runs)
+        print(reporting.table_text(entries, plan))
+        for sentence in reporting.verdict(entries, plan):
+            print(sentence)
+        path = report or runs / f"{plan.experiment.name}-report.html"
+        reporting.write_report(plan, runs, path, time.monotonic() - start)
+        print(f"\nreport: {path.resolve()}")
+
+
+def _stage(
+    kind: type[TeacherRun] | type[SourceRun] | type[AdaptRun],
+    config: Path,
+    workspace: "Workspace",
+    overrides: dict[str, object],
+    dry: bool,
+) -> None:
+    """Run one stage from its own configuration file."""
+    from weft import experiments, stages
+
+    for one in experiments.load_run(config, kind, overrides):
+        if dry:
+            print(to_yaml(one), end="")
+        else:
+            print(stages.perform(one, workspace).path)
+
+
+@app.command
+def teachers(
+    config: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None,
+    dry_run: DryRun = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Train one plain soft prompt for each task in CONFIG (keys: weft config TeacherRun)."""
+    with _workspace(runs, data, quiet=quiet) as workspace:
+        _stage(TeacherRun, config, workspace, _overrides(set_, base), dry_run)
+
+
+@app.command
+def source(
+    config: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None,
+    dry_run: DryRun = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Distil teachers into one shared prompt with task factors (keys: weft config SourceRun)."""
+    with _workspace(runs, data, quiet=quiet) as workspace:
+        _stage(SourceRun, config, workspace, _overrides(set_, base), dry_run)
+
+
+@app.command
+def adapt(
+    config: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None,
+    dry_run: DryRun = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Train a method on the target tasks in CONFIG (keys: weft config AdaptRun)."""
+    with _workspace(runs, data, quiet=quiet) as workspace:
+        _stage(AdaptRun, config, workspace, _overrides(set_, base), dry_run)
+
+
+@app.command
+def evaluate(
+    run: str, *, split: Split = "test", rows: int | None = None, runs: Runs = RUNS, data: Data = None,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Answer and score rows of RUN's tasks; prints the scores and the folder with the answers."""
+    from weft import stages
+    from weft.runs import find
+
+    with _workspace(runs, data, quiet=quiet) as workspace:
+        trained = find(runs, run).config()
+        limits = trained.limits.model_copy(update={"test_rows": rows})
+        config = EvaluateRun(
+            base=trained.base, prompt=trained.prompt, limits=limits, tasks=trained.tasks, seed=trained.seed,
+            run=run, split=split,
+        )  # fmt: skip
+        scored = stages.perform(config, workspace)
+        for task, scores in scored.result()["scores"].items():
+            print(task, json.dumps(scores))
+        print(scored.path)
+
+
+@app.command
+def predict(
+    *names: str,
+    runs: Runs = RUNS,
+    data: Data = None,
+    generate: Annotated[
+        bool, Parameter(negative="", help="also write freely where answers are closed")
+    ] = False,
+    out: Annotated[Path | None, Parameter(help="JSON-lines file; else the answers are printed")] = None,
+) -> None:
+    """Answer the rows of a file: weft predict RUN... FILE (CSV, TSV, JSONL or Parquet).
+
+    A row with a column 'task' is answered for that task, one without for every task of the runs.
+    """
+    from weft import predictor, storage
+    from weft.tasks.files import read_rows
+
+    if len(names) < 2:
+        raise ConfigError("predict needs one or more runs, and a file", fix="weft predict RUN... FILE")
+    rows = read_rows(Path(names[-1]))
+    with _workspace(runs, data, quiet=True) as workspace:
+        model = predictor.load(*names[:-1], workspace=workspace)
+        found = [
+            json.dumps(one.as_dict(), ensure_ascii=False) for one in model.predict(rows, generate=generate)
+        ]
+    if out is None:
+        print("\n".join(found))
+        return
+    storage.write_text(out, "\n".join(found) + "\n")
+    print(out)
+
+
+@app.command
+def table(
+    experiment: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None,
+    form: Annotated[Literal["text", "markdown", "csv"], Parameter(name="--format")] = "text",
+) -> None:  # fmt: skip
+    """Print an experiment's table from the runs that are finished."""
+    from weft import reporting
+
+    with _workspace(runs, data, quiet=True) as workspace:
+        plan = _plan(experiment, set_, base, workspace)
+        entries = reporting.collect(plan, runs)
+        if form == "csv":
+            print(reporting.table_csv(entries), end="")
+            return
+        print(
+            reporting.table_text(entries, plan) if form == "text" else reporting.table_markdown(entries, plan)
+        )
+
+
+@app.command
+def report(
+    experiment: Path, out: Path | None = None, *, runs: Runs = RUNS, data: Data = None, base: Base = None,
+    set_: Sets = None,
+) -> None:  # fmt: skip
+    """Write an experiment's HTML report from the runs that are finished."""
+    from weft import reporting
+
+    with _workspace(runs, data, quiet=True) as workspace:
+        plan = _plan(experiment, set_, base, workspace)
+        path = out or runs / f"{plan.experiment.name}-report.html"
+        reporting.write_report(plan, runs, path, None)
+        print(path.resolve())
+
+
+@app.command
+def export(
+    run: str, task: str, out: Path, *, to: Literal["peft"] = "peft", runs: Runs = RUNS, data: Data = None
+) -> None:
+    """Write one task's prompt as an adapter that stock PEFT loads (prefix prompts only)."""
+    from weft import interop
+
+    with _workspace(runs, data, quiet=True) as workspace:
+        print({"peft": interop.to_peft}[to](run, task, out, workspace))
+
+
+@app.command
+def tasks(*paths: Path, data: Data = None) -> None:
+    """List the tasks that files or folders declare, with their rows and answers."""
+    from weft.tasks import find_specs, from_spec
+
+    root = data or (Path(os.environ["WEFT_DATA"]) if os.environ.get("WEFT_DATA") else None)
+    for spec in find_specs(paths or (Path(),)).values():
+        task = from_spec(spec, root)
+        rows = ", ".join(f"{split} {len(task.load(split)):,}" for split in task.splits)
+        print(f"{task.name}: {rows}; {task.main_metric}; {', '.join(task.choices) or 'open answers'}")
+
+
+@app.command
+def config(kind: str = "Experiment") -> None:
+    """Print every key of a configuration, with default and meaning."""
+    from weft import config as module
+    from weft.config import Config
+
+    kinds = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Config)
+    }
+    if kind not in kinds:
+        raise ConfigError(f"there is no configuration {kind!r}", fix=did_you_mean(kind, kinds))
+    print(module.describe(kinds[kind]))
+
+
+@app.command
+def doctor(path: Path | None = None, *, runs: Runs = RUNS, data: Data = None, base: Base = None) -> None:
+    """Say what this machine has; with PATH, check a run folder."""
+    from weft import doctor as checks
+    from weft.config import BaseConfig
+    from weft.errors import ArtifactError
+
+    if path is None:
+        root = data or (Path(os.environ["WEFT_DATA"]) if os.environ.get("WEFT_DATA") else None)
+        for name, finding in checks.machine(BaseConfig(model=base or "smollm2"), root, runs):
+            print(f"{name:14} {finding}")
+        return
+    faults = checks.check_run(path)
+    if faults:
+        raise ArtifactError("; ".join(faults), where=str(path))
+    print(f"{path} is whole")
+
+
+def main() -> None:
+    """Entry point. What the user can act on is one message; `--debug` keeps the traceback."""
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    try:
+        app(arguments)
+    except WeftError as error:
+        if len(arguments) < len(sys.argv) - 1:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with what is missing", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        raise SystemExit(0) from None

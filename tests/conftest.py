@@ -1,0 +1,146 @@
+"""Tiny models of every family with random weights, a tiny tokenizer, and shape checks on all of weft."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+install_import_hook("weft", "shape_checks.check")  # before weft is imported anywhere
+
+from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E402
+from transformers import (  # noqa: E402
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+from transformers.utils import logging  # noqa: E402
+
+from weft.backbone import Backbone, CausalBackbone, Seq2SeqBackbone  # noqa: E402
+
+torch.set_num_threads(1)
+logging.set_verbosity_error()
+
+PAD, END, UNKNOWN = 0, 1, 2
+WORDS = (
+    "yes no maybe true false good bad fine positive negative same other up down red blue green one two three "
+    "the a an is was are were it this that of in on to and or not very film book meal song story city river dog "
+    "cat man woman child runs sits eats likes hates sees what who where why question answer text"
+).split()
+VOCABULARY = 72  # rows of the embedding matrix; the tokenizer uses fewer, as real ones do
+LANGUAGE_MODELS = ("t5", "llama", "qwen2", "gpt2")
+CAUSAL_IDS = [f"{name}-{place}" for name in LANGUAGE_MODELS[1:] for place in ("prefix", "suffix")]
+BACKBONE_IDS = ["t5", *CAUSAL_IDS]
+SUFFIX_IDS = [name for name in CAUSAL_IDS if name.endswith("suffix")]
+
+
+def build_lm(name: str, seed: int = 0) -> torch.nn.Module:
+    """A tiny model with seeded random weights, large enough that tokens and positions matter."""
+    ids = {"pad_token_id": PAD, "eos_token_id": END, "bos_token_id": END}
+    grouped = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.2,
+        "attention_dropout": 0.1,
+        "tie_word_embeddings": False,
+        **ids,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if name == "t5":
+            sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+            config = T5Config(
+                vocab_size=VOCABULARY, dropout_rate=0.1, decoder_start_token_id=PAD, **sizes, **ids
+            )
+            return T5ForConditionalGeneration(config).eval()
+        if name == "llama":
+            return LlamaForCausalLM(LlamaConfig(**grouped)).eval()
+        if name == "qwen2":
+            return Qwen2ForCausalLM(Qwen2Config(**grouped)).eval()
+        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128, "initializer_range": 0.2}
+        return GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, **sizes, **ids)).eval()
+
+
+def build_tokenizer(*, ends_texts: bool = False) -> PreTrainedTokenizerFast:
+    """A tokenizer that knows some words and splits at spaces, however many; texts may end as T5's do."""
+    special = {"<pad>": PAD, "</s>": END, "<unk>": UNKNOWN}
+    vocabulary = {**special, **{word: len(special) + i for i, word in enumerate(WORDS)}}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if ends_texts:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A </s>", special_tokens=[("</s>", END)]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def build_backbone(name: str, **kw: object) -> Backbone:
+    """A fresh backbone from an id such as `t5` or `llama-suffix`, with weights of its own."""
+    family, _, place = name.partition("-")
+    lm = build_lm(family)
+    if family == "t5":
+        return Seq2SeqBackbone(lm, build_tokenizer(ends_texts=True), name=name)
+    return CausalBackbone(lm, build_tokenizer(), suffix=place == "suffix", name=name, **kw)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """The tiny tokenizer of the causal models."""
+    return build_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def make_backbone() -> Callable[..., Backbone]:
+    """Builds a fresh backbone, for tests that change weights or count what a cache does."""
+    return build_backbone
+
+
+@pytest.fixture(scope="session")
+def backbones() -> dict[str, Backbone]:
+    """Every backbone by its id; shared by all tests, which must leave them as they were."""
+    return {name: build_backbone(name) for name in BACKBONE_IDS}
+
+
+@pytest.fixture(params=BACKBONE_IDS)
+def backbone(request: pytest.FixtureRequest, backbones: dict[str, Backbone]) -> Backbone:
+    """Each backbone in turn."""
+    return backbones[request.param]
+
+
+@pytest.fixture(params=CAUSAL_IDS)
+def causal(request: pytest.FixtureRequest, backbones: dict[str, Backbone]) -> CausalBackbone:
+    """Each causal backbone in turn."""
+    return backbones[request.param]
+
+
+@pytest.fixture(params=SUFFIX_IDS)
+def suffix(request: pytest.FixtureRequest, backbones: dict[str, Backbone]) -> CausalBackbone:
+    """Each backbone whose prompt stands after the text, in turn."""
+    return backbones[request.param]
+
+
+@pytest.fixture(scope="session")
+def rows() -> SimpleNamespace:
+    """Texts and targets of unlike length; every target ends with the end token."""
+    draw = torch.Generator().manual_seed(5)
+
+    def words(count: int) -> tuple[int, ...]:
+        return tuple(torch.randint(3, 3 + len(WORDS), (count,), generator=draw).tolist())
+
+    sources = [words(count) for count in (3, 7, 1, 5)]
+    targets = [(*words(count), END) for count in (1, 0, 3, 2)]
+    return SimpleNamespace(sources=sources, targets=targets, task_ids=[2, 0, 1, 0])
