@@ -29,11 +29,12 @@ torch.set_num_threads(1)
 logging.set_verbosity_error()
 
 PAD, END, UNKNOWN = 0, 1, 2
-WORDS = (
-    "yes no maybe true false good bad fine positive negative same other up down red blue green one two three "
-    "the a an is was are were it this that of in on to and or not very film book meal song story city river dog "
-    "cat man woman child runs sits eats likes hates sees what who where why question answer text"
-).split()
+TEXT = """
+yes no maybe true false good bad fine positive negative same other up down red blue green one two three
+the a an is was are were it this that of in on to and or not very film book meal song story city river dog
+cat man woman child runs sits eats likes hates sees what who where why question answer text
+"""
+WORDS = TEXT.split()
 VOCABULARY = 72  # rows of the embedding matrix; the tokenizer uses fewer, as real ones do
 LANGUAGE_MODELS = ("t5", "llama", "qwen2", "gpt2")
 CAUSAL_IDS = [f"{name}-{place}" for name in LANGUAGE_MODELS[1:] for place in ("prefix", "suffix")]
@@ -41,7 +42,7 @@ BACKBONE_IDS = ["t5", *CAUSAL_IDS]
 SUFFIX_IDS = [name for name in CAUSAL_IDS if name.endswith("suffix")]
 
 
-def build_lm(name: str, seed: int = 0) -> torch.nn.Module:
+def build_lm(name: str, seed: int = 3) -> torch.nn.Module:
     """A tiny model with seeded random weights, large enough that tokens and positions matter."""
     ids = {"pad_token_id": PAD, "eos_token_id": END, "bos_token_id": END}
     grouped = {
@@ -60,10 +61,9 @@ def build_lm(name: str, seed: int = 0) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if name == "t5":
-            sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
-            config = T5Config(
-                vocab_size=VOCABULARY, dropout_rate=0.1, decoder_start_token_id=PAD, **sizes, **ids
-            )
+            sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+            sizes |= {"dropout_rate": 0.1, "initializer_factor": 2.0}
+            config = T5Config(vocab_size=VOCABULARY, decoder_start_token_id=PAD, **sizes, **ids)
             return T5ForConditionalGeneration(config).eval()
         if name == "llama":
             return LlamaForCausalLM(LlamaConfig(**grouped)).eval()

@@ -145,7 +145,12 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     """Dequantise a GGUF file to a safetensors folder, sealed when it is whole (about 30 s, once)."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
+    from transformers.utils.import_utils import is_gguf_available
 
+    if not is_gguf_available():
+        raise ArtifactError(
+            "reading the 4-bit weights of smollm2 needs the package gguf", fix='pip install "weft[gguf]"'
+        )
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     lm = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)

@@ -86,21 +86,21 @@ def run(
     """
     import time
 
-    from weft import experiments, reporting
+    from weft import launching, report_html, reporting
 
     with _workspace(runs, data, quiet=quiet) as workspace:
         plan = _plan(experiment, set_, base, workspace)
         if dry_run:
-            print(experiments.describe(plan, workspace))
+            print(launching.describe(plan, workspace))
             return
         start = time.monotonic()
-        experiments.launch(plan, workspace)
+        launching.launch(plan, workspace)
         entries = reporting.collect(plan, runs)
         print(reporting.table_text(entries, plan))
         for sentence in reporting.verdict(entries, plan):
             print(sentence)
         path = report or runs / f"{plan.experiment.name}-report.html"
-        reporting.write_report(plan, runs, path, time.monotonic() - start)
+        report_html.write_report(plan, runs, path, time.monotonic() - start)
         print(f"\nreport: {path.resolve()}")
 
 
@@ -230,12 +230,12 @@ def report(
     set_: Sets = None,
 ) -> None:  # fmt: skip
     """Write an experiment's HTML report from the runs that are finished."""
-    from weft import reporting
+    from weft import report_html
 
     with _workspace(runs, data, quiet=True) as workspace:
         plan = _plan(experiment, set_, base, workspace)
         path = out or runs / f"{plan.experiment.name}-report.html"
-        reporting.write_report(plan, runs, path, None)
+        report_html.write_report(plan, runs, path, None)
         print(path.resolve())
 
 

@@ -47,8 +47,8 @@ class PromptConfig(Config):
     """Shape, place and start of prompts."""
 
     length: int = Field(100, gt=0, description="prompt tokens, l in the paper")
-    position: Literal["prefix", "suffix"] = Field(
-        "prefix", description="before the text, or after it (causal models only)"
+    position: Literal["auto", "prefix", "suffix"] = Field(
+        "auto", description="before the text, or after it (causal models only); auto: after where it can be"
     )
     init: Literal["vocabulary", "text", "labels", "teachers"] = Field(
         "vocabulary",
@@ -491,12 +491,10 @@ def _line_of(document: Any, place: list[Any]) -> int | None:
     """The line of a key, or of the nearest thing above it that is in the file."""
     line = None
     for part in place:
-        if isinstance(document, CommentedMap) and part in document:
-            line = document.lc.key(part)[0] + 1
-        elif isinstance(document, CommentedSeq) and isinstance(part, int) and part < len(document):
-            line = document.lc.item(part)[0] + 1
-        else:
+        marks = getattr(getattr(document, "lc", None), "data", None) or {}
+        if part not in marks:  # set from the command line, or not there at all
             break
+        line = marks[part][0] + 1
         document = document[part]
     return line
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from weft import stages
 from weft.config import (
     AdaptRun,
     AnyRun,
@@ -24,10 +23,7 @@ from weft.config import (
     load_config,
     read_yaml,
 )
-from weft.errors import Faults, WeftError
-from weft.progress import duration
 from weft.tasks import find_specs, select
-from weft.workspace import Workspace
 
 Namer = Callable[[AnyRun], str]
 
@@ -208,106 +204,6 @@ def _evaluation(
 def _training_limits(experiment: Experiment) -> LimitsConfig:
     """Limits without the cap on test rows, which cannot change what is trained."""
     return experiment.limits.model_copy(update={"test_rows": None})
-
-
-def units(config: AnyRun) -> float:
-    """A run's share of the work: rows that pass through the model, a training row counting three."""
-    if isinstance(config, EvaluateRun):
-        if config.run is None and config.method is not None and config.method.name == "majority":
-            return 1.0
-        return 2.0 * (config.limits.test_rows or 500)
-    passes = 4.0 if isinstance(config, SourceRun) and config.teachers else 3.0
-    dev = 0.0
-    if config.optim.eval_every:
-        dev = (
-            config.optim.steps / config.optim.eval_every * (config.limits.dev_rows or 500) * len(config.tasks)
-        )
-    return config.optim.steps * config.optim.batch_size * passes + 1.5 * dev
-
-
-def launch(plan: Plan, workspace: Workspace) -> None:
-    """Run what is missing, tier after tier. A run that fails stops those that need it, and no others.
-
-    Raises:
-        WeftError: at the end, if runs failed: all their errors together.
-    """
-    progress = workspace.progress
-    progress.total = sum(units(job.config) for job in plan.jobs if not workspace.run(job.config).done)
-    failed: dict[str, WeftError] = {}
-    lost: list[str] = []
-    for job in plan.jobs:
-        if any(parent in failed or parent in lost for parent in job.needs):
-            lost.append(job.id)
-            progress.total -= units(job.config)
-        elif not workspace.run(job.config).done:
-            _run_job(job, workspace, failed)
-    progress.close()
-    workspace.check_frozen()
-    for name, error in failed.items():
-        progress.warn(f"{name} failed: {error}")
-    if lost:
-        progress.warn(
-            f"{len(lost)} runs wait for those that failed; the same command runs only what is missing"
-        )
-    if failed:
-        raise next(iter(failed.values())) if len(failed) == 1 else Faults(failed.values())
-
-
-def _run_job(job: Job, workspace: Workspace, failed: dict[str, WeftError]) -> None:
-    workspace.progress.begin(f"{job.config.stage} > {job.label}", units(job.config))
-    try:
-        run = stages.perform(job.config, workspace)
-    except WeftError as error:
-        failed[job.id] = error
-        workspace.progress.end("FAILED")
-        return
-    workspace.progress.end(_outcome(run.result()))
-
-
-def _outcome(result: dict[str, object]) -> str:
-    """What came out of a run, in a few words."""
-    scores = result.get("scores")
-    if isinstance(scores, dict):
-        metrics = [next(iter(one["metrics"].items())) for one in scores.values()]
-        return ", ".join(
-            f"{name} {value:.1f}" if value is not None else f"{name} undefined" for name, value in metrics
-        )
-    dev = f", dev {result['dev']:.1f} at step {result['best_step']}" if result.get("dev") is not None else ""
-    return f"{result['steps']} steps in {result['seconds']:.0f} s{dev}"
-
-
-def describe(plan: Plan, workspace: Workspace) -> str:
-    """What an experiment would do: its jobs, what is done already, parameters and memory."""
-    missing = [job for job in plan.jobs if not workspace.run(job.config).done]
-    base = workspace.base(plan.jobs[0].config)
-    weights = sum(file.stat().st_size for file in base.path.glob("*.safetensors"))
-    cache = plan.experiment.base.text_cache_mb if plan.experiment.prompt.position == "suffix" else 0
-    length = plan.experiment.prompt.length
-    lines = [
-        f"{'done' if job not in missing else 'to do':6} {job.config.stage:9} {job.id}" for job in plan.jobs
-    ]
-    rows = sum(units(job.config) for job in missing)
-    factors = plan.experiment.source.factors.rank * (length + base.width)
-    lines += [
-        f"{len(plan.jobs)} runs, {len(missing)} to do",
-        f"base      {base.name} ({base.origin}), {base.family}, D = {base.width}",
-        f"numbers   prompt {length} x {base.width} = {length * base.width:,}; factors of a task {factors:,}",
-        f"memory    {weights / 1e9:.1f} GB of weights, up to {cache / 1e3:.1f} GB of kept texts, and the step",
-        f"work      {rows:,.0f} rows through the model; {_time_of(missing, weights, length, workspace)}",
-    ]
-    return "\n".join(lines)
-
-
-def _time_of(jobs: list[Job], weights: int, length: int, workspace: Workspace) -> str:
-    """A rough time: two operations per weight and token, at half the measured matrix rate."""
-    if not jobs:
-        return "nothing to wait for"
-    config = jobs[0].config
-    workspace.dtype(config.base)
-    rate = workspace.gflops() * 1e9 / 2
-    tokens = length + 2 + (0 if config.prompt.position == "suffix" else config.limits.source_tokens / 4)
-    seconds = sum(units(job.config) for job in jobs) * tokens * 2 * (weights / 4) / rate
-    return f"about {duration(seconds)} at half of this machine's {workspace.gflops():,.0f} GFLOP/s"
 
 
 R = TypeVar("R", bound=TeacherRun | SourceRun | AdaptRun)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from weft import runs, stages, storage
+from weft import runs, starts, storage
 from weft.errors import ArtifactError, UnsupportedError, did_you_mean
 from weft.workspace import Workspace
 
@@ -29,13 +29,13 @@ def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
 
     run = runs.find(workspace.root, name)
     config = run.config()
-    if config.prompt.position == "suffix":
+    if workspace.position(config) == "suffix":
         raise UnsupportedError(
             "PEFT puts prompts before the text, and this one was trained after it",
             where=f"{run.path}/config.yaml (prompt.position)",
             fix="train with prompt.position: prefix",
         )
-    model, _ = stages.load(run, workspace)
+    model, _ = starts.load(run, workspace)
     if model.prompts is None:
         raise UnsupportedError("the run changes weights and has no prompt", where=str(run.path))
     if task not in model.tasks:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from weft import evaluation, runs, stages
+from weft import evaluation, runs, starts
 from weft.errors import ArtifactError, DataError, UnsupportedError, did_you_mean
 from weft.model import TunedModel
 from weft.prompts import SoftPrompts
@@ -118,7 +118,7 @@ def load(*names: str | Path, root: str | Path = "runs", workspace: Workspace | N
     found = [runs.find(workspace.root, str(name)) for name in names]
     if not found:
         raise ArtifactError("no run is named", fix="name one or more runs")
-    loaded = [stages.load(run, workspace) for run in found]
+    loaded = [starts.load(run, workspace) for run in found]
     limit = min(run.config().limits.source_tokens for run in found)
     if len(loaded) == 1:
         return Predictor(loaded[0][0], loaded[0][1], limit)

@@ -15,21 +15,21 @@ from dataclasses import asdict
 from functools import partial
 
 import torch
-from torch import Tensor
 
-from weft import evaluation, methods, runs, storage
+from weft import evaluation, runs, starts, storage
 from weft.backbone import Backbone
 from weft.batch import Batch
 from weft.config import AdaptRun, AnyRun, EvaluateRun, OptimConfig, RunConfig, SourceRun, TeacherRun
 from weft.data import EncodedTask, EpochBatches, TaskBatches, encode_task, few_shot, subset
-from weft.errors import ArtifactError, ConfigError
-from weft.methods import full, mpt, prompt_tuning
+from weft.errors import ArtifactError
+from weft.methods import mpt, prompt_tuning
 from weft.model import TunedModel
-from weft.prompts import PromptBank, SoftPrompts
 from weft.runs import Run
 from weft.tasks import Example, Task
 from weft.training import Hooks, Loss, fit, lm_loss
 from weft.workspace import Workspace
+
+LOWEST = -100.0  # no metric is lower, so a state with an undefined score is never the best
 
 
 def teachers(config: TeacherRun, workspace: Workspace) -> Run:
@@ -37,8 +37,10 @@ def teachers(config: TeacherRun, workspace: Workspace) -> Run:
     backbone, tasks = workspace.backbone(config), workspace.tasks(config)
     with workspace.open(config) as out:
         train = [_training_rows(config, task, backbone) for task in tasks]
-        starts = [_fresh(config, backbone, task) for task in tasks]
-        model = prompt_tuning.build(backbone, torch.stack(starts), _names(tasks), dropout=config.base.dropout)
+        prompts = [starts.fresh(config, backbone, task) for task in tasks]
+        model = prompt_tuning.build(
+            backbone, torch.stack(prompts), starts.names_of(tasks), dropout=config.base.dropout
+        )
         batches = EpochBatches(tuple(train), config.optim.batch_size, config.seed)
         _train(model, config, config.optim, train, batches, lm_loss, workspace, out)
     return out
@@ -47,11 +49,14 @@ def teachers(config: TeacherRun, workspace: Workspace) -> Run:
 def source(config: SourceRun, workspace: Workspace) -> Run:
     """Distil the teachers into one shared prompt with task factors (paper: prompt distillation)."""
     backbone, tasks = workspace.backbone(config), workspace.tasks(config)
-    teacher = _teacher(config, backbone, workspace) if config.teachers else None
+    teacher = starts.teacher_of(config, backbone, workspace) if config.teachers else None
     with workspace.open(config) as out:
         train = [_training_rows(config, task, backbone) for task in tasks]
         bank = mpt.new_bank(
-            _shared_start(config, backbone, teacher), config.factors, _names(tasks), seed=config.seed
+            starts.shared_start(config, backbone, teacher),
+            config.factors,
+            starts.names_of(tasks),
+            seed=config.seed,
         )
         model = mpt.build(backbone, bank, dropout=config.base.dropout)
         batches = TaskBatches(tuple(train), config.optim.batch_size, config.seed, config.sampling)
@@ -66,7 +71,7 @@ def adapt(config: AdaptRun, workspace: Workspace) -> Run:
     tasks = workspace.tasks(config)
     with workspace.open(config) as out:
         train = [_training_rows(config, task, backbone, shots=config.shots) for task in tasks]
-        model, start = _build(config, backbone, tasks, train, workspace)
+        model, start = starts.build(config, backbone, tasks, train, workspace)
         batches = EpochBatches(tuple(train), config.optim.batch_size, config.seed)
         _train(model, config, config.optim, train, batches, lm_loss, workspace, out, extra={"start": start})
     return out
@@ -105,36 +110,6 @@ def perform(config: AnyRun, workspace: Workspace) -> Run:
     return evaluate(config, workspace)
 
 
-def load(run: Run, workspace: Workspace) -> tuple[TunedModel, list[Task]]:
-    """The tuned model of a finished run, and its tasks, ready to answer.
-
-    Raises:
-        ArtifactError: if the run holds no prompts, or was trained on another base model.
-    """
-    config = run.config()
-    if isinstance(config, EvaluateRun):
-        raise ArtifactError(
-            "an evaluation holds no prompts", where=str(run.path), fix="name the run it scored"
-        )
-    trained_on = json.loads((run.path / "env.json").read_text("utf-8"))["base_hash"]
-    if trained_on != workspace.base(config).hash:
-        raise ArtifactError(
-            f"the run was trained on another base model (hash {trained_on[:12]}…, "
-            f"this is {workspace.base(config).hash[:12]}…)",
-            where=str(run.path),
-            fix="install the same base model (see env.json), or train again on this one",
-            code="A08",
-        )
-    weights_change = isinstance(config, AdaptRun) and config.method.name == "full"
-    backbone = workspace.backbone(config, fresh=weights_change)
-    tasks = workspace.tasks(config)
-    return methods.restore(backbone, run.tensors(), _names(tasks)), tasks
-
-
-def _names(tasks: list[Task]) -> tuple[str, ...]:
-    return tuple(task.name for task in tasks)
-
-
 def _training_rows(
     config: RunConfig, task: Task, backbone: Backbone, shots: int | None = None
 ) -> EncodedTask:
@@ -143,126 +118,6 @@ def _training_rows(
     if shots is not None:
         examples = few_shot(examples, shots, seed=config.seed, task=task.name)
     return encode_task(task.name, examples, backbone, config.limits.source_tokens)
-
-
-def _fresh(config: RunConfig, backbone: Backbone, task: Task) -> Tensor:
-    return prompt_tuning.fresh_prompt(backbone, config.prompt, seed=config.seed, choices=task.choices)
-
-
-def _teacher(config: SourceRun, backbone: Backbone, workspace: Workspace) -> TunedModel:
-    """The teachers of all tasks of the run as one model, in the run's order."""
-    names = [task.name for task in config.tasks]
-    missing = [name for name in names if name not in config.teachers]
-    if missing:
-        raise ConfigError(
-            f"task {missing[0]!r} has no teacher",
-            where="teachers",
-            fix="run 'weft teachers' for it",
-            code="C12",
-        )
-    prompts = [_prompt_of(config.teachers[name], name, config, workspace) for name in names]
-    module = SoftPrompts(torch.stack(prompts), tuple(names)).to(backbone.device)
-    return TunedModel(backbone, module, {}, tuple(names))
-
-
-def _prompt_of(run_name: str, task: str, config: RunConfig, workspace: Workspace) -> Tensor:
-    """One task's prompt `[P, D]` of a finished run, checked against the run that wants it."""
-    run = runs.find(workspace.root, run_name)
-    model, _ = load(run, workspace)
-    if model.prompts is None or task not in model.tasks:
-        raise ArtifactError(f"the run has no prompt for {task!r}", where=str(run.path), code="C12")
-    prompt: Tensor = model.prompts(torch.tensor([model.tasks.index(task)], device=model.backbone.device))[
-        0
-    ].detach()
-    if len(prompt) != config.prompt.length:
-        raise ArtifactError(
-            f"the teacher's prompt has {len(prompt)} tokens, this run's has {config.prompt.length}",
-            where=str(run.path),
-            fix="train the teacher with the same prompt.length",
-            code="C15",
-        )
-    return prompt
-
-
-def _shared_start(config: SourceRun, backbone: Backbone, teacher: TunedModel | None) -> Tensor:
-    """Where P* starts: as a teacher does, or at the mean of the teachers."""
-    if config.prompt.init != "teachers":
-        words = tuple(word for task in config.tasks for word in (task.labels or {}).values())
-        return prompt_tuning.fresh_prompt(backbone, config.prompt, seed=config.seed, choices=words)
-    if teacher is None or not isinstance(teacher.prompts, SoftPrompts):
-        raise ConfigError("P* cannot start at the teachers' mean without teachers", where="prompt.init")
-    return teacher.prompts.prompts.detach().mean(0)
-
-
-def _build(
-    config: AdaptRun, backbone: Backbone, tasks: list[Task], train: list[EncodedTask], workspace: Workspace
-) -> tuple[TunedModel, dict[str, object]]:
-    """The model a method trains, and a record of where it started."""
-    method, names, dropout = config.method, _names(tasks), config.base.dropout
-    if method.name == "full":
-        return full.build(backbone, names, dropout=dropout), {"from": "base model"}
-    if method.name == "prompt_tuning" and method.start == "fresh":
-        fresh = torch.stack([_fresh(config, backbone, task) for task in tasks])
-        return prompt_tuning.build(backbone, fresh, names, dropout=dropout), {"from": "fresh"}
-    if method.name == "prompt_tuning":
-        known = {name: _prompt_of(run, name, config, workspace) for name, run in config.teachers.items()}
-        picks = [
-            _pick(method.start, known, backbone, task, rows) for task, rows in zip(tasks, train, strict=True)
-        ]
-        prompts = torch.stack([known[name] for name, _ in picks])
-        record = {
-            task.name: {"from": name, "losses": losses}
-            for task, (name, losses) in zip(tasks, picks, strict=True)
-        }
-        return prompt_tuning.build(backbone, prompts, names, dropout=dropout), dict(record)
-    if method.name == "mpt":
-        bank = _source_bank(config, workspace)
-        with torch.no_grad():
-            every = bank(torch.arange(len(bank.tasks), device=backbone.device))
-        known = dict(zip(bank.tasks, every, strict=True))
-        chosen, losses = (
-            (method.start, {})
-            if method.start == "mean"
-            else _pick(method.start, known, backbone, tasks[0], train[0])
-        )
-        model = mpt.build(backbone, mpt.target_bank(bank, chosen, names), train=method.train, dropout=dropout)
-        return model, {"from": chosen, "losses": losses}
-    raise ConfigError(
-        f"{method.name!r} trains nothing", where="method.name", fix="evaluate it without adapting"
-    )
-
-
-def _pick(
-    start: str, known: dict[str, Tensor], backbone: Backbone, task: Task, rows: EncodedTask
-) -> tuple[str, dict[str, float]]:
-    """The named prompt, or the one nearest to a task's training rows."""
-    if start in known:
-        return start, {}
-    if start != "nearest":
-        raise ConfigError(
-            f"there is no prompt {start!r} to start from; known: {', '.join(known) or 'none'}",
-            where="method.start",
-        )
-    choices = [backbone.answer_tokens(word) for word in task.choices]
-    return methods.nearest(backbone, known, rows.rows, choices)
-
-
-def _source_bank(config: AdaptRun, workspace: Workspace) -> PromptBank:
-    if config.source is None:
-        raise ConfigError(
-            "MPT needs the run of a source stage", where="source", fix="run 'weft source' first", code="C12"
-        )
-    model, _ = load(runs.find(workspace.root, config.source), workspace)
-    if not isinstance(model.prompts, PromptBank):
-        raise ArtifactError(f"{config.source!r} is no source stage: it holds no bank", code="C12")
-    if len(model.prompts.shared) != config.prompt.length:
-        raise ArtifactError(
-            f"the source prompt has {len(model.prompts.shared)} tokens, this run's has {config.prompt.length}",
-            where=config.source,
-            fix="set prompt.length as in the source run",
-            code="C15",
-        )
-    return model.prompts
 
 
 def _train(
@@ -294,7 +149,10 @@ def _train(
         "best_step": done.best_step,
         "dev": done.best,
         "dev_scores": done.scores,
-        "rows": {task.name: {"train": len(task), "cut": task.cut} for task in train},
+        "rows": {
+            task.name: {"read": len(known.rows("train")), "train": len(task), "cut": task.cut}
+            for task, known in zip(train, workspace.tasks(config), strict=True)
+        },
         **(extra or {}),
     }
     out.write_json("result.json", result)
@@ -304,7 +162,7 @@ def _hooks(optim: OptimConfig, workspace: Workspace, out: Run) -> Hooks:
     """Log every step to the run's folder, and show it."""
     log = out.path / "metrics.jsonl"
 
-    def on_step(line: dict[str, float]) -> None:
+    def on_step(line: dict[str, int | float]) -> None:
         storage.append_line(log, json.dumps(line))
         dev = f" dev {line['dev']:.1f}" if "dev" in line else ""
         workspace.progress.step(
@@ -331,7 +189,7 @@ def _dev_score(
     sources = [model.backbone.text_tokens(one.source, config.limits.source_tokens)[0] for one in examples]
     scores, _ = evaluation.evaluate(model, task, examples, sources, task_id=task_id, generate=False)
     value = scores.metrics[task.main_metric]
-    return 0.0 if value is None else value
+    return LOWEST if value is None else value
 
 
 @torch.no_grad()
@@ -352,7 +210,7 @@ def _answers(
     if parent is None and config.method is not None and config.method.name == "majority":
         return evaluation.majority(task, task.load("train"), examples)
     if parent is not None:
-        model, _ = load(parent, workspace)
+        model, _ = starts.load(parent, workspace)
         if task.name not in model.tasks:
             raise ArtifactError(
                 f"the run has no prompt for {task.name!r}", where=str(parent.path), code="C12"

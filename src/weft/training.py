@@ -65,7 +65,7 @@ class Checkpoint:
 class Hooks:
     """What a caller wants to know while training runs."""
 
-    log: Callable[[dict[str, float]], None] = lambda line: None
+    log: Callable[[dict[str, int | float]], None] = lambda line: None
     warn: Callable[[str], None] = lambda text: None
     save: Callable[[Checkpoint], None] = lambda checkpoint: None
 

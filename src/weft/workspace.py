@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from weft import bases, runs
 from weft.backbone import Backbone, Precision, load_backbone, probe
@@ -44,15 +44,22 @@ class Workspace:
     def backbone(self, config: AnyRun, *, fresh: bool = False) -> Backbone:
         """A run's base model, loaded once for all runs; `fresh` for methods that change its weights."""
         folder, dtype = self.base(config), self.dtype(config.base)
-        key = (folder.hash, dtype, config.prompt.position)
+        position = self.position(config)
+        key = (folder.hash, dtype, position)
         if not fresh and key in self._backbones:
             return self._backbones[key]
         cache_mb = config.base.text_cache_mb
-        backbone = load_backbone(folder, dtype=dtype, position=config.prompt.position, cache_mb=cache_mb)
+        backbone = load_backbone(folder, dtype=dtype, position=position, cache_mb=cache_mb)
         if not fresh:
             self._backbones[key] = backbone
             self._hashes[id(backbone)] = backbone.weights_hash()
         return backbone
+
+    def position(self, config: AnyRun) -> Literal["prefix", "suffix"]:
+        """Where a run's prompts stand: as configured, or after the text on models that allow it."""
+        if config.prompt.position != "auto":
+            return config.prompt.position
+        return "suffix" if self.base(config).family == "causal" else "prefix"
 
     def dtype(self, base: BaseConfig) -> str:
         """The number format of the frozen weights: as configured, or the faster one by measurement."""
@@ -96,7 +103,7 @@ class Workspace:
     def open(self, config: AnyRun) -> Iterator[Run]:
         """A run folder to fill; it is finished when the block ends without an error."""
         env: dict[str, Any] = {"base": self.base(config).origin, "base_hash": self.base(config).hash}
-        env["dtype"] = self.dtype(config.base)
+        env["dtype"], env["position"] = self.dtype(config.base), self.position(config)
         if self._precision is not None:
             env["gflops"] = {name: round(rate) for name, rate in self._precision.rates.items()}
         with runs.create(self.root, self.run_id(config), config, env) as run:

@@ -1,7 +1,5 @@
 """Multitask prompt tuning once more: slow, in NumPy float64 and plain loops, with nothing taken from weft."""
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 
 IGNORE = -100
@@ -70,7 +68,7 @@ def truncated_svd(matrix, rank):
     return sum(sizes[r] * np.outer(left[:, r], right[r]) for r in range(rank))
 
 
-def numeric_gradient(function: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-5) -> np.ndarray:
+def numeric_gradient(function, x, step=1e-5):
     """Central differences of a function of one array."""
     gradient = np.zeros_like(x)
     for index in np.ndindex(*x.shape):
@@ -81,13 +79,11 @@ def numeric_gradient(function: Callable[[np.ndarray], float], x: np.ndarray, ste
     return gradient
 
 
-def constrained_log_prob(
-    next_logits: Callable[[tuple[int, ...]], np.ndarray], choices: Sequence[tuple[int, ...]], choice: tuple[int, ...]
-) -> float:
+def constrained_log_prob(next_logits, choices, choice):
     """Log-probability of a choice when the writer may write nothing but choices.
 
     Token by token: of all tokens by which a choice that is still possible goes on, the model's logits
-    decide by a softmax over these tokens alone.
+    decide by a softmax over these tokens alone. `next_logits` maps the tokens written so far to logits.
     """
     total, possible = 0.0, list(choices)
     for i, token in enumerate(choice):

@@ -1,5 +1,7 @@
 """Multitask prompt tuning (Wang et al. 2023, arXiv:2303.02861): shared prompt, task factors, distillation."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -33,31 +35,30 @@ def new_bank(
     return PromptBank(shared, u.to(shared.device), v.to(shared.device), tasks)
 
 
-def target_bank(source: PromptBank, start: str, tasks: tuple[str, ...]) -> PromptBank:
-    """A bank for target tasks, from the source's P* and the mean of its factors, or one task's.
+def target_bank(source: PromptBank, starts: Sequence[str], tasks: tuple[str, ...]) -> PromptBank:
+    """A bank for target tasks, from the source's P* and the mean of its factors, or source tasks' own.
 
     Args:
         source: the bank of the source stage.
-        start: `mean`, or the name of a source task.
-        tasks: the target tasks; all start alike.
+        starts: `["mean"]` for all, or the source task from which each target starts.
+        tasks: the target tasks.
 
     Raises:
-        ConfigError: if `start` is no source task.
+        ConfigError: if a start is no source task.
     """
     with torch.no_grad():
-        if start == "mean":
+        if list(starts) == ["mean"]:
             shared, u, v = mean_factors(source.shared, source.u, source.v)
-        elif start in source.tasks:
-            k = source.tasks.index(start)
-            shared, u, v = source.shared, source.u[k : k + 1], source.v[k : k + 1]
-        else:
+            return PromptBank(shared, u.repeat(len(tasks), 1, 1), v.repeat(len(tasks), 1, 1), tasks)
+        unknown = [start for start in starts if start not in source.tasks]
+        if unknown:
             raise ConfigError(
-                f"there is no source task {start!r} to start from",
+                f"there is no source task {unknown[0]!r} to start from",
                 where="method.start",
-                fix=did_you_mean(start, [*source.tasks, "mean", "nearest"]),
+                fix=did_you_mean(unknown[0], [*source.tasks, "mean", "nearest"]),
             )
-    copies = len(tasks)
-    return PromptBank(shared, u.repeat(copies, 1, 1), v.repeat(copies, 1, 1), tasks)
+        places = [source.tasks.index(start) for start in starts]
+        return PromptBank(source.shared, source.u[places], source.v[places], tasks)
 
 
 def distillation_loss(teacher: TunedModel | None, distill: DistillConfig) -> Loss:

@@ -19,7 +19,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         DataError: with file and line, if the file cannot be read or a line is not a row.
     """
-    _check_file(path)
+    check_file(path)
     if path.suffix == ".parquet":
         rows = _parquet(path)
     elif path.suffix == ".jsonl":
@@ -31,7 +31,12 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Refuse what is not a readable file of a known format.
+
+    Raises:
+        DataError: saying what it is.
+    """
     if path.suffix not in FORMATS:
         raise DataError(
             f"{path.suffix or 'no suffix'!r} is not a format that weft reads",

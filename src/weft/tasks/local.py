@@ -10,7 +10,7 @@ from weft.config import Split, TaskSpec, load_config
 from weft.errors import ConfigError, DataError, did_you_mean
 from weft.metrics import metric
 from weft.storage import sha256_file
-from weft.tasks.files import read_rows
+from weft.tasks.files import check_file, read_rows
 from weft.tasks.task import Example, Row, Task
 
 FIELD = re.compile(r"\{([^{}]*)\}")
@@ -49,7 +49,7 @@ def from_spec(spec: TaskSpec, data_root: Path | None = None) -> Task:
         choices=tuple((spec.labels or {}).values()),
         max_target_tokens=spec.max_target_tokens,
         splits=tuple(spec.files),
-        data_hash=cache(lambda split: sha256_file(_file(spec, split, data_root))),
+        data_hash=cache(partial(_data_hash, spec, data_root)),
     )
 
 
@@ -62,7 +62,21 @@ def _file(spec: TaskSpec, split: Split, data_root: Path | None) -> Path:
             fix="give the folder with --data FOLDER or the variable WEFT_DATA",
             code="D23",
         )
+    if split not in spec.files:
+        raise DataError(
+            f"task {spec.name!r} has no {split} rows",
+            where=f"task {spec.name} (files)",
+            fix=f"name a file for {split!r}; it has {', '.join(spec.files) or 'none'}",
+            code="D13",
+        )
     return root / spec.files[split]
+
+
+def _data_hash(spec: TaskSpec, data_root: Path | None, split: Split) -> str:
+    """SHA-256 of a split's file."""
+    path = _file(spec, split, data_root)
+    check_file(path)
+    return sha256_file(path)
 
 
 def _rows(spec: TaskSpec, data_root: Path | None, split: Split) -> list[Row]:

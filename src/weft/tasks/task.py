@@ -73,7 +73,7 @@ class Task:
             raise DataError(
                 f"task {self.name!r} has no {split} rows",
                 where=f"task {self.name}",
-                fix=f"name a file for {split!r} under 'files' in its YAML, or {did_you_mean(split, self.splits)}",
+                fix=f"name a file for {split!r} under 'files'; {did_you_mean(split, self.splits)}",
                 code="D13",
             )
         return [example for row in self.rows(split) for example in self.examples(row)]

@@ -1,0 +1,444 @@
+"""Reports of made-up runs: numbers against numpy and scipy, gaps, sentences, and the page itself."""
+
+import csv
+import json
+from html.parser import HTMLParser
+from io import StringIO
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from weft import experiments, report_html, report_scores, reporting, runs, storage
+from weft.config import EvaluateRun, Experiment, SourceRun, TaskSpec, to_yaml
+from weft.errors import ArtifactError
+from weft.report_html import page
+from weft.runs import Run
+
+LENGTH, WIDTH = 4, 6
+ANSWERS = ["yes", "no"]
+SCORES = {
+    "majority": [50.0],
+    "prompt tuning": [70.0, 74.0, 78.0],
+    "SPoT": [72.0, 75.0, 75.0],
+    "MPT": [80.0, 82.0, 87.0],
+    "MPT nearest": [79.0, 79.5, 80.0],
+}
+
+
+def make_plan(
+    *, targets=("urgency", "banking", "formality"), seeds=(0, 1, 2), metrics=("accuracy",), **settings
+):
+    """The plan of a small experiment, with names made without a base model."""
+    optim = {"lr": {"prompt": 0.1}, "steps": 4}
+    bank = {"lr": {"shared": 0.1, "factors": 0.1}, "steps": 4}
+    values = {
+        "name": "small",
+        "title": "Small & <made up>",
+        "prompt": {"length": LENGTH},
+        "tasks": ["tasks"],
+        "sources": ["topic", "spam"],
+        "targets": targets,
+        "shots": 16,
+        "seeds": seeds,
+        "teachers": {"optim": optim},
+        "source": {"optim": bank},
+        "rows": [
+            {"label": "majority", "method": {"name": "majority"}},
+            {"label": "prompt tuning", "method": {"name": "prompt_tuning"}, "optim": optim},
+            {"label": "SPoT", "method": {"name": "prompt_tuning", "start": "nearest"}, "optim": optim},
+            {"label": "MPT", "method": {"name": "mpt"}, "optim": bank},
+            {"label": "MPT nearest", "method": {"name": "mpt", "start": "nearest"}, "optim": bank},
+        ],
+        **settings,
+    }
+    experiment = Experiment.model_validate(values)
+    specs = {name: task_spec(name, metrics) for name in (*experiment.sources, *experiment.targets)}
+    return experiments.plan(experiment, specs, name_of)
+
+
+def task_spec(name, metrics):
+    labels = {word: word for word in ANSWERS}
+    return TaskSpec(name=name, source="{text}", target="{label}", labels=labels, metrics=metrics)
+
+
+def name_of(config):
+    return runs.run_id(config, storage.sha256_json(config.model_dump(mode="json")))
+
+
+def fill(plan, root, scores=None, *, skip=(), texts=("a text",)):
+    """Run folders of a plan, all but those skipped; `scores` gives row -> score of each seed."""
+    cells = {cell.run: cell for cell in plan.cells}
+    for job in plan.jobs:
+        if job.id in skip:
+            continue
+        run = Run(root / job.id)
+        run.write("config.yaml", to_yaml(job.config))
+        run.write_json("env.json", {"base": "made up", "dtype": "float32", "versions": {"weft": "0"}})
+        if isinstance(job.config, EvaluateRun):
+            write_scores(run, job.config, score_of(plan, cells[job.id], scores or SCORES), texts)
+        else:
+            write_training(run, job.config)
+        storage.seal(run.path, run.files)
+
+
+def score_of(plan, cell, scores):
+    """A row's score; every target lies one point above the one before."""
+    row = scores[cell.row]
+    score = row[plan.experiment.seeds.index(cell.seed)] if len(row) > 1 else row[0]
+    return None if score is None else score + plan.experiment.targets.index(cell.target)
+
+
+def write_scores(run, config, score, texts):
+    """Sorted keys put `accuracy` first; the metric of the task need not be that one."""
+    task = config.tasks[0]
+    metrics = dict.fromkeys(("accuracy", "f1_macro"), 1.0) | {task.metrics[0]: score}
+    found = {"rows": 120, "metrics": metrics, "written": dict.fromkeys(metrics, 40.0), "unparsable": 0.0}
+    run.write_json("result.json", {"scores": {task.name: found}, "seconds": 1.0, "split": "test"})
+    run.write("predictions.jsonl", "".join(prediction(task.name, i, text) for i, text in enumerate(texts)))
+
+
+def prediction(task, row, text):
+    shares = {"yes": 0.75, "no": 0.25}
+    answer = {"text": text, "references": ["no"], "answer": "yes", "written": "yes", "probabilities": shares}
+    return json.dumps({"task": task, "row": row, **answer}) + "\n"
+
+
+def write_training(run, config):
+    names = [task.name for task in config.tasks]
+    draw = torch.Generator().manual_seed(len(run.id) + config.seed)
+    K = len(names)
+    shapes = {"prompts": (K, LENGTH, WIDTH)}
+    if isinstance(config, SourceRun) or getattr(config, "source", None):
+        shapes = {"shared": (LENGTH, WIDTH), "u": (K, LENGTH, 1), "v": (K, 1, WIDTH)}
+    run.save_tensors({name: torch.randn(shape, generator=draw) for name, shape in shapes.items()})
+    log = [{"step": i, "loss": 3 / i, "lm": 2 / i, "logits": 1 / i, "hidden": 0.0} for i in range(1, 5)]
+    run.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in log))
+    result = {
+        "tasks": names,
+        "steps": 4,
+        "best_step": 2,
+        "dev": 61.5,
+        "dev_scores": [[2, 61.5]],
+        "trained_parameters": 12345 * K,
+        "parameters_per_task": 12345.0,
+        "seconds": 2.0 + config.seed,
+        "rows": {name: {"train": 32, "cut": 1} for name in names},
+    }
+    run.write_json("result.json", result)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_disk():
+    """These runs need not outlive a power cut, and there are many of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage.os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A finished experiment in which MPT wins: its plan, root and entries."""
+    plan, root = make_plan(), tmp_path_factory.mktemp("done")
+    fill(plan, root, texts=["fine", "<script>alert(1)</script> & more"])
+    return plan, root, reporting.collect(plan, root)
+
+
+def entry(entries, row, target):
+    return next(one for one in entries if (one.row, one.target) == (row, target))
+
+
+def line(entries, plan, label):
+    return next(one for one in report_scores.lines(entries, plan) if one.label == label)
+
+
+def half(scores):
+    """Half the width of the 95 % interval, as scipy gives it."""
+    low, high = stats.t.interval(0.95, len(scores) - 1, np.mean(scores), stats.sem(scores))
+    return pytest.approx((high - low) / 2)
+
+
+def evaluation(plan, row, target, seed):
+    return next(cell for cell in plan.cells if (cell.row, cell.target, cell.seed) == (row, target, seed)).run
+
+
+# numbers
+
+
+def test_means_and_intervals_equal_scipy(done):
+    _, _, entries = done
+    one, scores = entry(entries, "MPT", "banking"), [81.0, 83.0, 88.0]
+    assert (one.scores, one.seeds, one.rows) == (tuple(scores), (0, 1, 2), 120)
+    assert one.mean == pytest.approx(np.mean(scores))
+    assert one.half == half(scores)
+    assert (one.written, one.parameters, one.seconds) == (40.0, 12345.0, pytest.approx(3.0))
+    assert (one.missing, one.undefined, one.dtype) == (0, 0, "float32")
+
+
+def test_the_average_is_taken_over_targets_for_each_seed_first(done):
+    plan, _, entries = done
+    found, scores = line(entries, plan, "prompt tuning"), [71.0, 75.0, 79.0]
+    assert found.scores == pytest.approx(tuple(scores))
+    assert found.mean == pytest.approx(75.0)
+    assert found.half == half(scores)
+
+
+def test_what_does_not_train_counts_once_and_has_no_interval(done):
+    plan, _, entries = done
+    one = entry(entries, "majority", "urgency")
+    assert (one.scores, one.mean, one.half, len(one.runs)) == ((50.0,), 50.0, None, 1)
+    assert (one.parameters, one.seconds) == (None, None)
+    assert reporting.cost_texts(line(entries, plan, "majority")) == ("none", "none")
+
+
+def test_one_seed_has_no_interval(tmp_path):
+    plan = make_plan(targets=("urgency",), seeds=(5,))
+    fill(plan, tmp_path)
+    entries = reporting.collect(plan, tmp_path)
+    assert (entry(entries, "MPT", "urgency").half, line(entries, plan, "MPT").half) == (None, None)
+    assert "seed 5 alone, so without an interval" in reporting.table_text(entries, plan)
+    assert "MPT is 10.0 points above prompt tuning from scratch (a single seed says little)." in (
+        reporting.verdict(entries, plan)
+    )
+
+
+def test_the_main_metric_is_the_task_s_first_although_results_are_sorted(tmp_path):
+    plan = make_plan(targets=("urgency",), metrics=("f1_macro", "accuracy"))
+    fill(plan, tmp_path)
+    one = entry(reporting.collect(plan, tmp_path), "MPT", "urgency")
+    assert (one.metric, one.scores) == ("f1_macro", (80.0, 82.0, 87.0))
+
+
+def test_an_undefined_score_is_kept_out_and_counted(tmp_path):
+    plan = make_plan(targets=("urgency",))
+    fill(plan, tmp_path, {**SCORES, "MPT": [80.0, None, 86.0]})
+    entries = reporting.collect(plan, tmp_path)
+    one = entry(entries, "MPT", "urgency")
+    assert (one.scores, one.seeds, one.mean, one.undefined) == ((80.0, 86.0), (0, 2), 83.0, 1)
+    assert line(entries, plan, "MPT").half == half([80.0, 86.0])
+    assert "undefined: MPT on urgency (1)" in reporting.table_text(entries, plan)
+
+
+# gaps
+
+
+def test_a_missing_run_makes_its_cell_and_the_average_a_dash(tmp_path):
+    plan = make_plan(targets=("urgency", "banking"))
+    fill(plan, tmp_path, skip=[evaluation(plan, "MPT", "banking", 1)])
+    entries = reporting.collect(plan, tmp_path)
+    one, whole = entry(entries, "MPT", "banking"), entry(entries, "MPT", "urgency")
+    assert (one.mean, one.half, one.scores, one.missing) == (None, None, (81.0, 88.0), 1)
+    assert whole.mean == 83.0
+    assert line(entries, plan, "MPT").mean is None
+    row = next(row for row in reporting.table_text(entries, plan).split("\n") if row.startswith("MPT "))
+    assert row.split() == ["MPT", "83.0", "±", "9.0", "—", "—", "12,345", "3.0"]
+    assert "left out: MPT." in reporting.verdict(entries, plan)[-1]
+
+
+def test_an_unfinished_folder_counts_as_missing(tmp_path):
+    plan = make_plan(targets=("urgency",))
+    fill(plan, tmp_path)
+    (tmp_path / evaluation(plan, "SPoT", "urgency", 2) / storage.MANIFEST).unlink()
+    assert entry(reporting.collect(plan, tmp_path), "SPoT", "urgency").mean is None
+
+
+def test_nothing_done_still_makes_a_table_and_a_page(tmp_path):
+    plan = make_plan()
+    entries = reporting.collect(plan, tmp_path)
+    assert reporting.verdict(entries, plan) == [
+        "No row is finished on all targets yet, so there is nothing to compare."
+    ]
+    assert "45 missing evaluations" not in reporting.table_text(entries, plan)
+    assert "39 missing evaluations" in reporting.table_text(entries, plan)
+    check(page(plan, tmp_path, None))
+
+
+# tables
+
+
+def test_the_table_fits_80_columns(done):
+    plan, _, entries = done
+    text = reporting.table_text(entries, plan)
+    assert max(map(len, text.split("\n"))) <= 80
+    assert "accuracy in percent, mean ± 95 % t interval over seeds 0, 1, 2" in text
+    assert "urgency 120, banking 120, formality 120" in text
+    assert "16 per answer" in text
+    assert "smollm2, float32" in text
+    assert "Capped" not in text
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 7])
+def test_long_names_wide_numbers_and_many_targets_fit_too(tmp_path, count):
+    plan = make_plan(targets=tuple(f"a-very-long-name-of-a-task-{i}" for i in range(count)))
+    entries = [
+        reporting.Entry(
+            cell.row, cell.target, "accuracy", (0, 1), (9.0, 99.0), 54.0, 571.8, parameters=134515008.0
+        )
+        for cell in plan.cells
+        if cell.seed == 0
+    ]
+    text = reporting.table_text(entries, plan)
+    assert max(map(len, text.split("\n"))) <= 80
+    assert text.count("± 571.8") == 5 * (count + 1)
+    assert text.count("134,515,008") == 4
+    assert "…" not in text
+
+
+def test_caps_and_own_shots_are_stated(tmp_path):
+    rows = [row.model_dump() for row in make_plan().experiment.rows]
+    rows[3]["shots"] = 4
+    plan = make_plan(limits={"train_rows": 5000, "test_rows": 100}, rows=rows)
+    text = " ".join(reporting.table_text(reporting.collect(plan, tmp_path), plan).split())
+    assert "Capped: at most 5,000 training rows of a source, at most 100 scored rows of a target." in text
+    assert "Training rows of targets: 16 per answer, MPT 4 per answer." in text
+
+
+def test_markdown_has_a_column_for_free_writing_and_names_the_source_run(done):
+    plan, _, entries = done
+    text = reporting.table_markdown(entries, plan)
+    rows = [row for row in text.split("\n") if row.startswith("|")]
+    assert len(rows) == 2 + 5
+    assert {row.count("|") for row in rows} == {1 + 1 + 6 + 3}
+    assert "| MPT | 83.0 ± 9.0 | 40.0 |" in rows[5]
+    assert f"Source run: `{plan.source}`." in text
+    assert "**small**" in text
+
+
+def test_csv_reads_back(done):
+    _, _, entries = done
+    rows = list(csv.DictReader(StringIO(reporting.table_csv(entries))))
+    assert len(rows) == 15
+    row = next(row for row in rows if (row["row"], row["target"]) == ("MPT", "urgency"))
+    one = entry(entries, "MPT", "urgency")
+    assert (float(row["mean"]), float(row["half"])) == (one.mean, one.half)
+    assert (row["scores"], row["seeds"], row["missing"]) == ("80.0 82.0 87.0", "0 1 2", "0")
+
+
+# sentences
+
+
+def test_the_verdict_says_that_mpt_wins(done):
+    plan, _, entries = done
+    assert reporting.verdict(entries, plan) == [
+        "The best average over targets: MPT (84.0 ± 9.0).",
+        "MPT wins: MPT is 9.0 points above the best other row, prompt tuning (within the intervals).",
+        "MPT is 9.0 points above prompt tuning from scratch (within the intervals).",
+        "MPT is 9.0 points above SPoT (within the intervals).",
+        "The best of 2 MPT rows was picked by these very scores, which favours it.",
+    ]
+
+
+def test_the_verdict_says_that_mpt_loses(tmp_path):
+    plan = make_plan(targets=("urgency",))
+    scores = {
+        **SCORES,
+        "MPT": [60.0, 60.5, 61.0],
+        "MPT nearest": [40.0, 41.0, 42.0],
+        "SPoT": [60.0, 60.5, 61.0],
+    }
+    fill(plan, tmp_path, scores)
+    said = reporting.verdict(reporting.collect(plan, tmp_path), plan)
+    assert said[0] == "The best average over targets: prompt tuning (74.0 ± 9.9)."
+    assert said[1] == (
+        "MPT does not win: its best row, MPT, is 13.5 points below prompt tuning (outside the intervals)."
+    )
+    assert said[3] == "MPT is level with SPoT (within the intervals)."
+
+
+def test_the_verdict_without_rivals_or_without_mpt(tmp_path):
+    rows = [row.model_dump() for row in make_plan().experiment.rows]
+    for kept, wanted in (([0, 3], "no comparison with SPoT"), ([0, 1], "There is no MPT row")):
+        plan = make_plan(targets=("urgency",), rows=[rows[i] for i in kept])
+        fill(plan, tmp_path)
+        assert wanted in " ".join(reporting.verdict(reporting.collect(plan, tmp_path), plan))
+
+
+# the page
+
+
+class Checker(HTMLParser):
+    """Collects elements, attributes and text, and insists that every element is closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.text = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.text.append(data)
+
+
+def check(html):
+    """A page's parts, once it is seen to be well formed and to need nothing from outside."""
+    parser = Checker()
+    parser.feed(html)
+    parser.close()
+    assert parser.open == []
+    assert not {"script", "link", "img", "iframe", "image"} & set(parser.tags)
+    assert "http" not in html
+    assert "@import" not in html
+    ids = [value for name, value in parser.attributes if name == "id"]
+    assert len(set(ids)) == len(ids)
+    links = [value for name, value in parser.attributes if name.endswith("href")]
+    assert all(link.startswith("#") and link[1:] in ids for link in links)
+    return parser
+
+
+def test_the_page_is_whole_and_escapes_texts(done, tmp_path):
+    plan, root, _ = done
+    path = tmp_path / "report.html"
+    report_html.write_report(plan, root, path, 754.0)
+    html = path.read_text("utf-8")
+    parser = check(html)
+    text = " ".join(parser.text)
+    assert parser.tags.count("svg") == 3 + 2 + 1
+    assert "<script>" not in html
+    assert "<script>alert(1)</script> & more" in text
+    assert "Small & <made up>" in text
+    assert "The command that wrote this page took 12 min 34 s." in text
+    assert "MPT, seed 0: 6 of 6 answers are wrong." in text
+    assert "probability 75.0 %" in text
+    assert "<strong>84.0 ± 9.0</strong>" in html
+    assert plan.source in text
+
+
+def test_the_page_is_the_same_for_the_same_runs(done):
+    plan, root, _ = done
+    assert page(plan, root, 1.0) == page(plan, root, 1.0)
+
+
+def test_similarities_are_those_of_the_composed_prompts(done):
+    plan, root, _ = done
+    cells = [cell for cell in plan.cells if (cell.row, cell.seed) == ("MPT", 0)]
+    banks = [Run(root / name).tensors() for name in (plan.source, *(cell.trained for cell in cells))]
+    parts = [bank["shared"].numpy() * (bank["u"].numpy() @ bank["v"].numpy()) for bank in banks]
+    flat = np.concatenate(parts).reshape(5, -1)
+    flat = flat - flat.mean(0)
+    flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    html = page(plan, root, None)
+    shown = html[html.index('aria-label="cosine') :]
+    for value in (flat @ flat.T).ravel():
+        assert f">{value:.2f}<".replace("-", "−") in shown
+
+
+def test_a_changed_result_is_refused(tmp_path):
+    plan = make_plan(targets=("urgency",))
+    fill(plan, tmp_path)
+    path = tmp_path / evaluation(plan, "MPT", "urgency", 0) / "result.json"
+    path.write_text(path.read_text().replace("80.0", "99.0"))
+    with pytest.raises(ArtifactError, match="SHA-256"):
+        reporting.collect(plan, tmp_path)

@@ -1,0 +1,337 @@
+"""From examples to batches: which rows are drawn, how often, and that every draw follows from its seed."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from weft.batch import Encoded
+from weft.config import SamplingConfig
+from weft.data import EncodedTask, EpochBatches, TaskBatches, few_shot, mixing_weights, subset
+from weft.errors import DataError
+from weft.tasks import Example
+
+modest = settings(max_examples=100, deadline=None)
+DRAWS = 3000
+SURE = 1e-3  # the draws below are seeded: a test passes always or never
+
+
+def examples(**counts):
+    """So many examples of each answer, all different, answers taking turns."""
+    rows = [Example(f"{answer} {i}", answer) for answer, count in counts.items() for i in range(count)]
+    return sorted(rows, key=lambda row: int(row.source.split()[1]))
+
+
+def tasks(*sizes):
+    """Encoded tasks whose rows say which they are: source (task, row)."""
+    return tuple(
+        EncodedTask(f"t{k}", tuple(Encoded((k, i), (1,)) for i in range(size)))
+        for k, size in enumerate(sizes)
+    )
+
+
+def counts_of(sizes, size, draws=DRAWS, seed=5, **sampling):
+    """The tasks and row numbers of many batches."""
+    batches = TaskBatches(tasks(*sizes), size, seed, SamplingConfig(**sampling))
+    return [batches.counts(np.random.default_rng([seed, step])) for step in range(draws)]
+
+
+# choice of rows
+
+
+def test_subset_is_a_part_in_the_old_order():
+    """A capped part: so many rows, each once, in the order of the file, the same every time."""
+    rows = examples(yes=30, no=30)
+    part = subset(rows, 20)
+    assert len(part) == 20
+    assert part == [row for row in rows if row in part]
+    assert part == subset(rows, 20)
+    assert part != rows[:20]
+
+
+@pytest.mark.parametrize("rows", [None, 4, 5])
+def test_subset_of_few_rows_is_all_of_them(rows):
+    """No cap, or one that is not reached, leaves the rows as they are."""
+    assert subset(examples(yes=2, no=2), rows) == examples(yes=2, no=2)
+
+
+@modest
+@given(
+    st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(2, 9), min_size=1),
+    st.integers(1, 2),
+    st.integers(0, 2**31 - 1),
+)
+def test_few_shot_draws_as_many_of_every_answer(counts, shots, seed):
+    """`shots` rows of every answer, all different, all from the task, the same for the same seed."""
+    rows = examples(**counts)
+    picked = few_shot(rows, shots, seed=seed)
+    assert Counter(row.target for row in picked) == dict.fromkeys(counts, shots)
+    assert len({row.source for row in picked}) == len(picked)
+    assert set(picked) <= set(rows)
+    assert picked == few_shot(rows, shots, seed=seed)
+
+
+def test_few_shot_follows_the_seed():
+    """Another seed draws other rows, and no answer stands in a block."""
+    rows = examples(yes=50, no=50)
+    draws = [few_shot(rows, 8, seed=seed) for seed in range(10)]
+    assert len({tuple(row.source for row in draw) for draw in draws}) == 10
+    assert any([row.target for row in draw] != sorted(row.target for row in draw) for draw in draws)
+
+
+def test_few_shot_draws_every_row_alike():
+    """Over many seeds each row of an answer is drawn equally often (chi-square)."""
+    rows = examples(yes=10, no=20)
+    drawn = Counter(row.source for seed in range(2000) for row in few_shot(rows, 4, seed=seed))
+    for answer, size in (("yes", 10), ("no", 20)):
+        counts = [drawn[f"{answer} {i}"] for i in range(size)]
+        assert sum(counts) == 8000
+        assert stats.chisquare(counts).pvalue > SURE
+
+
+def test_few_shot_says_which_answer_is_short():
+    """Too few rows: the answer with the fewest, its figures, the task, and what would work."""
+    with pytest.raises(DataError) as caught:
+        few_shot(examples(yes=30, no=7, maybe=9), 16, seed=0, task="colours")
+    assert caught.value.cause == "16 rows per answer are asked for, and 'no' has 7"
+    assert (caught.value.where, caught.value.fix) == ("task colours, train", "set shots to 7 or less")
+    assert (caught.value.code, caught.value.exit_code) == ("D13", 3)
+
+
+# epochs
+
+
+@modest
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=3),
+    size=st.integers(1, 40),
+    seed=st.integers(0, 99),
+)
+def test_every_row_comes_once_in_every_epoch(sizes, size, seed):
+    """Rows of all tasks in one stream: every stretch of one epoch holds each row exactly once."""
+    batches = EpochBatches(tasks(*sizes), size, seed)
+    rows = sum(sizes)
+    stream = [source for step in range(-(-3 * rows // size)) for source in batches(step).sources]
+    everything = sorted((k, i) for k, count in enumerate(sizes) for i in range(count))
+    for epoch in range(3):
+        assert sorted(stream[epoch * rows : (epoch + 1) * rows]) == everything
+
+
+@modest
+@given(size=st.integers(1, 40), step=st.integers(0, 10**6), seed=st.integers(0, 2**31 - 1))
+def test_epoch_batch_is_a_function_of_seed_and_step(size, step, seed):
+    """A batch has the asked size, names each row's task, and comes again without those before it."""
+    batch = EpochBatches(tasks(5, 7), size, seed)(step)
+    again = EpochBatches(tasks(5, 7), size, seed)(step)
+    assert len(batch.sources) == size
+    assert batch.sources == again.sources
+    assert batch.task_ids.tolist() == [source[0] for source in batch.sources]
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    """No two of five epochs, and no two of five seeds, have the same order."""
+    orders = {EpochBatches(tasks(20), 20, 3)(epoch).sources for epoch in range(5)}
+    seeds = {EpochBatches(tasks(20), 20, seed)(0).sources for seed in range(5)}
+    assert len(orders) == len(seeds) == 5
+
+
+def test_epoch_orders_are_uniform():
+    """Over many epochs each row stands in each place equally often (chi-square on the first place)."""
+    first = Counter(EpochBatches(tasks(6), 6, 1)(epoch).sources[0] for epoch in range(1200))
+    assert stats.chisquare([first[(0, i)] for i in range(6)]).pvalue > SURE
+
+
+# mixing
+
+
+@pytest.mark.parametrize(
+    ("mixing", "sizes", "expected"),
+    [
+        ("proportional", (100, 300, 600), (0.1, 0.3, 0.6)),
+        ("equal", (100, 300, 600, 1), (0.25, 0.25, 0.25, 0.25)),
+        ("t5", (100, 300, 600), (0.1, 0.3, 0.6)),
+        ("t5", (65536, 262144, 10**7), (1 / 9, 4 / 9, 4 / 9)),  # the cap is 2^18 = 262144
+        ("t5", (262144, 262145, 131072), (0.4, 0.4, 0.2)),
+        ("temperature", (100, 400, 900), (1 / 6, 2 / 6, 3 / 6)),  # square roots 10, 20, 30
+    ],
+)
+def test_mixing_weights_by_hand(mixing, sizes, expected):
+    """Shares of tasks, worked out by hand; the temperature is 2 unless it is set."""
+    assert mixing_weights(sizes, SamplingConfig(mixing=mixing)) == pytest.approx(expected, abs=1e-12)
+
+
+@modest
+@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=6))
+def test_temperature_runs_from_proportional_to_equal(sizes):
+    """Temperature 1 is proportional, a very high one is equal; weights always sum to one."""
+
+    def weights(temperature):
+        return mixing_weights(sizes, SamplingConfig(mixing="temperature", temperature=temperature))
+
+    assert weights(1.0) == pytest.approx(mixing_weights(sizes, SamplingConfig(mixing="proportional")))
+    assert weights(1e9) == pytest.approx([1 / len(sizes)] * len(sizes), rel=1e-6)
+    assert weights(2.0).sum() == pytest.approx(1)
+
+
+# stochastic task sampling
+
+
+@modest
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=2, max_size=6),
+    size=st.integers(1, 40),
+    step=st.integers(0, 10**6),
+    seed=st.integers(0, 2**31 - 1),
+    stochastic=st.booleans(),
+    replacement=st.booleans(),
+)
+def test_task_batch_has_its_size_and_comes_again(sizes, size, step, seed, stochastic, replacement):
+    """Every batch has exactly the asked rows, all from their tasks, and follows from seed and step alone."""
+    sampling = SamplingConfig(stochastic=stochastic, replacement=replacement)
+    batch = TaskBatches(tasks(*sizes), size, seed, sampling)(step)
+    again = TaskBatches(tasks(*sizes), size, seed, sampling)(step)
+    assert len(batch.sources) == len(batch.labels) == size
+    assert batch.sources == again.sources
+    assert batch.task_ids.tolist() == [k for k, _ in batch.sources] == again.task_ids.tolist()
+    assert all(0 <= i < sizes[k] for k, i in batch.sources)
+
+
+@modest
+@given(size=st.integers(2, 12), step=st.integers(0, 10**6))
+def test_rows_of_a_batch_differ_while_there_are_enough(size, step):
+    """A task gives no row twice to one batch unless it has too few."""
+    batch = TaskBatches(tasks(12, 12, 12), size, 0, SamplingConfig())(step)
+    assert len(set(batch.sources)) == size
+
+
+def test_small_task_gives_rows_twice():
+    """A task with fewer rows than its share gives some twice, and the batch keeps its size."""
+    batch = TaskBatches(tasks(1, 1), 8, 0, SamplingConfig())(0)
+    assert Counter(batch.sources) == {(0, 0): 4, (1, 0): 4}
+
+
+def test_steps_and_seeds_draw_anew():
+    """Other steps and other seeds give other batches."""
+    by_step = {TaskBatches(tasks(50, 50), 8, 0, SamplingConfig())(step).sources for step in range(20)}
+    by_seed = {TaskBatches(tasks(50, 50), 8, seed, SamplingConfig())(0).sources for seed in range(20)}
+    assert len(by_step) == len(by_seed) == 20
+
+
+def test_number_of_tasks_is_uniform_from_two_to_kappa():
+    """K ~ U{2..kappa}: chi-square over 3000 draws, and nothing outside."""
+    for kappa in (3, 5, 6):
+        numbers = Counter(len(drawn) for drawn in counts_of([10] * 6, 32, kappa=kappa))
+        assert set(numbers) == set(range(2, kappa + 1))
+        assert stats.chisquare(list(numbers.values())).pvalue > SURE
+
+
+def test_kappa_is_the_number_of_tasks_unless_it_is_set():
+    """Without kappa a batch may hold all tasks."""
+    assert max(len(drawn) for drawn in counts_of([10] * 4, 32, draws=200)) == 4
+
+
+def test_batch_smaller_than_the_number_of_tasks_holds_one_row_of_each():
+    """Three rows cannot come from six tasks: then every drawn task gives one."""
+    for drawn in counts_of([10] * 6, 3, draws=200):
+        assert sum(count for _, count in drawn) == 3
+        assert all(count >= 1 for _, count in drawn)
+
+
+def test_rows_are_shared_evenly_and_the_remainder_goes_to_one_task():
+    """Each of K tasks gives size // K rows, and one of them the remainder as well."""
+    seen = Counter()
+    for drawn in counts_of([10] * 6, 32):
+        each, rest = divmod(32, len(drawn))
+        expected = [each] * (len(drawn) - 1) + [each + rest]
+        assert sorted(count for _, count in drawn) == expected
+        if rest and len(drawn) == 5:
+            seen[[count for _, count in drawn].index(each + rest)] += 1
+    assert set(seen) == set(range(5))
+    assert stats.chisquare(list(seen.values())).pvalue > SURE
+
+
+def test_tasks_of_a_batch_differ_without_replacement():
+    """As the paper's text has it."""
+    for drawn in counts_of([5, 50, 500], 32, draws=500):
+        assert len({k for k, _ in drawn}) == len(drawn)
+
+
+def test_a_task_may_be_drawn_twice_with_replacement():
+    """As the released code has it: then one task may fill the batch, with its usual number of draws."""
+    drawn = counts_of([5, 50, 500], 32, draws=500, replacement=True)
+    assert any(len({k for k, _ in one}) < len(one) for one in drawn)
+    assert {len(one) for one in drawn} == {2, 3}
+
+
+def successive(weights, number, draw):
+    """Different tasks drawn one after the other, each by the weights of those that are left."""
+    left, found = list(range(len(weights))), []
+    for _ in range(number):
+        shares = np.array([weights[k] for k in left])
+        place = int(np.searchsorted(np.cumsum(shares / shares.sum()), draw.random(), side="right"))
+        found.append(left.pop(min(place, len(left) - 1)))
+    return found
+
+
+def test_pairs_of_tasks_follow_the_weights():
+    """kappa = 2: the ordered pair (i, j) comes with probability w_i w_j / (1 - w_i) (chi-square)."""
+    weights = np.array([0.1, 0.3, 0.6])
+    pairs = Counter(tuple(k for k, _ in drawn) for drawn in counts_of([100, 300, 600], 32, kappa=2))
+    possible = [(i, j) for i in range(3) for j in range(3) if i != j]
+    expected = [DRAWS * weights[i] * weights[j] / (1 - weights[i]) for i, j in possible]
+    assert set(pairs) == set(possible)
+    assert stats.chisquare([pairs[pair] for pair in possible], expected).pvalue > SURE
+
+
+def test_tasks_are_drawn_as_often_as_in_a_plain_simulation():
+    """Share of batches that hold each task, for K of 2 to 4, against a simulation with another generator."""
+    sizes = [40, 80, 160, 320, 400]
+    weights = np.array(sizes) / sum(sizes)
+    ours = Counter(k for drawn in counts_of(sizes, 32, kappa=4) for k, _ in drawn)
+    draw = np.random.Generator(np.random.MT19937(11))
+    theirs = Counter(k for _ in range(5 * DRAWS) for k in successive(weights, int(draw.integers(2, 5)), draw))
+    for k in range(5):
+        share, other = ours[k] / DRAWS, theirs[k] / (5 * DRAWS)
+        spread = np.sqrt(other * (1 - other) * (1 / DRAWS + 1 / (5 * DRAWS)))
+        assert abs(share - other) < 4 * spread
+
+
+def test_tasks_with_replacement_follow_the_weights():
+    """Every draw is on its own, so tasks come in proportion to their weights (chi-square)."""
+    drawn = counts_of([100, 300, 600], 32, kappa=2, replacement=True)
+    pairs = Counter(tuple(k for k, _ in one) for one in drawn)
+    weights = np.array([0.1, 0.3, 0.6])
+    possible = [(i, j) for i in range(3) for j in range(3)]
+    expected = [DRAWS * weights[i] * weights[j] for i, j in possible]
+    assert stats.chisquare([pairs[pair] for pair in possible], expected).pvalue > SURE
+
+
+def test_without_stochastic_sampling_rows_are_multinomial():
+    """All tasks in every batch, by the mixing weights: sums, means and spread of a multinomial draw."""
+    size, weights = 32, np.array([0.1, 0.3, 0.6])
+    drawn = counts_of([100, 300, 600], size, stochastic=False)
+    table = np.zeros((DRAWS, 3))
+    for row, one in enumerate(drawn):
+        for k, count in one:
+            table[row, k] = count
+    assert (table.sum(1) == size).all()
+    assert stats.chisquare(table.sum(0), DRAWS * size * weights).pvalue > SURE
+    for k in range(3):
+        expected = stats.binom(size, weights[k]).pmf(np.arange(size + 1)) * DRAWS
+        seen = np.bincount(table[:, k].astype(int), minlength=size + 1)
+        common = expected >= 5
+        observed = [*seen[common], seen[~common].sum()]
+        assert stats.chisquare(observed, [*expected[common], expected[~common].sum()]).pvalue > SURE
+
+
+def test_rows_of_a_task_are_drawn_alike():
+    """Within a task every row comes equally often, and no place in a batch is a task's own (chi-square)."""
+    batches = TaskBatches(tasks(10, 10), 4, 2, SamplingConfig())
+    drawn = [batches(step).sources for step in range(1500)]
+    rows = Counter(source for batch in drawn for source in batch)
+    assert stats.chisquare([rows[(k, i)] for k in range(2) for i in range(10)]).pvalue > SURE
+    first = Counter(batch[0][0] for batch in drawn)
+    assert stats.chisquare([first[0], first[1]]).pvalue > SURE

