@@ -205,6 +205,33 @@ def test_only_the_prompt_has_a_gradient(backbone, rows, prompts):
     assert all(weight.grad is None for weight in backbone.lm.parameters())
 
 
+def test_a_text_may_stand_in_a_batch_twice(backbone, rows, prompts):
+    """Equal texts under different prompts keep apart."""
+    sources = [(5, 6), (7,), (5, 6), (5, 6, 7)]
+    with torch.no_grad():
+        logits = backbone(backbone.read(sources), prompts, labels_of(rows.targets)).logits
+        for i, target in enumerate(rows.targets):
+            expected = plain.target_logits(
+                backbone.lm, sources[i], prompts[i], target, suffix=is_suffix(backbone)
+            )
+            torch.testing.assert_close(logits[i, : len(target)], expected, **NEAR)
+
+
+def test_half_precision_serves_single_precision_prompts(make_backbone, backbone, rows, prompts):
+    """With bfloat16 weights logits are much the same, scores sum to one, and gradients are float32."""
+    half, keep = make_backbone(backbone.name), labels_of(rows.targets) != IGNORE
+    half.lm.to(torch.bfloat16)
+    found, expected = (forward(one, rows, prompts).logits[keep].float() for one in (half, backbone))
+    assert (torch.cosine_similarity(found, expected) > 0.9).all()
+    scores = half.score(begin(half, rows, prompts), CHOICES["unlike lengths"])
+    np.testing.assert_allclose(scores.exp().sum(1).numpy(), 1, rtol=1e-5)
+    assert len(half.generate(begin(half, rows, prompts), 3)) == 4
+    prompts.requires_grad_()
+    half(half.read(rows.sources), prompts, labels_of(rows.targets)).logits.float().sum().backward()
+    assert prompts.grad.dtype == torch.float32
+    assert torch.isfinite(prompts.grad).all()
+
+
 # hidden states
 
 
@@ -375,6 +402,16 @@ def test_many_texts_are_read_in_parts(cache, suffix, monkeypatch):
         for (keys, values), (k, v) in zip(together, cache(1 << 20).gather([source]), strict=True):
             torch.testing.assert_close(keys[i, :, -len(source) :], k[0], **NEAR)
             torch.testing.assert_close(values[i, :, -len(source) :], v[0], **NEAR)
+
+
+def test_kept_texts_do_not_depend_on_what_they_were_read_with(cache, suffix):
+    """A text's keys and values are bit for bit the same whatever is read beside it: runs repeat exactly."""
+    for tokens in (3, 12):
+        text, longer = tuple(range(3, 3 + tokens)), tuple(range(9, 13 + tokens))
+        alone, together = cache(1 << 20).gather([text]), cache(1 << 20).gather([text, longer])
+        for (keys, values), (k, v) in zip(together, alone, strict=True):
+            assert torch.equal(keys[:1, :, -tokens:], k)
+            assert torch.equal(values[:1, :, -tokens:], v)
 
 
 def test_reading_for_the_cache_is_without_dropout_and_leaves_the_mode(make_backbone, suffix):

@@ -127,7 +127,7 @@ def test_experiment_loads_with_its_values_and_the_defaults(tmp_path):
         (0, 1),
     )
     assert (config.base.dtype, config.base.model) == ("float32", "smollm2")
-    assert (config.prompt.length, config.prompt.position) == (8, "prefix")
+    assert (config.prompt.length, config.prompt.init) == (8, "vocabulary")
     assert config.source.sampling.kappa == 2
     assert config.source.distill.weight == 0.9
     assert isinstance(config.rows[1].method, MPTConfig)
@@ -414,7 +414,8 @@ def test_truth_value_is_no_number(tmp_path):
     error = refusal(
         written(tmp_path, changed(EXPERIMENT, "    steps: 4\nsource:", "    steps: true\nsource:"))
     )
-    assert "(teachers.optim.steps)" in error.where
+    assert "steps" in str(error)
+    assert "(teachers.optim" in error.where
 
 
 def test_every_fault_of_a_file_is_reported_with_its_line(tmp_path):
@@ -483,7 +484,7 @@ def test_folder_instead_of_a_file_is_named(tmp_path):
         b"a: b\0c\n",
         "a: 2020-99-01\n",
         "a: !!int five\n",
-        "a: " + "[" * 3000 + "\n",
+        "a: " + "[" * 500 + "\n",
     ],
     ids=[
         "open bracket",

@@ -375,7 +375,8 @@ class Shelf(Workspace):
     def run(self, config):
         result = {"steps": 4, "seconds": 1.0}
         if isinstance(config, EvaluateRun):
-            result = {"scores": {"t": {"metrics": {"accuracy": 50.0}}}}
+            scores = {"metrics": {"accuracy": 50.0}}
+            result = {"scores": {spec.name: scores for spec in config.tasks}}
         return SimpleNamespace(done=name_of(config) in self.done, result=lambda: result)
 
     def tasks(self, config):

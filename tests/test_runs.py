@@ -15,6 +15,7 @@ from weft.config import (
     AdaptRun,
     EvaluateRun,
     MajorityConfig,
+    PromptConfig,
     PromptTuningConfig,
     SourceRun,
     TaskSpec,
@@ -189,7 +190,7 @@ def test_identity_follows_the_order_of_tasks():
 
 def test_identity_follows_the_order_of_labels():
     """With `init: labels` a prompt starts from the label words in their order: other order, other numbers."""
-    config = CONFIGS["teachers"]
+    config = CONFIGS["teachers"].model_copy(update={"prompt": PromptConfig(init="labels")})
     spec = config.tasks[0].model_copy(update={"labels": {"1": "yes", "0": "no"}})
     other = config.model_copy(update={"tasks": (spec, *config.tasks[1:])})
     assert identity(config) != identity(other)

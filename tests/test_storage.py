@@ -361,6 +361,15 @@ def flipped(data, place, bit):
     return data[:place] + bytes([data[place] ^ (1 << bit)]) + data[place + 1 :]
 
 
+def test_empty_file_that_is_gone_is_missed(tmp_path):
+    """A file without content is a file: where it is gone, the folder is not what was sealed."""
+    folder = sealed_folder(tmp_path / "run", {"log": b"", "b": b"content"})
+    (folder / "log").unlink()
+    assert verify(folder) == ["log"]
+    with pytest.raises(ArtifactError):
+        read_verified(folder, "log")
+
+
 def noticed(folder, name):
     """Whether a change of a sealed folder is noticed, and by an error of weft's own."""
     try:

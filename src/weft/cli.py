@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 from weft.config import (
     AdaptRun,
@@ -297,17 +297,25 @@ def doctor(path: Path | None = None, *, runs: Runs = RUNS, data: Data = None, ba
 
 
 def main() -> None:
-    """Entry point. What the user can act on is one message; `--debug` keeps the traceback."""
+    """Entry point: what a user can act on is one message; `--debug` keeps the traceback."""
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
     try:
-        app(arguments)
-    except WeftError as error:
-        if len(arguments) < len(sys.argv) - 1:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+        app(arguments, exit_on_error=False)
+    except CycloptsError:
+        raise SystemExit(2) from None  # cyclopts has said what is wrong
     except KeyboardInterrupt:
         print("stopped; the same command goes on with what is missing", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
         raise SystemExit(0) from None
+    except Exception as error:
+        if debug:
+            raise
+        print(f"error: {error if isinstance(error, WeftError) else _own_fault(error)}", file=sys.stderr)
+        raise SystemExit(getattr(error, "exit_code", 1)) from None
+
+
+def _own_fault(error: Exception) -> str:
+    """What to say of an error that weft should have foreseen."""
+    return f"{type(error).__name__}: {error}\n  fix:   this is a fault of weft itself; --debug shows where"
