@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from weft.config import (
@@ -794,6 +794,7 @@ awkward = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @given(source=awkward, title=awkward.filter(bool), words=st.lists(awkward, max_size=3, unique=True))
+@example(source="a\u0085b", title="\u0085", words=["\u2028", "\ufeff"])
 def test_any_text_survives_writing(tmp_path_factory, source, title, words):
     """Any text in a template or a label reads back, character for character."""
     kept = [word for word in words if word.strip()]
