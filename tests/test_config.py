@@ -7,20 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from weft.config import (
-    AdaptRun,
-    Config,
-    EvaluateRun,
-    Experiment,
-    MPTConfig,
-    SourceRun,
-    TaskSpec,
-    TeacherRun,
-    load_config,
-    parse_overrides,
-    parse_value,
-    to_yaml,
-)
+from weft.config import AdaptRun, Config, EvaluateRun, Experiment, MPTConfig, SourceRun, TaskSpec, TeacherRun
+from weft.config_files import load_config, parse_overrides, parse_value, to_yaml
 from weft.errors import ConfigError, Faults, WeftError
 from weft.experiments import specs_of
 from weft.tasks import select

@@ -61,7 +61,9 @@ source:
 rows:
   - {{label: majority, method: {{name: majority}}}}
   - {{label: frozen model, method: {{name: no_prompt}}}}
-  - {{label: prompt tuning, method: {{name: prompt_tuning}}, optim: {{lr: {{prompt: 0.1}}, steps: 4, batch_size: 6}}}}
+  - label: prompt tuning
+    method: {{name: prompt_tuning}}
+    optim: {{lr: {{prompt: 0.1}}, steps: 4, batch_size: 6}}
   - label: SPoT
     method: {{name: prompt_tuning, start: nearest}}
     optim: {{lr: {{prompt: 0.1}}, steps: 4, batch_size: 6}}
@@ -273,7 +275,8 @@ def test_one_stage_from_its_own_file(job: Path, capsys: Capture) -> None:
     (job / "adapt.yaml").write_text(
         f"tasks: [tasks/gamma.yaml]\nbase: {{model: {job / 'base'}, dtype: float32}}\n"
         f"prompt: {{length: 4, position: {source.prompt.position}}}\nsource: {of(job, 'source-')[0].id}\n"
-        "method: {name: mpt, start: alpha}\noptim: {lr: {shared: 0.1, factors: 0.1}, steps: 2, batch_size: 4}\n",
+        "method: {name: mpt, start: alpha}\n"
+        "optim: {lr: {shared: 0.1, factors: 0.1}, steps: 2, batch_size: 4}\n",
         "utf-8",
     )
     assert command("adapt", job / "adapt.yaml", "--runs", job / "runs", "--set", "seed=7") == 0

@@ -11,7 +11,8 @@ import torch
 from scipy import stats
 
 from weft import experiments, report_html, report_scores, reporting, runs, storage
-from weft.config import EvaluateRun, Experiment, SourceRun, TaskSpec, to_yaml
+from weft.config import EvaluateRun, Experiment, SourceRun, TaskSpec
+from weft.config_files import to_yaml
 from weft.errors import ArtifactError
 from weft.report_html import page
 from weft.runs import Run

@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from weft.config import (
-    AdaptRun,
-    EvaluateRun,
-    Experiment,
-    SourceRun,
-    Split,
-    TeacherRun,
-    load_config,
-    parse_overrides,
-    to_yaml,
-)
+from weft.config import AdaptRun, EvaluateRun, Experiment, SourceRun, Split, TeacherRun
+from weft.config_files import describe, load_config, parse_overrides, to_yaml
 from weft.errors import ConfigError, WeftError, did_you_mean
 
 if TYPE_CHECKING:
@@ -275,7 +266,7 @@ def config(kind: str = "Experiment") -> None:
     }
     if kind not in kinds:
         raise ConfigError(f"there is no configuration {kind!r}", fix=did_you_mean(kind, kinds))
-    print(module.describe(kinds[kind]))
+    print(describe(kinds[kind]))
 
 
 @app.command

@@ -1,20 +1,13 @@
-"""Every setting of weft, with its default and its meaning; YAML in, checked values out.
+"""Every setting of weft, with its default and its meaning.
 
 Configuration ends at `stages`, `methods` and `training`; everything below takes plain arguments.
 Defaults follow the paper (Wang et al. 2023, arXiv:2303.02861) where it gives them.
 """
 
 import math
-from io import StringIO
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError
-
-from weft.errors import ConfigError, WeftError, did_you_mean, raise_all
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NAME = r"[a-z0-9][a-z0-9_.-]{0,63}"
 Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
@@ -146,6 +139,11 @@ class PromptTuningConfig(Config):
     name: Literal["prompt_tuning"] = "prompt_tuning"
     start: str = Field("fresh", description="fresh, nearest (teacher on these rows), or a teacher's task")
 
+    @property
+    def groups(self) -> set[str]:
+        """Parameter groups that are trained, each with a learning rate."""
+        return {"prompt"}
+
 
 class MPTConfig(Config):
     """Multitask prompt tuning of a target task."""
@@ -154,11 +152,21 @@ class MPTConfig(Config):
     start: str = Field("mean", description="mean of the sources' factors, nearest, or a source task")
     train: Literal["all", "factors"] = Field("all", description="P* and factors, or the factors alone")
 
+    @property
+    def groups(self) -> set[str]:
+        """Parameter groups that are trained, each with a learning rate."""
+        return {"shared", "factors"} if self.train == "all" else {"factors"}
+
 
 class FullConfig(Config):
     """Full fine-tuning: every weight of the model."""
 
     name: Literal["full"] = "full"
+
+    @property
+    def groups(self) -> set[str]:
+        """Parameter groups that are trained, each with a learning rate."""
+        return {"model"}
 
 
 class NoPromptConfig(Config):
@@ -166,17 +174,38 @@ class NoPromptConfig(Config):
 
     name: Literal["no_prompt"] = "no_prompt"
 
+    @property
+    def groups(self) -> set[str]:
+        """Nothing is trained."""
+        return set()
+
 
 class MajorityConfig(Config):
     """The commonest answer of the training rows; no model."""
 
     name: Literal["majority"] = "majority"
 
+    @property
+    def groups(self) -> set[str]:
+        """Nothing is trained."""
+        return set()
+
 
 MethodConfig = Annotated[
     PromptTuningConfig | MPTConfig | FullConfig | NoPromptConfig | MajorityConfig, Field(discriminator="name")
 ]
-TRAINED_METHODS = ("prompt_tuning", "mpt", "full")
+SOURCE_GROUPS = {"shared", "factors"}
+
+
+def check_rates(optim: OptimConfig, groups: set[str]) -> None:
+    """Refuse learning rates that do not fit the groups that are trained.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if set(optim.lr) != groups:
+        trained, given = ", ".join(sorted(groups)) or "nothing", ", ".join(sorted(optim.lr))
+        raise ValueError(f"optim.lr must name what is trained ({trained}), and names {given}")
 
 
 class TaskSpec(Config):
@@ -236,6 +265,11 @@ class TeacherRun(RunConfig):
     stage: Literal["teachers"] = "teachers"
     optim: OptimConfig
 
+    @model_validator(mode="after")
+    def _rates_fit(self) -> "TeacherRun":
+        check_rates(self.optim, {"prompt"})
+        return self
+
 
 class SourceRun(RunConfig):
     """One shared prompt with task factors, distilled from the teachers."""
@@ -251,6 +285,11 @@ class SourceRun(RunConfig):
     def _there_are_enough_tasks(self) -> "SourceRun":
         if len(self.tasks) < 2:
             raise ValueError("source training shares a prompt between tasks: name two or more sources")
+        check_rates(self.optim, SOURCE_GROUPS)
+        if self.factors.rank > self.prompt.length:
+            raise ValueError(
+                f"factors.rank ({self.factors.rank}) exceeds prompt.length ({self.prompt.length})"
+            )
         kappa = self.sampling.kappa
         if kappa is not None and kappa > len(self.tasks) and not self.sampling.replacement:
             raise ValueError(
@@ -266,8 +305,13 @@ class AdaptRun(RunConfig):
     method: MethodConfig
     source: str | None = Field(None, description="run of the source stage (mpt)")
     teachers: dict[str, str] = Field(default_factory=dict, description="task -> teacher run (SPoT)")
-    shots: int | None = Field(None, gt=0, description="training rows per class; none: all rows")
+    shots: int | None = Field(None, gt=0, description="training rows per answer (open answers: in all)")
     optim: OptimConfig
+
+    @model_validator(mode="after")
+    def _rates_fit(self) -> "AdaptRun":
+        check_rates(self.optim, self.method.groups)
+        return self
 
 
 class EvaluateRun(RunConfig):
@@ -313,8 +357,10 @@ class Entry(Config):
 
     @model_validator(mode="after")
     def _training_has_settings(self) -> "Entry":
-        if (self.method.name in TRAINED_METHODS) != (self.optim is not None):
+        if bool(self.method.groups) != (self.optim is not None):
             raise ValueError(f"{self.method.name!r} needs 'optim' if, and only if, it trains something")
+        if self.optim is not None:
+            check_rates(self.optim, self.method.groups)
         return self
 
 
@@ -351,201 +397,19 @@ class Experiment(Config):
                 raise ValueError(f"a {what} is named twice")
         return self
 
-
-C = TypeVar("C", bound=Config)
-
-
-def load_config(path: Path, kind: type[C], overrides: dict[str, Any] | None = None) -> C:
-    """A checked configuration from a YAML file; `folder`, where the kind has it, is the file's folder.
-
-    Args:
-        path: a YAML 1.2 file.
-        kind: the configuration class the file must fit.
-        overrides: dotted key -> value, applied on top of the file.
-
-    Raises:
-        ConfigError: with every fault of the file, each with its line.
-    """
-    document = read_yaml(path)
-    for key, value in (overrides or {}).items():
-        _override(document, key, value)
-    values = _plain(document)
-    if "folder" in kind.model_fields and isinstance(values, dict):
-        values.setdefault("folder", str(path.resolve().parent))
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise_all([_fault(item, path, document, kind) for item in error.errors()])
-        raise
-
-
-def read_yaml(path: Path) -> CommentedMap:
-    """A YAML 1.2 mapping with line numbers; twice the same key is an error.
-
-    Raises:
-        ConfigError: if the file is missing or is not a YAML mapping.
-    """
-    try:
-        document = YAML(typ="rt").load(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the file: {error.strerror}", where=str(path), code="D23") from None
-    except (MarkedYAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = str(getattr(error, "problem", "") or error).strip()
-        raise ConfigError(f"not valid YAML: {problem}", where=f"{path}{line}", code="C03") from None
-    if not isinstance(document, CommentedMap):
-        raise ConfigError("the file must hold 'key: value' lines", where=str(path))
-    return document
-
-
-def parse_value(text: str) -> Any:
-    """The value of `--set key=value`, read as YAML 1.2."""
-    return _plain(YAML(typ="rt").load(text))
-
-
-def parse_overrides(items: list[str]) -> dict[str, Any]:
-    """`["a.b=1"]` -> `{"a.b": 1}`.
-
-    Raises:
-        ConfigError: for an item without `=`.
-    """
-    overrides = {}
-    for item in items:
-        key, sign, value = item.partition("=")
-        if not sign or not key:
-            raise ConfigError(f"--set needs key=value, not {item!r}", where="command line")
-        overrides[key.strip()] = parse_value(value)
-    return overrides
-
-
-def _override(document: Any, key: str, value: Any) -> None:
-    """Set a dotted key; a number in it is a place in a list."""
-    *path, last = key.split(".")
-    for part in path:
-        if isinstance(document, CommentedSeq) and part.isdigit() and int(part) < len(document):
-            document = document[int(part)]
-        elif isinstance(document, CommentedMap):
-            document = document.setdefault(part, CommentedMap())
-        else:
-            raise ConfigError(f"there is nothing at {part!r} to set", where=f"--set {key}")
-    if isinstance(document, CommentedSeq) and last.isdigit() and int(last) < len(document):
-        document[int(last)] = value
-    elif isinstance(document, CommentedMap):
-        document[last] = value
-    else:
-        raise ConfigError(f"there is nothing at {last!r} to set", where=f"--set {key}")
-
-
-def _plain(value: Any) -> Any:
-    """YAML's own types to Python's."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return tuple(_plain(item) for item in value)
-    if isinstance(value, bool) or value is None:
-        return value
-    for kind in (int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
-
-
-def _fault(item: Any, path: Path, document: CommentedMap, kind: type[Config]) -> WeftError:
-    """One pydantic error as ours: key path, line, remedy."""
-    place = [part for part in item["loc"] if not _is_union_tag(part, item["loc"], document)]
-    key = ".".join(str(part) for part in place)
-    line = _line_of(document, place)
-    where = f"{path}{f':{line}' if line else ''}" + (f" ({key})" if key else "")
-    if item["type"] == "extra_forbidden":
-        known = _keys_at(kind, item["loc"][:-1])
-        return ConfigError(
-            f"unknown key {place[-1]!r}",
-            where=where,
-            fix=f"remove it; {did_you_mean(str(place[-1]), known)}",
-            code="C01",
-        )
-    message = str(item["msg"]).removeprefix("Value error, ")
-    got = "" if item["type"] == "missing" else f" (got {item['input']!r})"
-    return ConfigError(
-        f"{message}{got if len(got) < 80 else ''}",
-        where=where,
-        fix=f"all keys and their defaults: weft config {kind.__name__}",
-        code="C02",
-    )
-
-
-def _is_union_tag(part: object, loc: tuple[Any, ...], document: Any) -> bool:
-    """Pydantic puts the chosen member of a union into the path; the file does not have it."""
-    for step in loc:
-        if step == part and isinstance(document, CommentedMap) and part not in document:
-            return str(part) in {"prompt_tuning", "mpt", "full", "no_prompt", "majority"}
-        try:
-            document = document[step]
-        except (KeyError, IndexError, TypeError):
-            continue
-    return False
-
-
-def _line_of(document: Any, place: list[Any]) -> int | None:
-    """The line of a key, or of the nearest thing above it that is in the file."""
-    line = None
-    for part in place:
-        marks = getattr(getattr(document, "lc", None), "data", None) or {}
-        if part not in marks:  # set from the command line, or not there at all
-            break
-        line = marks[part][0] + 1
-        document = document[part]
-    return line
-
-
-def _keys_at(kind: Any, loc: tuple[Any, ...]) -> set[str]:
-    """The keys known at a place: those of the class that stands there."""
-    kinds = _classes(kind)
-    for part in loc:
-        deeper: list[type[BaseModel]] = []
-        for one in kinds:
-            if isinstance(part, str) and part in one.model_fields:
-                deeper += _classes(one.model_fields[part].annotation)
-        tagged = [
-            one for one in kinds if one.model_fields.get("name") and one.model_fields["name"].default == part
-        ]
-        kinds = deeper or tagged or kinds
-    return {name for one in kinds for name in one.model_fields}
-
-
-def _classes(annotation: Any) -> list[type[BaseModel]]:
-    """The configuration classes named inside a type."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [one for part in getattr(annotation, "__args__", ()) for one in _classes(part)]
-
-
-def to_yaml(config: Config) -> str:
-    """The complete configuration, defaults written out."""
-    yaml = YAML()
-    yaml.default_flow_style = False
-    yaml.width = 100
-    stream = StringIO()
-    yaml.dump(config.model_dump(mode="json"), stream)
-    return stream.getvalue()
-
-
-def describe(kind: type[BaseModel], indent: str = "") -> str:
-    """Every key of a configuration with default and meaning, nested ones below it."""
-    lines = []
-    for name, info in kind.model_fields.items():
-        if name == "folder":
-            continue
-        default = (
-            "(needed)" if info.is_required() else f"= {_short(info.get_default(call_default_factory=True))}"
-        )
-        meaning = f"  # {info.description}" if info.description else ""
-        lines.append(f"{indent}{name}: {default}{meaning}")
-        for inner in _classes(info.annotation):
-            lines += [f"{indent}  [{inner.__name__}]", describe(inner, indent + "  ")]
-    return "\n".join(line for line in lines if line)
-
-
-def _short(value: Any) -> str:
-    return "its defaults" if isinstance(value, BaseModel) else repr(value)
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Experiment":
+        check_rates(self.teachers.optim, {"prompt"})
+        check_rates(self.source.optim, SOURCE_GROUPS)
+        if self.source.factors.rank > self.prompt.length:
+            raise ValueError(
+                f"factors.rank ({self.source.factors.rank}) exceeds prompt.length ({self.prompt.length})"
+            )
+        for entry in self.rows:
+            known = {*self.sources, "nearest", "mean" if entry.method.name == "mpt" else "fresh"}
+            start = getattr(entry.method, "start", "nearest")
+            if start not in known:
+                raise ValueError(
+                    f"row {entry.label!r} starts from {start!r}, which is none of {sorted(known)}"
+                )
+        return self

@@ -30,15 +30,17 @@ def subset(examples: list[Example], rows: int | None) -> list[Example]:
     return [examples[i] for i in picks]
 
 
-def few_shot(examples: list[Example], shots: int, *, seed: int, task: str = "") -> list[Example]:
-    """`shots` examples of every answer, drawn by the seed, in a shuffled order.
+def few_shot(
+    examples: list[Example], shots: int, *, seed: int, task: str = "", closed: bool = True
+) -> list[Example]:
+    """`shots` examples of every answer, drawn by the seed, in a shuffled order; of open answers, in all.
 
     Raises:
         DataError: if an answer has fewer rows than that.
     """
     by_answer: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
-        by_answer[example.target].append(example)
+        by_answer[example.target if closed else "the task"].append(example)
     short = {answer: len(rows) for answer, rows in by_answer.items() if len(rows) < shots}
     if short:
         answer, rows = min(short.items(), key=lambda item: item[1])

@@ -20,9 +20,8 @@ from weft.config import (
     SourceRun,
     TaskSpec,
     TeacherRun,
-    load_config,
-    read_yaml,
 )
+from weft.config_files import load_config, read_yaml
 from weft.tasks import find_specs, select
 
 Namer = Callable[[AnyRun], str]

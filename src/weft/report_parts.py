@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from weft import report_plots as plots
 from weft import storage
-from weft.config import to_yaml
+from weft.config_files import to_yaml
 from weft.report_scores import DASH, Entry, Line, best
 from weft.runs import Run
 

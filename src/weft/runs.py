@@ -25,15 +25,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from weft import storage
-from weft.config import (
-    AdaptRun,
-    AnyRun,
-    EvaluateRun,
-    SourceRun,
-    TeacherRun,
-    read_yaml,
-    to_yaml,
-)
+from weft.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
+from weft.config_files import read_yaml, to_yaml
 from weft.errors import ArtifactError, did_you_mean
 
 NUMERICS = 1  # raise by hand when the code changes numbers: old runs then no longer count as done

@@ -19,16 +19,17 @@ import torch
 from weft import evaluation, runs, starts, storage
 from weft.backbone import Backbone
 from weft.batch import Batch
-from weft.config import AdaptRun, AnyRun, EvaluateRun, OptimConfig, RunConfig, SourceRun, TeacherRun
+from weft.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, TeacherRun
 from weft.data import EncodedTask, EpochBatches, TaskBatches, encode_task, few_shot, subset
 from weft.errors import ArtifactError
 from weft.methods import mpt, prompt_tuning
 from weft.model import TunedModel
 from weft.runs import Run
 from weft.tasks import Example, Task
-from weft.training import Hooks, Loss, fit, lm_loss
+from weft.training import Hooks, Loss, Progress, fit, lm_loss
 from weft.workspace import Workspace
 
+TrainedRun = TeacherRun | SourceRun | AdaptRun
 LOWEST = -100.0  # no metric is lower, so a state with an undefined score is never the best
 
 
@@ -38,11 +39,10 @@ def teachers(config: TeacherRun, workspace: Workspace) -> Run:
     with workspace.open(config) as out:
         train = [_training_rows(config, task, backbone) for task in tasks]
         prompts = [starts.fresh(config, backbone, task) for task in tasks]
-        model = prompt_tuning.build(
-            backbone, torch.stack(prompts), starts.names_of(tasks), dropout=config.base.dropout
-        )
+        names, dropout = starts.names_of(tasks), config.base.dropout
+        model = prompt_tuning.build(backbone, torch.stack(prompts), names, dropout=dropout)
         batches = EpochBatches(tuple(train), config.optim.batch_size, config.seed)
-        _train(model, config, config.optim, train, batches, lm_loss, workspace, out)
+        _train(model, config, train, batches, lm_loss, workspace, out)
     return out
 
 
@@ -52,16 +52,12 @@ def source(config: SourceRun, workspace: Workspace) -> Run:
     teacher = starts.teacher_of(config, backbone, workspace) if config.teachers else None
     with workspace.open(config) as out:
         train = [_training_rows(config, task, backbone) for task in tasks]
-        bank = mpt.new_bank(
-            starts.shared_start(config, backbone, teacher),
-            config.factors,
-            starts.names_of(tasks),
-            seed=config.seed,
-        )
+        shared = starts.shared_start(config, backbone, teacher)
+        bank = mpt.new_bank(shared, config.factors, starts.names_of(tasks), seed=config.seed)
         model = mpt.build(backbone, bank, dropout=config.base.dropout)
         batches = TaskBatches(tuple(train), config.optim.batch_size, config.seed, config.sampling)
         loss = mpt.distillation_loss(teacher, config.distill)
-        _train(model, config, config.optim, train, batches, loss, workspace, out)
+        _train(model, config, train, batches, loss, workspace, out)
     return out
 
 
@@ -73,26 +69,25 @@ def adapt(config: AdaptRun, workspace: Workspace) -> Run:
         train = [_training_rows(config, task, backbone, shots=config.shots) for task in tasks]
         model, start = starts.build(config, backbone, tasks, train, workspace)
         batches = EpochBatches(tuple(train), config.optim.batch_size, config.seed)
-        _train(model, config, config.optim, train, batches, lm_loss, workspace, out, extra={"start": start})
+        _train(model, config, train, batches, lm_loss, workspace, out, start)
     return out
 
 
 def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
     """Answer and score rows of a split: of a run, of the frozen model, or of the majority answer."""
     with workspace.open(config) as out:
-        start = time.monotonic()
-        parents = runs.find(workspace.root, config.run) if config.run else None
+        clock = time.monotonic()
+        parent = runs.find(workspace.root, config.run) if config.run else None
         scores, lines = {}, []
         for task in workspace.tasks(config):
             examples = subset(task.load(config.split), config.limits.test_rows)
-            found, answers = _answers(config, task, examples, parents, workspace)
+            found, answers = _answers(config, task, examples, parent, workspace)
             scores[task.name] = asdict(found)
             lines += [_line(i, task, pair) for i, pair in enumerate(zip(examples, answers, strict=True))]
             workspace.progress.step(len(scores) / len(config.tasks))
         out.write("predictions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-        out.write_json(
-            "result.json", {"scores": scores, "seconds": time.monotonic() - start, "split": config.split}
-        )
+        seconds = time.monotonic() - clock
+        out.write_json("result.json", {"scores": scores, "seconds": seconds, "split": config.split})
     return out
 
 
@@ -116,31 +111,39 @@ def _training_rows(
     """The rows a task trains on, as tokens: a capped part, or a few of each answer."""
     examples = subset(task.load("train"), config.limits.train_rows if shots is None else None)
     if shots is not None:
-        examples = few_shot(examples, shots, seed=config.seed, task=task.name)
+        examples = few_shot(examples, shots, seed=config.seed, task=task.name, closed=bool(task.choices))
     return encode_task(task.name, examples, backbone, config.limits.source_tokens)
 
 
 def _train(
     model: TunedModel,
-    config: TeacherRun | SourceRun | AdaptRun,
-    optim: OptimConfig,
+    config: TrainedRun,
     train: list[EncodedTask],
     batches: EpochBatches | TaskBatches,
     loss: Loss,
     workspace: Workspace,
     out: Run,
-    extra: dict[str, object] | None = None,
+    begun: starts.Starts | None = None,
 ) -> None:
     """Fit a model and fill its run folder."""
     out.write("metrics.jsonl", "")
-    validate = _validator(config, model, workspace) if optim.eval_every else None
-    start = time.monotonic()
-    done = fit(model, batches, loss, optim, validate=validate, hooks=_hooks(optim, workspace, out))
-    seconds = time.monotonic() - start
+    validate = _validator(config, model, workspace) if config.optim.eval_every else None
+    clock = time.monotonic()
+    done = fit(model, batches, loss, config.optim, validate=validate, hooks=_hooks(config, workspace, out))
+    seconds = time.monotonic() - clock
     if not changes_answers(model, batches(0)):
         workspace.progress.warn(f"{out.id}: the trained prompt changes no logit")
     out.save_tensors(model.tensors())
-    result = {
+    rows = {
+        known.name: {"read": len(known.rows("train")), "train": len(task), "cut": task.cut}
+        for task, known in zip(train, workspace.tasks(config), strict=True)
+    }
+    out.write_json("result.json", {**_summary(model, done, seconds), "rows": rows, "start": begun or {}})
+
+
+def _summary(model: TunedModel, done: Progress, seconds: float) -> dict[str, object]:
+    """What a training run reports of itself."""
+    return {
         "tasks": list(model.tasks),
         "trained_parameters": model.trained_parameters,
         "parameters_per_task": model.trained_parameters / len(model.tasks),
@@ -149,32 +152,23 @@ def _train(
         "best_step": done.best_step,
         "dev": done.best,
         "dev_scores": done.scores,
-        "rows": {
-            task.name: {"read": len(known.rows("train")), "train": len(task), "cut": task.cut}
-            for task, known in zip(train, workspace.tasks(config), strict=True)
-        },
-        **(extra or {}),
     }
-    out.write_json("result.json", result)
 
 
-def _hooks(optim: OptimConfig, workspace: Workspace, out: Run) -> Hooks:
+def _hooks(config: TrainedRun, workspace: Workspace, out: Run) -> Hooks:
     """Log every step to the run's folder, and show it."""
-    log = out.path / "metrics.jsonl"
+    log, steps = out.path / "metrics.jsonl", config.optim.steps
 
     def on_step(line: dict[str, int | float]) -> None:
         storage.append_line(log, json.dumps(line))
         dev = f" dev {line['dev']:.1f}" if "dev" in line else ""
-        workspace.progress.step(
-            line["step"] / optim.steps, f"step {line['step']:.0f}/{optim.steps} loss {line['loss']:.3f}{dev}"
-        )
+        note = f"step {line['step']:.0f}/{steps} loss {line['loss']:.3f}{dev}"
+        workspace.progress.step(line["step"] / steps, note)
 
     return Hooks(log=on_step, warn=workspace.progress.warn)
 
 
-def _validator(
-    config: TeacherRun | SourceRun | AdaptRun, model: TunedModel, workspace: Workspace
-) -> Callable[[], float]:
+def _validator(config: TrainedRun, model: TunedModel, workspace: Workspace) -> Callable[[], float]:
     """Mean over the run's tasks of the main metric on dev rows."""
     parts = []
     for k, task in enumerate(workspace.tasks(config)):

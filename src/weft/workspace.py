@@ -10,7 +10,7 @@ from weft import bases, runs
 from weft.backbone import Backbone, Precision, load_backbone, probe
 from weft.bases import BaseFolder
 from weft.config import AnyRun, BaseConfig, EvaluateRun, Split
-from weft.errors import NumericError
+from weft.errors import ConfigError, NumericError
 from weft.progress import Progress
 from weft.runs import Run
 from weft.tasks import Task, from_spec
@@ -48,6 +48,7 @@ class Workspace:
         key = (folder.hash, dtype, position)
         if not fresh and key in self._backbones:
             return self._backbones[key]
+        self._check_lengths(config, folder)
         cache_mb = config.base.text_cache_mb
         backbone = load_backbone(folder, dtype=dtype, position=position, cache_mb=cache_mb)
         if not fresh:
@@ -118,6 +119,21 @@ class Workspace:
         for backbone in self._backbones.values():
             if backbone.weights_hash() != self._hashes[id(backbone)]:
                 raise NumericError(f"the frozen model {backbone.name!r} was changed in training", code="N12")
+
+    @staticmethod
+    def _check_lengths(config: AnyRun, folder: BaseFolder) -> None:
+        """Refuse what a model with absolute positions cannot read."""
+        longest = max(task.max_target_tokens for task in config.tasks)
+        total = config.prompt.length + config.limits.source_tokens + longest
+        if folder.positions is not None and total > folder.positions:
+            room = folder.positions - config.prompt.length - longest
+            raise ConfigError(
+                f"prompt.length {config.prompt.length} + limits.source_tokens {config.limits.source_tokens} + "
+                f"answer {longest} = {total} exceeds the {folder.positions} positions of {folder.name!r}",
+                where="prompt.length, limits.source_tokens",
+                fix=f"set limits.source_tokens to {room} or less" if room > 0 else "shorten the prompt",
+                code="C07",
+            )
 
     @staticmethod
     def _splits(config: AnyRun, task: Task) -> list[Split]:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
-from weft.config import Split, TaskSpec, load_config
+from weft.config import Split, TaskSpec
+from weft.config_files import load_config
 from weft.errors import ConfigError, DataError, did_you_mean
 from weft.metrics import metric
 from weft.storage import sha256_file
