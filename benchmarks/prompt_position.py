@@ -1,4 +1,4 @@
-"""Prompt before or after the text on smollm2: dev accuracy and seconds, trained in turn on the demo's source tasks.
+"""Prompt before or after the text on smollm2: dev accuracy and seconds on the demo's source tasks.
 
     .venv/bin/python benchmarks/prompt_position.py
 
@@ -60,9 +60,8 @@ def main() -> None:
             f"{place}: mean accuracy {accuracy:.1f}, median {statistics.median(run[1] for run in runs):.1f} s"
         )
     ratios = [one[1] / two[1] for one, two in zip(found["prefix"], found["suffix"], strict=True)]
-    print(
-        f"prefix / suffix seconds, pair by pair: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
-    )
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    print(f"prefix / suffix seconds, pair by pair: median {statistics.median(ratios):.2f}, {spread}")
 
 
 if __name__ == "__main__":
