@@ -128,8 +128,8 @@ class Workspace:
         if folder.positions is not None and total > folder.positions:
             room = folder.positions - config.prompt.length - longest
             raise ConfigError(
-                f"prompt {config.prompt.length} + text {config.limits.source_tokens} + answer {longest} = {total} "
-                f"tokens exceed the {folder.positions} positions of {folder.name!r}",
+                f"prompt {config.prompt.length}, text {config.limits.source_tokens} and answer {longest} are "
+                f"{total} tokens, and {folder.name!r} has {folder.positions} positions",
                 where="prompt.length, limits.source_tokens",
                 fix=f"set limits.source_tokens to {room} or less" if room > 0 else "shorten the prompt",
                 code="C07",
