@@ -67,7 +67,7 @@ class Hooks:
 
     log: Callable[[dict[str, int | float]], None] = lambda line: None
     warn: Callable[[str], None] = lambda text: None
-    save: Callable[[Checkpoint], None] = lambda checkpoint: None
+    save: Callable[[Checkpoint], None] | None = None
 
 
 def make_optimizer(model: TunedModel, optim: OptimConfig) -> torch.optim.AdamW:
@@ -143,7 +143,8 @@ def fit(
             best = _judge(model, validate(), progress, best)
             terms["dev"] = progress.scores[-1][1]
         hooks.log({"step": progress.step, **terms})
-        hooks.save(Checkpoint(progress, model.state(), best, optimizer.state_dict()))
+        if hooks.save is not None:  # the state is copied only for who wants it
+            hooks.save(Checkpoint(progress, model.state(), best, optimizer.state_dict()))
     if progress.scores and optim.keep == "best":
         model.load_state(best)
     return progress
