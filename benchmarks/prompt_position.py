@@ -22,7 +22,7 @@ from weft.training import fit, lm_loss
 
 DEMO = Path(__file__).parents[1] / "demo" / "tasks"
 TASKS, SEEDS, LENGTH = ("topic", "question"), (0, 1), 6
-OPTIM = OptimConfig(lr={"prompt": 0.08}, steps=30, batch_size=16)
+OPTIM = OptimConfig(lr={"prompt": 0.08}, steps=20, batch_size=16)
 
 
 def train(backbone: Backbone, name: str, seed: int) -> tuple[float, float]:

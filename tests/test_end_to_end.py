@@ -319,6 +319,7 @@ def test_a_changed_prompt_file_is_refused(job: Path, tmp_path: Path, capsys: Cap
     assert runs.TENSORS in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:Position ids are not supported")
 @pytest.mark.filterwarnings("ignore::FutureWarning:transformers.modeling_utils")  # PEFT asks for an old name
 def test_export_to_peft(job: Path, tmp_path: Path) -> None:
     """Stock PEFT loads the two files and writes the same tokens; a suffix prompt is refused."""

@@ -19,9 +19,12 @@ SOURCES, TARGETS, SEEDS = ("s1", "s2", "s3"), ("t1", "t2"), (0, 1, 2)
 SPECS = {name: TaskSpec(name=name, source=f"{name} {{x}}", target="{y}") for name in SOURCES + TARGETS}
 
 
-def optim(group, steps=4):
+def optim(*groups):
     """Settings of one training."""
-    return {"lr": {group: 0.1}, "steps": steps}
+    return {"lr": dict.fromkeys(groups, 0.1), "steps": 4}
+
+
+BANK = optim("shared", "factors")
 
 
 ROWS = (
@@ -29,7 +32,7 @@ ROWS = (
     {"label": "frozen", "method": {"name": "no_prompt"}},
     {"label": "PT", "method": {"name": "prompt_tuning"}, "optim": optim("prompt")},
     {"label": "SPoT", "method": {"name": "prompt_tuning", "start": "nearest"}, "optim": optim("prompt")},
-    {"label": "MPT", "method": {"name": "mpt"}, "optim": optim("factors")},
+    {"label": "MPT", "method": {"name": "mpt"}, "optim": BANK},
 )
 
 
@@ -43,7 +46,7 @@ def experiment(**changes):
         "shots": 4,
         "seeds": SEEDS,
         "teachers": {"optim": optim("prompt")},
-        "source": {"optim": optim("factors")},
+        "source": {"optim": BANK},
         "rows": ROWS,
         **changes,
     }
@@ -166,9 +169,7 @@ def test_every_seed_of_a_training_is_a_run_of_its_own():
 
 def test_group_trains_all_targets_in_one_run():
     """With `group` there is one training a seed, and one evaluation a target and seed of it."""
-    made = planned(
-        rows=({"label": "G", "method": {"name": "mpt"}, "optim": optim("factors"), "group": True},)
-    )
+    made = planned(rows=({"label": "G", "method": {"name": "mpt"}, "optim": BANK, "group": True},))
     trainings = of_stage(made, "adapt")
     assert [job.config.seed for job in trainings] == list(SEEDS)
     assert all(job.config.tasks == tuple(SPECS[name] for name in TARGETS) for job in trainings)
@@ -212,7 +213,7 @@ def ids(made, stage):
 def test_distillation_weight_leaves_the_teachers_alone():
     """Another lambda is another source stage and another MPT; teachers, PT and SPoT stay."""
     before = planned()
-    after = planned(source={"optim": optim("factors"), "distill": {"weight": 0.5}})
+    after = planned(source={"optim": BANK, "distill": {"weight": 0.5}})
     assert before.teachers == after.teachers
     assert before.source != after.source
     kept = {cell.trained for cell in before.cells} & {cell.trained for cell in after.cells}
@@ -222,14 +223,14 @@ def test_distillation_weight_leaves_the_teachers_alone():
 
 def test_without_distillation_the_source_names_no_teacher():
     """With weight 0 the source stage does not depend on what the teachers learnt."""
-    made = planned(source={"optim": optim("factors"), "distill": {"weight": 0}})
+    made = planned(source={"optim": BANK, "distill": {"weight": 0}})
     (job,) = of_stage(made, "source")
     assert job.config.teachers == {}
 
 
 def test_start_at_the_teachers_keeps_them_without_distillation():
     """P* that starts at the teachers' mean needs the teachers, distilled or not."""
-    settings = {"optim": optim("factors"), "distill": {"weight": 0}, "init": "teachers"}
+    settings = {"optim": BANK, "distill": {"weight": 0}, "init": "teachers"}
     made = planned(source=settings)
     (job,) = of_stage(made, "source")
     assert job.config.prompt.init == "teachers"
@@ -283,8 +284,8 @@ def test_task_that_is_not_declared_is_refused():
 @pytest.mark.parametrize(
     "source",
     [
-        {"optim": optim("factors"), "sampling": {"kappa": 4}},
-        {"optim": optim("factors"), "init": "text"},
+        {"optim": BANK, "sampling": {"kappa": 4}},
+        {"optim": BANK, "init": "text"},
     ],
     ids=["kappa above the number of sources", "text without a text"],
 )
@@ -332,7 +333,8 @@ def test_file_of_several_teachers_gives_a_run_each(stage_file):
 
 def test_file_of_a_source_stage_gives_one_run(stage_file):
     """The source stage has all its tasks in one run."""
-    stage_file.write_text(STAGE + "teachers: {}\n", encoding="utf-8")
+    text = STAGE.replace("prompt: 0.1", "shared: 0.1, factors: 0.1")
+    stage_file.write_text(f"{text}teachers: {{}}\n", encoding="utf-8")
     (run,) = load_run(stage_file, SourceRun, {})
     assert [spec.name for spec in run.tasks] == ["a", "b"]
 

@@ -179,7 +179,7 @@ DECLARED = {
 
 @every_method
 def test_only_declared_parameters_move(make_backbone, backbone, method):
-    """Training moves what the method trains, and leaves every other number as it was, bit for bit."""
+    """What the method trains moves; all else stays bit for bit as it was, and takes no gradient."""
     fresh = make_backbone(backbone.name)
     model = build(method, fresh)
     before, weights = copies(model.named_parameters()), fresh.weights_hash()
@@ -187,6 +187,7 @@ def test_only_declared_parameters_move(make_backbone, backbone, method):
     moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     everything = {f"backbone.lm.{name}" for name, _ in fresh.lm.named_parameters()}
     assert moved == DECLARED.get(method, everything)
+    assert {name for name, value in model.named_parameters() if value.grad is not None} == moved
     assert (fresh.weights_hash() == weights) == (method != "full")
 
 

@@ -5,7 +5,7 @@ Defaults follow the paper (Wang et al. 2023, arXiv:2303.02861) where it gives th
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -18,6 +18,16 @@ class Config(BaseModel):
     """Base of all configuration: unknown keys are errors, values never change, NaN is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, values: object) -> object:
+        """Pydantic would read true as 1."""
+        for name, field in cls.model_fields.items() if isinstance(values, dict) else ():
+            kinds = {field.annotation, *get_args(field.annotation)}
+            if isinstance(values, dict) and isinstance(values.get(name), bool) and kinds & {int, float}:
+                raise ValueError(f"{name} is a number, not true or false")
+        return values
 
 
 class BaseConfig(Config):
@@ -233,6 +243,8 @@ class TaskSpec(Config):
             raise ValueError(f"two labels are written with the same word: {', '.join(twice)}")
         if any(not word.strip() for word in words):
             raise ValueError("a label word is empty")
+        if self.positive is not None and self.labels is not None and self.positive not in words:
+            raise ValueError(f"positive is {self.positive!r}, which is no label word ({', '.join(words)})")
         if not self.metrics:
             raise ValueError("a task needs at least one metric")
         return self
@@ -405,6 +417,13 @@ class Experiment(Config):
             raise ValueError(
                 f"factors.rank ({self.source.factors.rank}) exceeds prompt.length ({self.prompt.length})"
             )
+        kappa = self.source.sampling.kappa
+        if kappa is not None and kappa > len(self.sources) and not self.source.sampling.replacement:
+            raise ValueError(
+                f"source.sampling.kappa ({kappa}) exceeds the number of sources ({len(self.sources)})"
+            )
+        if self.source.init == "text" and not self.prompt.init_text:
+            raise ValueError("source.init: text needs prompt.init_text")
         for entry in self.rows:
             known = {*self.sources, "nearest", "mean" if entry.method.name == "mpt" else "fresh"}
             start = getattr(entry.method, "start", "nearest")

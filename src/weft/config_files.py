@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import YAMLError
 
 from weft.config import Config
 from weft.errors import ConfigError, WeftError, did_you_mean, raise_all
@@ -35,7 +35,10 @@ def load_config(path: Path, kind: type[C], overrides: dict[str, Any] | None = No
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise_all([_fault(item, path, document, kind) for item in error.errors()])
+        faults = {
+            fault.where: fault for fault in (_fault(item, path, document, kind) for item in error.errors())
+        }
+        raise_all(list(faults.values()))
         raise
 
 
@@ -49,7 +52,7 @@ def read_yaml(path: Path) -> CommentedMap:
         document = YAML(typ="rt").load(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read the file: {error.strerror}", where=str(path), code="D23") from None
-    except (MarkedYAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = str(getattr(error, "problem", "") or error).strip()
@@ -60,8 +63,16 @@ def read_yaml(path: Path) -> CommentedMap:
 
 
 def parse_value(text: str) -> Any:
-    """The value of `--set key=value`, read as YAML 1.2."""
-    return _plain(YAML(typ="rt").load(text))
+    """The value of `--set key=value`, read as YAML 1.2.
+
+    Raises:
+        ConfigError: if it is not YAML.
+    """
+    try:
+        return _plain(YAML(typ="rt").load(text))
+    except (YAMLError, ValueError, RecursionError) as error:
+        problem = str(getattr(error, "problem", "") or error).strip()
+        raise ConfigError(f"{text!r} is not valid YAML: {problem}", where="--set", code="C03") from None
 
 
 def parse_overrides(items: list[str]) -> dict[str, Any]:
@@ -113,7 +124,7 @@ def _plain(value: Any) -> Any:
 
 def _fault(item: Any, path: Path, document: CommentedMap, kind: type[Config]) -> WeftError:
     """One pydantic error as ours: key path, line, remedy."""
-    place = [part for part in item["loc"] if not _is_union_tag(part, item["loc"], document)]
+    place = _place(item, document)
     key = ".".join(str(part) for part in place)
     line = _line_of(document, place)
     where = f"{path}{f':{line}' if line else ''}" + (f" ({key})" if key else "")
@@ -135,16 +146,19 @@ def _fault(item: Any, path: Path, document: CommentedMap, kind: type[Config]) ->
     )
 
 
-def _is_union_tag(part: object, loc: tuple[Any, ...], document: Any) -> bool:
-    """Pydantic puts the chosen member of a union into the path; the file does not have it."""
-    for step in loc:
-        if step == part and isinstance(document, CommentedMap) and part not in document:
-            return str(part) in {"prompt_tuning", "mpt", "full", "no_prompt", "majority"}
-        try:
-            document = document[step]
-        except (KeyError, IndexError, TypeError):
+def _place(item: Any, document: Any) -> list[Any]:
+    """The path of a fault as the file has it: pydantic also names the members of unions it tried."""
+    place: list[Any] = []
+    for number, part in enumerate(item["loc"]):
+        last = number == len(item["loc"]) - 1 and item["type"] in ("missing", "extra_forbidden")
+        if (isinstance(document, dict) and part in document) or (
+            isinstance(document, list | tuple) and isinstance(part, int) and part < len(document)
+        ):
+            document = document[part]
+        elif not last:
             continue
-    return False
+        place.append(part)
+    return place
 
 
 def _line_of(document: Any, place: list[Any]) -> int | None:
@@ -186,6 +200,8 @@ def to_yaml(config: Config) -> str:
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.width = 100
+    text = config.model_dump_json()
+    yaml.allow_unicode = "\x85" not in text and "\\u0085" not in text  # written bare, it reads as a space
     stream = StringIO()
     yaml.dump(config.model_dump(mode="json"), stream)
     return stream.getvalue()

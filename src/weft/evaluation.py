@@ -89,13 +89,12 @@ def _answer_batch(
     generate: bool,
 ) -> list[Answer]:
     """One batch: read once, score the choices of each of its tasks, then write."""
-    context = model.begin(sources, task_ids)
     present = sorted(set(task_ids))
-    shares = {k: _shares(model, context, tasks[k]) for k in present if tasks[k].choices}
     written: list[str | None] = [None] * len(sources)
+    context = model.begin(sources, task_ids)
+    shares = {k: _shares(model, context, tasks[k]) for k in present if tasks[k].choices}
     if generate or len(shares) < len(present):
-        longest = max(tasks[k].max_target_tokens for k in present)
-        tokens = model.backbone.generate(context, longest)
+        tokens = model.backbone.generate(context, max(tasks[k].max_target_tokens for k in present))
         cut = [row[: tasks[k].max_target_tokens] for row, k in zip(tokens, task_ids, strict=True)]
         written = [tasks[k].parse(model.backbone.decode(row)) for row, k in zip(cut, task_ids, strict=True)]
     return [

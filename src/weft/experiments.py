@@ -22,6 +22,7 @@ from weft.config import (
     TeacherRun,
 )
 from weft.config_files import load_config, read_yaml
+from weft.errors import ConfigError
 from weft.tasks import find_specs, select
 
 Namer = Callable[[AnyRun], str]
@@ -107,7 +108,9 @@ def plan(experiment: Experiment, specs: dict[str, TaskSpec], name: Namer) -> Pla
         for spec in group:
             scored = _evaluation(experiment, entry, spec, seed, trained)
             run = add(
-                scored, f"{spec.name} · {entry.label} · seed {seed} · test", (trained,) if trained else ()
+                scored,
+                f"{spec.name} · {entry.label} · seed {seed} · {experiment.split}",
+                (trained,) if trained else (),
             )
             cells.append(Cell(entry.label, spec.name, seed, run, trained))
     order = {"teachers": 0, "source": 1, "adapt": 2, "evaluate": 3}
@@ -148,7 +151,7 @@ def _source(experiment: Experiment, specs: list[TaskSpec], teachers: dict[str, s
         prompt=prompt,
         limits=_training_limits(experiment),
         tasks=tuple(specs),
-        teachers=teachers if stage.distill.weight > 0 else {},
+        teachers=teachers if stage.distill.weight > 0 or prompt.init == "teachers" else {},
         factors=stage.factors,
         distill=stage.distill,
         sampling=stage.sampling,
@@ -218,6 +221,10 @@ def load_run(path: Path, kind: type[R], overrides: dict[str, object]) -> list[R]
     """
     document = read_yaml(path)
     named = document.get("tasks") or []
+    if not isinstance(named, list):
+        raise ConfigError(
+            "tasks must be a list of task files or folders", where=f"{path} (tasks)", code="C02"
+        )
     if all(isinstance(task, str) for task in named):
         specs = find_specs(path.parent / str(task) for task in named)
         overrides = {**overrides, "tasks": [spec.model_dump() for spec in specs.values()]}

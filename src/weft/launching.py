@@ -43,10 +43,12 @@ def launch(plan: Plan, workspace: Workspace) -> None:
     failed: dict[str, WeftError] = {}
     lost: list[str] = []
     for job in plan.jobs:
+        if workspace.run(job.config).done:
+            continue
         if any(parent in failed or parent in lost for parent in job.needs):
             lost.append(job.id)
             progress.total -= units(job.config, workspace)
-        elif not workspace.run(job.config).done:
+        else:
             _run_job(job, workspace, failed)
     progress.close()
     workspace.check_frozen()

@@ -70,5 +70,6 @@ def hidden_distillation_sum(
     counts = mask.sum(1)
     if not bool((counts > 0).all()):
         raise ValueError("a row has no position to compare")
-    per_position = (student.float() - teacher.detach().float()).pow(2).mean(-1)  # [B, N]
-    return (torch.where(mask, per_position, 0.0).sum(1) / counts).sum()
+    distance = student.float() - teacher.detach().float()
+    kept = torch.where(mask[..., None], distance, 0.0)  # before the square, so that padding has no gradient
+    return (kept.pow(2).mean(-1).sum(1) / counts).sum()

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from weft import storage
 from weft.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
 from weft.config_files import read_yaml, to_yaml
-from weft.errors import ArtifactError, did_you_mean
+from weft.errors import ArtifactError, ConfigError, did_you_mean
 
 NUMERICS = 1  # raise by hand when the code changes numbers: old runs then no longer count as done
 FORMAT = 1
@@ -53,6 +53,8 @@ def identity(config: AnyRun, *, base_hash: str, data_hashes: dict[str, str]) -> 
     values["tasks"] = [
         {key: value for key, value in task.items() if key not in PLACES} for task in values["tasks"]
     ]
+    if config.prompt.init == "labels":  # such prompts start from the words in their order
+        values["order"] = [list((task.labels or {}).items()) for task in config.tasks]
     values["base"] = {"hash": base_hash, "dropout": config.base.dropout, "dtype": config.base.dtype}
     if "optim" in values:
         values["optim"].pop("micro_batch")
@@ -101,10 +103,10 @@ class Run:
             raise ArtifactError(
                 "this is not the folder of a run: it has no config.yaml", where=str(self.path)
             )
-        document = json.loads(json.dumps(read_yaml(path)))
         try:
+            document = json.loads(json.dumps(read_yaml(path)))
             return KINDS[document["stage"]].model_validate(document)
-        except (ValidationError, KeyError) as error:
+        except (ValidationError, KeyError, TypeError, ConfigError) as error:
             raise ArtifactError(
                 f"the run's configuration is not one that this version reads ({type(error).__name__})",
                 where=str(path),
@@ -154,7 +156,7 @@ class Run:
         path = self.path / name
         if not path.is_file():
             return []
-        lines = path.read_text("utf-8").split("\n")[:-1]
+        lines = path.read_bytes().split(b"\n")[:-1]
         return [json.loads(line) for line in lines]
 
     def write(self, name: str, value: bytes | str) -> None:
@@ -187,6 +189,7 @@ def create(root: Path, name: str, config: AnyRun, env: dict[str, Any]) -> Iterat
     run = Run(root / name)
     with storage.locked(run.path):
         storage.sweep(run.path)
+        (run.path / storage.MANIFEST).unlink(missing_ok=True)
         run.write("config.yaml", to_yaml(config))
         run.write_json("env.json", {**environment(), **env})
         yield run

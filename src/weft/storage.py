@@ -113,8 +113,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Add one line to a log. The log is read up to a recorded length, so a torn last line does no harm."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise _resource_error(error, path, len(line) + 1) from error
 
 
 def read_json(path: Path) -> Any:
@@ -155,11 +158,11 @@ def read_verified(folder: Path, name: str) -> bytes:
     Raises:
         ArtifactError: if the folder is not complete, or the bytes are not those that were sealed.
     """
-    files = read_json(folder / MANIFEST).get("files", {})
+    files = _manifest(folder)
     if name not in files:
         raise ArtifactError(f"{name!r} is not part of this folder", where=str(folder / MANIFEST))
-    data = (folder / name).read_bytes() if (folder / name).is_file() else b""
-    if len(data) != files[name]["bytes"] or sha256_bytes(data) != files[name]["sha256"]:
+    data = (folder / name).read_bytes() if (folder / name).is_file() else None
+    if data is None or len(data) != files[name]["bytes"] or sha256_bytes(data) != files[name]["sha256"]:
         raise ArtifactError(
             "the file is not the one that was written: its SHA-256 differs from the manifest's",
             where=str(folder / name),
@@ -169,10 +172,26 @@ def read_verified(folder: Path, name: str) -> bytes:
     return data
 
 
+def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """Name -> size and hash of a sealed folder's files.
+
+    Raises:
+        ArtifactError: if the manifest is missing or is none.
+    """
+    content = read_json(folder / MANIFEST)
+    files = content.get("files") if isinstance(content, dict) else None
+    rows = list(files.values()) if isinstance(files, dict) else [None]
+    if not isinstance(files, dict) or not all(
+        isinstance(row, dict) and {"bytes", "sha256"} <= set(row) for row in rows
+    ):
+        raise ArtifactError("this is not a manifest", where=str(folder / MANIFEST), code="A01")
+    return files
+
+
 def verify(folder: Path) -> list[str]:
     """Names of the files of a sealed folder that are missing or changed; empty when all is well."""
     bad = []
-    for name in read_json(folder / MANIFEST).get("files", {}):
+    for name in _manifest(folder):
         try:
             read_verified(folder, name)
         except ArtifactError:
@@ -193,12 +212,14 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ResourceError: at once, if another process holds it; the message says who.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     owner = folder / "lock.owner"
     lock = FileLock(folder / "lock", timeout=0, fallback_to_soft=False)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except Timeout:
+    except OSError as error:
+        if not isinstance(error, Timeout):
+            raise _resource_error(error, folder, 0) from error
         who = owner.read_text("utf-8").strip() if owner.is_file() else "another process"
         raise ResourceError(
             f"the folder is in use by {who}",
@@ -207,7 +228,15 @@ def locked(folder: Path) -> Iterator[None]:
             code="R12",
         ) from None
     try:
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+        _sign(owner)
         yield
     finally:
         lock.release()
+
+
+def _sign(owner: Path) -> None:
+    """Say who holds a folder, for the message that another process shows."""
+    try:
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+    except OSError as error:
+        raise _resource_error(error, owner, 40) from error

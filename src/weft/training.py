@@ -1,5 +1,6 @@
 """One training loop for every method and stage: what differs comes in as a loss and as batches."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -144,7 +145,8 @@ def fit(
             terms["dev"] = progress.scores[-1][1]
         hooks.log({"step": progress.step, **terms})
         if hooks.save is not None:  # the state is copied only for who wants it
-            hooks.save(Checkpoint(progress, model.state(), best, optimizer.state_dict()))
+            state = copy.deepcopy((progress, optimizer.state_dict()))
+            hooks.save(Checkpoint(state[0], model.state(), best, state[1]))
     if progress.scores and optim.keep == "best":
         model.load_state(best)
     return progress

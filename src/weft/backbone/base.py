@@ -187,11 +187,11 @@ class Backbone(nn.Module, ABC):
     def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
         """Read texts and prompts once, for `score` and then `generate`."""
 
-    @abstractmethod
     def generate(self, context: Context, max_tokens: int) -> list[Tokens]:
         """Greedy answers, cut at the end token. Uses the context up."""
+        with torch.no_grad(), self.mode(dropout=False):
+            return self._generate(context, max_tokens)
 
-    @abstractmethod
     def score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
         """Log-probability of every choice when only choices may be written (nats).
 
@@ -199,6 +199,16 @@ class Backbone(nn.Module, ABC):
         lead to a choice. Where first tokens differ, nothing needs to be read beyond the prompt.
         The context stays as it was.
         """
+        with torch.no_grad(), self.mode(dropout=False):
+            return self._score(context, choices)
+
+    @abstractmethod
+    def _generate(self, context: Context, max_tokens: int) -> list[Tokens]:
+        """What `generate` does, in a family's way."""
+
+    @abstractmethod
+    def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
+        """What `score` does, in a family's way."""
 
 
 def pad_rows(rows: Sequence[Tokens], value: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -88,7 +88,7 @@ class CausalBackbone(Backbone):
         return Context(mask, out.past_key_values, out.logits[:, -1])
 
     @torch.no_grad()
-    def generate(self, context: Context, max_tokens: int) -> list[Tokens]:
+    def _generate(self, context: Context, max_tokens: int) -> list[Tokens]:
         """Greedy answers, cut at the end token."""
         if context.logits is None:
             raise ValueError("the context has no first prediction")
@@ -105,7 +105,7 @@ class CausalBackbone(Backbone):
         return [tuple(row[: row.index(end)] if end in row else row) for row in rows]
 
     @torch.no_grad()
-    def score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
+    def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
         """Log-probability of every choice when only choices may be written (nats)."""
         if context.logits is None:
             raise ValueError("the context has no first prediction")

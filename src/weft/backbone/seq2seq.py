@@ -64,7 +64,7 @@ class Seq2SeqBackbone(Backbone):
             encoded = self.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask)
         return Context(mask, encoded.last_hidden_state)
 
-    def generate(self, context: Context, max_tokens: int) -> list[Tokens]:
+    def _generate(self, context: Context, max_tokens: int) -> list[Tokens]:
         """Greedy answers, cut at the end token."""
         config = GenerationConfig(
             max_new_tokens=max_tokens,
@@ -83,7 +83,7 @@ class Seq2SeqBackbone(Backbone):
         rows = ids[:, 1:].tolist()
         return [tuple(row[: row.index(end)] if end in row else row) for row in rows]
 
-    def score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
+    def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
         """Log-probability of every choice when only choices may be written (nats)."""
         tree = ChoiceTree.of(choices)
         return tree.log_probs([self._after(context, prefix) for prefix in tree.prefixes])

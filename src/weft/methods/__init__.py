@@ -37,6 +37,9 @@ def restore(backbone: Backbone, tensors: Mapping[str, Tensor], tasks: tuple[str,
     """
     weights = {name.removeprefix("lm."): value for name, value in tensors.items() if name.startswith("lm.")}
     if weights:
+        own = {name: value.shape for name, value in backbone.lm.named_parameters()}
+        if own != {name: value.shape for name, value in weights.items()}:
+            raise ArtifactError("these weights are not of this model", where=backbone.name, code="A07")
         model = full.build(backbone, tasks)
         model.load_state(dict(tensors))
         return model

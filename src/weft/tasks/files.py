@@ -10,6 +10,7 @@ from typing import Any
 from weft.errors import DataError
 from weft.tasks.task import Row
 
+LONGEST_CELL = 1 << 24  # characters
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
@@ -52,7 +53,10 @@ def check_file(path: Path) -> None:
 
 
 def _text(path: Path) -> str:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the file: {error.strerror}", where=str(path), code="D23") from None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -71,18 +75,21 @@ def _text(path: Path) -> str:
 
 def _table(text: str, path: Path, delimiter: str) -> list[Row]:
     """Rows of a CSV or TSV file; every row must have as many cells as the header."""
+    csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []
     header: list[str] | None = None
+    start = 1  # line where the row that is being read begins
     try:
         for cells in reader:
+            start = reader.line_num + 1
             if header is None:
                 header = _header(cells, path, delimiter)
             elif cells:
                 rows.append(_row(header, cells, f"{path}:{reader.line_num}"))
     except csv.Error as error:
         raise DataError(
-            f"broken line: {error}", where=f"{path}:{reader.line_num}", fix="close every quote", code="D07"
+            f"broken line: {error}", where=f"{path}:{start}", fix="close every quote", code="D07"
         ) from None
     return rows
 
@@ -125,7 +132,8 @@ def _json_lines(text: str, path: Path) -> list[Row]:
 
 def _json_row(line: str, where: str) -> Row:
     try:
-        row = json.loads(line, parse_constant=_no_constant, object_pairs_hook=_no_twins)
+        row = json.loads(line, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_twins)
+        json.dumps(row, ensure_ascii=False).encode()  # half a character cannot be written
     except (ValueError, RecursionError) as error:
         raise DataError(f"not a JSON object: {error}", where=where, code="D07") from None
     if not isinstance(row, dict):
@@ -135,6 +143,13 @@ def _json_row(line: str, where: str) -> Row:
 
 def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {text} is too large")
+    return value
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> Row:
@@ -149,6 +164,6 @@ def _parquet(path: Path) -> list[Row]:
 
     try:
         rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"not a readable Parquet file: {error}", where=str(path), code="D07") from None
     return rows
