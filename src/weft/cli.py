@@ -39,12 +39,17 @@ def _overrides(sets: list[str] | None, base: str | None) -> dict[str, object]:
     return {**parse_overrides(sets or []), **({"base.model": base} if base else {})}
 
 
+def _data_root(data: Path | None) -> Path | None:
+    """The folder of task data: as given, or the variable WEFT_DATA."""
+    return data or (Path(os.environ["WEFT_DATA"]) if os.environ.get("WEFT_DATA") else None)
+
+
 @contextmanager
 def _workspace(runs: Path, data: Path | None, *, quiet: bool = False) -> "Iterator[Workspace]":
     from weft.progress import Progress
     from weft.workspace import Workspace
 
-    root = data or (Path(os.environ["WEFT_DATA"]) if os.environ.get("WEFT_DATA") else None)
+    root = _data_root(data)
     workspace = Workspace(runs, root, Progress(quiet=quiet))
     try:
         yield workspace
@@ -246,7 +251,7 @@ def tasks(*paths: Path, data: Data = None) -> None:
     """List the tasks that files or folders declare, with their rows and answers."""
     from weft.tasks import find_specs, from_spec
 
-    root = data or (Path(os.environ["WEFT_DATA"]) if os.environ.get("WEFT_DATA") else None)
+    root = _data_root(data)
     for spec in find_specs(paths or (Path(),)).values():
         task = from_spec(spec, root)
         rows = ", ".join(f"{split} {len(task.load(split)):,}" for split in task.splits)
@@ -277,7 +282,7 @@ def doctor(path: Path | None = None, *, runs: Runs = RUNS, data: Data = None, ba
     from weft.errors import ArtifactError
 
     if path is None:
-        root = data or (Path(os.environ["WEFT_DATA"]) if os.environ.get("WEFT_DATA") else None)
+        root = _data_root(data)
         for name, finding in checks.machine(BaseConfig(model=base or "smollm2"), root, runs):
             print(f"{name:14} {finding}")
         return

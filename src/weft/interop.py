@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from weft import runs, starts, storage
+from weft.bases import BaseFolder
 from weft.errors import ArtifactError, UnsupportedError, did_you_mean
 from weft.workspace import Workspace
 
@@ -52,11 +53,8 @@ def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
     return folder
 
 
-def _adapter_config(base: object, prompt: torch.Tensor) -> dict[str, object]:
+def _adapter_config(base: BaseFolder, prompt: torch.Tensor) -> dict[str, object]:
     """PEFT's description of a plain soft prompt."""
-    from weft.bases import BaseFolder
-
-    assert isinstance(base, BaseFolder)
     shape = base.config
     return {
         "peft_type": "PROMPT_TUNING",

@@ -112,7 +112,6 @@ def _time_of(jobs: list[Job], weights: int, length: int, workspace: Workspace) -
     if not jobs:
         return "nothing to wait for"
     config = jobs[0].config
-    workspace.dtype(config.base)
     rate = workspace.gflops() * 1e9 / 2
     texts = 0 if workspace.position(config) == "suffix" else config.limits.source_tokens / 4
     tokens = length + 2 + texts
