@@ -395,7 +395,7 @@ def test_a_small_budget_changes_no_result(make_backbone, suffix, rows, tokens):
 
 def test_many_texts_are_read_in_parts(cache, suffix, monkeypatch):
     """Texts read in parts of a few tokens have the keys and values that each has alone."""
-    monkeypatch.setattr("weft.backbone.text_cache.READ_TOKENS", 6)
+    monkeypatch.setattr("weft.backbone.text_cache.READ_TOKENS", {"cpu": 16})
     sources = [(3,), (4, 5), (6, 7), (8, 9, 10, 11, 12, 13, 14), (15, 16, 17)]
     together = cache(1 << 20).gather(sources)
     for i, source in enumerate(sources):
@@ -404,14 +404,48 @@ def test_many_texts_are_read_in_parts(cache, suffix, monkeypatch):
             torch.testing.assert_close(values[i, :, -len(source) :], v[0], **NEAR)
 
 
-def test_kept_texts_hardly_depend_on_what_they_were_read_with(cache, suffix):
-    """A text's keys and values are the same, but for rounding, whatever is read beside it."""
-    for tokens in (3, 12):
-        text, longer = tuple(range(3, 3 + tokens)), tuple(range(9, 13 + tokens))
-        alone, together = cache(1 << 20).gather([text]), cache(1 << 20).gather([text, longer])
+def test_kept_texts_do_not_depend_on_what_they_were_read_with(cache, suffix):
+    """A text's keys and values are the same to the last bit, whatever is read beside it."""
+    for tokens in (3, 8, 12):
+        text = tuple(range(3, 3 + tokens))
+        others = [tuple(range(9 + i, 10 + i + tokens)) for i in range(5)]
+        alone, together = cache(1 << 20).gather([text]), cache(1 << 20).gather([*others, text])
         for (keys, values), (k, v) in zip(together, alone, strict=True):
-            torch.testing.assert_close(keys[:1, :, -tokens:], k, rtol=1e-5, atol=1e-5)
-            torch.testing.assert_close(values[:1, :, -tokens:], v, rtol=1e-5, atol=1e-5)
+            assert torch.equal(keys[-1:, :, -tokens:], k)
+            assert torch.equal(values[-1:, :, -tokens:], v)
+
+
+def test_a_text_is_never_read_beyond_the_models_positions(make_backbone):
+    """A model with absolute positions reads texts up to its last one, though reads are padded."""
+    gpt2 = make_backbone("gpt2-suffix")
+    most = gpt2.lm.config.n_positions
+    texts = TextCache(gpt2.lm, 1 << 20)
+    for tokens in (most, most - 3):
+        assert texts.gather([tuple([5] * tokens)])[0][0].shape[2] == tokens
+
+
+def test_prepared_texts_are_kept_and_found(cache):
+    """Texts that were announced are hits when they are needed, and the same numbers."""
+    texts, plain = cache(1 << 20), cache(1 << 20)
+    texts.prepare([(3, 4), (5, 6, 7), (3, 4)])
+    assert (texts.hits, texts.misses) == (0, 0)
+    for (k, v), (keys, values) in zip(
+        texts.gather([(5, 6, 7), (3, 4)]), plain.gather([(5, 6, 7), (3, 4)]), strict=True
+    ):
+        assert torch.equal(k, keys)
+        assert torch.equal(v, values)
+    assert (texts.hits, texts.misses) == (2, 0)
+
+
+def test_no_more_is_prepared_than_there_is_room_for(cache, suffix, monkeypatch):
+    """Announcing more texts than fit reads the first ones, and drops none of them for the later ones."""
+    texts = cache(text_bytes(suffix, 5))
+    read = []
+    whole = TextCache._compute
+    monkeypatch.setattr(TextCache, "_compute", lambda self, *a: read.extend(a[0]) or whole(self, *a))
+    texts.prepare([(3, 4), (5, 6, 7), (8, 9), (10,)])
+    assert sorted(read) == [(3, 4), (5, 6, 7)]
+    assert texts.bytes == text_bytes(suffix, 5)
 
 
 def test_reading_for_the_cache_is_without_dropout_and_leaves_the_mode(make_backbone, suffix):

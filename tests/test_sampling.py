@@ -10,7 +10,7 @@ from scipy import stats
 
 from weft.batch import Encoded
 from weft.config import SamplingConfig
-from weft.data import EncodedTask, EpochBatches, TaskBatches, few_shot, mixing_weights, subset
+from weft.data import EncodedTask, EpochBatches, ReadAhead, TaskBatches, few_shot, mixing_weights, subset
 from weft.errors import DataError
 from weft.tasks import Example
 
@@ -335,3 +335,20 @@ def test_rows_of_a_task_are_drawn_alike():
     assert stats.chisquare([rows[(k, i)] for k in range(2) for i in range(10)]).pvalue > SURE
     first = Counter(batch[0][0] for batch in drawn)
     assert stats.chisquare([first[0], first[1]]).pvalue > SURE
+
+
+# reading ahead
+
+
+@modest
+@given(start=st.integers(0, 9), window=st.integers(1, 12))
+def test_read_ahead_changes_no_batch_and_announces_each_step_once(start, window):
+    """From any step on, the batches are those of the plain draw, and their texts are announced before."""
+    plain, announced = EpochBatches(tasks(5, 7), 4, 3), []
+    ahead = ReadAhead(plain, announced.extend, steps=10, window=window)
+    needed = []
+    for step in range(start, 10):
+        needed += plain(step).sources
+        assert ahead(step).sources == plain(step).sources
+        assert announced[: len(needed)] == needed
+    assert announced == needed

@@ -8,6 +8,7 @@ import torch
 
 from weft import bases
 from weft.backbone import CausalBackbone, load_backbone
+from weft.backbone.text_cache import TextCache
 from weft.batch import collate
 from weft.config import BaseConfig, OptimConfig
 from weft.data import EpochBatches, encode_task
@@ -101,3 +102,18 @@ def test_an_encoder_decoder_has_no_suffix(tmp_path: Path) -> None:
     folder = bases.BaseFolder("t5", tmp_path, "seq2seq", "0", "test", {"model_type": "t5"})
     with pytest.raises(UnsupportedError, match="before the text"):
         load_backbone(folder, dtype="float32", position="suffix")
+
+
+def test_a_text_is_read_to_the_same_bits_whatever_is_read_beside_it(smollm2: CausalBackbone) -> None:
+    """What is kept of a text follows from the text alone, so a run that goes on elsewhere is bit-equal."""
+    texts = [f"A parcel number {i} came late." for i in range(20)] + [
+        "No reply.",
+        "It rained all day long " * 3,
+    ]
+    sources = [smollm2.text_tokens(text)[0] for text in texts]
+    together = TextCache(smollm2.lm, 1 << 30).gather(sources)
+    for i in (0, 7, 20, 21):
+        alone = TextCache(smollm2.lm, 1 << 30).gather([sources[i]])
+        for (keys, values), (k, v) in zip(together, alone, strict=True):
+            assert torch.equal(keys[i : i + 1, :, -len(sources[i]) :], k)
+            assert torch.equal(values[i : i + 1, :, -len(sources[i]) :], v)

@@ -5,15 +5,18 @@ continues as if it had never stopped.
 """
 
 import random
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
 
 from weft.backbone import Backbone
-from weft.batch import Batch, Encoded, collate
+from weft.batch import Batch, Encoded, Tokens, collate
 from weft.config import SamplingConfig
 from weft.errors import DataError
 from weft.tasks import Example
@@ -94,14 +97,26 @@ class EpochBatches:
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step; the last batch of an epoch runs on into the next."""
-        pool = [(k, i) for k, task in enumerate(self.tasks) for i in range(len(task))]
-        places = range(step * self.size, (step + 1) * self.size)
-        orders = {epoch: self._order(epoch, len(pool)) for epoch in {place // len(pool) for place in places}}
-        picks = [pool[orders[place // len(pool)][place % len(pool)]] for place in places]
+        rows = self._starts[-1]
+        places = [divmod(place, rows) for place in range(step * self.size, (step + 1) * self.size)]
+        picks = [self._pick(int(_order(self.seed, epoch, rows)[place])) for epoch, place in places]
         return collate([self.tasks[k].rows[i] for k, i in picks], [k for k, _ in picks])
 
-    def _order(self, epoch: int, rows: int) -> list[int]:
-        return [int(i) for i in np.random.default_rng([self.seed, epoch]).permutation(rows)]
+    @cached_property
+    def _starts(self) -> list[int]:
+        """Where each task begins in the pool, and the pool's size."""
+        return [0, *accumulate(len(task) for task in self.tasks)]
+
+    def _pick(self, place: int) -> tuple[int, int]:
+        """The task and the row at a place of the pool."""
+        task = bisect_right(self._starts, place) - 1
+        return task, place - self._starts[task]
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, rows: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The order of an epoch; a step needs that of one epoch, or of two."""
+    return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
 @dataclass(frozen=True)
@@ -144,6 +159,33 @@ class TaskBatches:
     def _rows(self, task: int, count: int, draw: np.random.Generator) -> list[int]:
         rows = len(self.tasks[task])
         return [int(i) for i in draw.choice(rows, count, replace=count > rows)]
+
+
+@dataclass
+class ReadAhead:
+    """Batches whose texts are announced to the backbone some steps before they are needed.
+
+    Args:
+        batches: the batch of any step.
+        prepare: told the texts of the coming steps, as `Backbone.prepare` is.
+        steps: how many steps there are.
+        window: how many of them are announced at once.
+    """
+
+    batches: Batches
+    prepare: Callable[[Iterable[Tokens]], None]
+    steps: int
+    window: int = 32
+    _announced: int = 0
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a step."""
+        if step >= self._announced:
+            self._announced = min(step + self.window, self.steps)
+            self.prepare(
+                source for coming in range(step, self._announced) for source in self.batches(coming).sources
+            )
+        return self.batches(step)
 
 
 def mixing_weights(

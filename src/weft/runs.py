@@ -29,7 +29,7 @@ from weft.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
 from weft.config_files import read_yaml, to_yaml
 from weft.errors import ArtifactError, ConfigError, did_you_mean
 
-NUMERICS = 1  # raise by hand when the code changes numbers: old runs then no longer count as done
+NUMERICS = 2  # raise by hand when the code changes numbers: old runs then no longer count as done
 FORMAT = 1
 TENSORS = "prompts.safetensors"
 KINDS: dict[str, type[TeacherRun | SourceRun | AdaptRun | EvaluateRun]] = {

@@ -20,7 +20,7 @@ from weft import evaluation, runs, starts, storage
 from weft.backbone import Backbone
 from weft.batch import Batch
 from weft.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, TeacherRun
-from weft.data import EncodedTask, EpochBatches, TaskBatches, encode_task, few_shot, subset
+from weft.data import EncodedTask, EpochBatches, ReadAhead, TaskBatches, encode_task, few_shot, subset
 from weft.errors import ArtifactError
 from weft.methods import mpt, prompt_tuning
 from weft.model import TunedModel
@@ -129,7 +129,8 @@ def _train(
     out.write("metrics.jsonl", "")
     validate = _validator(config, model, workspace) if config.optim.eval_every else None
     clock = time.monotonic()
-    done = fit(model, batches, loss, config.optim, validate=validate, hooks=_hooks(config, workspace, out))
+    ahead = ReadAhead(batches, model.backbone.prepare, config.optim.steps)
+    done = fit(model, ahead, loss, config.optim, validate=validate, hooks=_hooks(config, workspace, out))
     seconds = time.monotonic() - clock
     if not changes_answers(model, batches(0)):
         workspace.progress.warn(f"{out.id}: the trained prompt changes no logit")

@@ -8,7 +8,7 @@ generate(context, n) / score(context, choices)
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,6 +172,9 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def read(self, sources: Sequence[Tokens]) -> TextState:
         """Texts, padded and on the device."""
+
+    def prepare(self, sources: Iterable[Tokens]) -> None:
+        """Be told which texts will be read soon; a family that keeps texts reads them together."""
 
     @abstractmethod
     def forward(

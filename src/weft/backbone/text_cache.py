@@ -2,10 +2,13 @@
 
 A text's keys and values depend on the model and the text alone, so the key is the token ids and the cache
 belongs to one model. Whole texts leave, least recently used first, when the byte budget is full.
+
+To the last bit they depend on the shape of the products that made them. So texts are read in shapes that
+follow from their own length alone: a run that goes on in another process reads the same numbers.
 """
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +17,8 @@ from transformers import DynamicCache
 
 from weft.batch import Tokens
 
-READ_TOKENS = 2048
+READ_TOKENS = {"cpu": 256, "cuda": 8192}  # of one read: where the measured rate stops rising
+LENGTHS = 8  # texts are padded to a multiple of this
 
 
 class TextCache:
@@ -30,6 +34,19 @@ class TextCache:
         self.bytes = self.hits = self.misses = 0
         self._kept: OrderedDict[Tokens, Tensor] = OrderedDict()  # [layers, 2, heads, S, head size]
 
+    def prepare(self, sources: Iterable[Tokens]) -> None:
+        """Read ahead what is not yet kept; what there is no room for is read when it is needed."""
+        missing: list[Tokens] = []
+        room = self.max_bytes
+        for source in dict.fromkeys(sources):
+            room -= self._size(source)
+            if room < 0:
+                break
+            if source not in self._kept:
+                missing.append(source)
+        for source, row in self._read(missing):
+            self._keep(source, row)
+
     def gather(self, sources: Sequence[Tokens]) -> list[tuple[Tensor, Tensor]]:
         """Every layer's keys and values for a batch of texts, padded on the left with zeros."""
         rows = self._rows(sources)
@@ -43,32 +60,60 @@ class TextCache:
     def _rows(self, sources: Sequence[Tokens]) -> list[Tensor]:
         found = {source: self._kept[source] for source in sources if source in self._kept}
         self.hits += len(found)
-        missing = sorted({source for source in sources if source not in found}, key=len)
+        missing = [source for source in dict.fromkeys(sources) if source not in found]
         self.misses += len(missing)
         for source in found:
             self._kept.move_to_end(source)
-        for part in _chunks(missing):
-            for source, row in zip(part, self._compute(part), strict=True):
-                found[source] = row
-                self._keep(source, row)
+        for source, row in self._read(missing):
+            found[source] = row
+            self._keep(source, row)
         return [found[source] for source in sources]
 
+    def _read(self, sources: Sequence[Tokens]) -> Iterator[tuple[Tokens, Tensor]]:
+        """Texts with their keys and values `[layers, 2, heads, S, head size]`, in reads of like length."""
+        by_length: dict[int, list[Tokens]] = defaultdict(list)
+        for source in sources:
+            by_length[self._padded(len(source))].append(source)
+        tokens = READ_TOKENS[self._device.type]
+        for length, texts in sorted(by_length.items()):
+            rows = max(1, tokens // length)
+            for start in range(0, len(texts), rows):
+                part = texts[start : start + rows]
+                yield from zip(part, self._compute(part, rows, length), strict=True)
+
+    def _padded(self, length: int) -> int:
+        """The length at which a text is read: a multiple of eight, if the model has so many positions."""
+        positions = getattr(self.lm.config, "max_position_embeddings", None) or length + LENGTHS
+        return max(length, min(-(-length // LENGTHS) * LENGTHS, positions))
+
+    @property
+    def _device(self) -> torch.device:
+        device: torch.device = self.lm.get_input_embeddings().weight.device
+        return device
+
     @torch.no_grad()
-    def _compute(self, sources: list[Tokens]) -> list[Tensor]:
-        """Read texts, padded on the right: later positions do not touch earlier ones in a causal model."""
-        device = self.lm.get_input_embeddings().weight.device
-        ids = torch.zeros(len(sources), max(map(len, sources)), dtype=torch.long, device=device)
+    def _compute(self, sources: list[Tokens], rows: int, length: int) -> list[Tensor]:
+        """Read texts as `[rows, length]`, padded on the right: later positions do not touch earlier ones."""
+        ids = torch.zeros(rows, length, dtype=torch.long)
         for i, source in enumerate(sources):
-            ids[i, : len(source)] = torch.tensor(source, device=device)
+            ids[i, : len(source)] = torch.tensor(source)
         training = self.lm.training
         cache = (
             self.lm.eval()
-            .base_model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True)
+            .base_model(input_ids=ids.to(self._device), past_key_values=DynamicCache(), use_cache=True)
             .past_key_values
         )
         self.lm.train(training)
         stacked = torch.stack([torch.stack([layer.keys, layer.values]) for layer in cache.layers])
         return [stacked[:, :, i, :, : len(source)].clone() for i, source in enumerate(sources)]
+
+    def _size(self, source: Tokens) -> int:
+        """Bytes of a text's keys and values."""
+        config = self.lm.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        width = self.lm.get_input_embeddings().weight.element_size()
+        return int(config.num_hidden_layers * 2 * heads * size * width) * len(source)
 
     def _keep(self, source: Tokens, row: Tensor) -> None:
         size = row.numel() * row.element_size()
@@ -79,14 +124,3 @@ class TextCache:
             self.bytes -= old.numel() * old.element_size()
         self._kept[source] = row
         self.bytes += size
-
-
-def _chunks(sources: list[Tokens]) -> list[list[Tokens]]:
-    """Texts, sorted by length, in parts of at most about 2,048 padded tokens."""
-    parts: list[list[Tokens]] = []
-    for source in sources:
-        if parts and (len(parts[-1]) + 1) * len(source) <= READ_TOKENS:
-            parts[-1].append(source)
-        else:
-            parts.append([source])
-    return parts
