@@ -382,6 +382,17 @@ def test_a_text_larger_than_the_budget_drops_no_other(cache, suffix):
     assert texts.hits == 1
 
 
+def test_announced_texts_leave_last(cache, suffix):
+    """A kept text that is announced again is not the one that makes room for a new one."""
+    texts = cache(text_bytes(suffix, 4))
+    texts.prepare([(3, 4)])
+    texts.prepare([(5, 6)])
+    texts.prepare([(3, 4)])
+    texts.prepare([(7, 8)])  # (5, 6) was announced longest ago
+    texts.gather([(3, 4), (7, 8)])
+    assert (texts.hits, texts.misses) == (2, 0)
+
+
 @pytest.mark.parametrize("tokens", [0, 8])
 def test_a_small_budget_changes_no_result(make_backbone, suffix, rows, tokens):
     """A cache that keeps nothing, or too little, gives the same logits, again and again."""

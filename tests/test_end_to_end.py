@@ -8,79 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import build_lm, build_tokenizer
+from tiny_job import EXPERIMENT, FULL, write_job
 
 import weft
-from weft import cli, predictor, runs, stages
+from weft import cli, predictor, runs, stages, storage
 from weft.config import TeacherRun
 from weft.errors import ArtifactError, ConfigError, DataError, NumericError, WeftError
 from weft.workspace import Workspace
 
 Capture = pytest.CaptureFixture[str]
-GOOD = ["good", "fine", "likes", "true", "up"]
-BAD = ["bad", "hates", "false", "down", "not"]
-NOUNS = ["film", "book", "meal", "song", "story", "city", "river", "dog", "cat", "man"]
-
-
-def rows_of(words: tuple[list[str], list[str]], count: int, start: int) -> str:
-    """JSON lines of a task that a tiny model can learn: the text's second word decides."""
-    lines = []
-    for i in range(start, start + count):
-        word = words[i % 2][(i // 2) % 5]
-        text = f"the {word} {NOUNS[i % 10]} {NOUNS[(i * 7) % 10]}"
-        lines.append(json.dumps({"text": text, "label": "yn"[i % 2]}))
-    return "\n".join(lines)
-
-
-def write_task(folder: Path, name: str, words: tuple[str, str], flip: bool) -> None:
-    """A task file and its rows."""
-    order = (BAD, GOOD) if flip else (GOOD, BAD)
-    for split, count, start in (("train", 40, 0), ("dev", 10, 40), ("test", 12, 50)):
-        (folder / f"{name}-{split}.jsonl").write_text(rows_of(order, count, start), "utf-8")
-    files = "\n".join(f"  {split}: {name}-{split}.jsonl" for split in ("train", "dev", "test"))
-    (folder / f"{name}.yaml").write_text(
-        f'name: {name}\nfiles:\n{files}\nsource: "{{text}}"\ntarget: "{{label}}"\n'
-        f'labels: {{"y": {words[0]!r}, "n": {words[1]!r}}}\n'
-        "metrics: [accuracy, f1_macro]\nmax_target_tokens: 3\n",
-        "utf-8",
-    )
-
-
-EXPERIMENT = """
-name: tiny
-base: {{model: {base}, dtype: float32}}
-prompt: {{length: 4, position: {position}}}
-tasks: [tasks]
-sources: [alpha, beta]
-targets: [gamma, delta]
-shots: 6
-seeds: [0, 1]
-teachers:
-  optim: {{lr: {{prompt: 0.1}}, steps: 6, batch_size: 6, eval_every: 3}}
-source:
-  optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 6, batch_size: 6, eval_every: 6}}
-rows:
-  - {{label: majority, method: {{name: majority}}}}
-  - {{label: frozen model, method: {{name: no_prompt}}}}
-  - label: prompt tuning
-    method: {{name: prompt_tuning}}
-    optim: {{lr: {{prompt: 0.1}}, steps: 4, batch_size: 6}}
-  - label: SPoT
-    method: {{name: prompt_tuning, start: nearest}}
-    optim: {{lr: {{prompt: 0.1}}, steps: 4, batch_size: 6}}
-  - label: MPT mean
-    method: {{name: mpt, start: mean}}
-    optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 4, batch_size: 6, micro_batch: 4}}
-  - label: MPT group
-    method: {{name: mpt, start: mean}}
-    group: true
-    optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 4, batch_size: 6}}
-  - label: MPT frozen
-    method: {{name: mpt, start: nearest, train: factors}}
-    optim: {{lr: {{factors: 0.1}}, steps: 4, batch_size: 6}}
-"""
-FULL = (
-    "  - {{label: full, method: {{name: full}}, optim: {{lr: {{model: 0.001}}, steps: 4, batch_size: 6}}}}\n"
-)
 
 
 @pytest.fixture(scope="module", params=["t5-prefix", "llama-prefix", "llama-suffix"])
@@ -88,20 +24,8 @@ def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     """A folder with a base model, tasks, an experiment, and its finished runs."""
     family, _, position = request.param.partition("-")
     folder = tmp_path_factory.mktemp(request.param)
-    build_lm(family).save_pretrained(folder / "base")
-    build_tokenizer(ends_texts=family == "t5").save_pretrained(folder / "base")
-    (folder / "tasks").mkdir()
-    for name, words, flip in (
-        ("alpha", ("yes", "no"), False),
-        ("beta", ("red", "blue"), True),
-        ("gamma", ("positive", "negative"), False),
-        ("delta", ("same", "other"), True),
-    ):
-        write_task(folder / "tasks", name, words, flip)
     full = FULL if request.param != "llama-suffix" else ""
-    (folder / "tiny.yaml").write_text(
-        (EXPERIMENT + full).format(base=folder / "base", position=position), "utf-8"
-    )
+    write_job(folder, family, position, EXPERIMENT + full)
     assert command("run", folder / "tiny.yaml", "--runs", folder / "runs", "--quiet") == 0
     return folder
 
@@ -226,15 +150,15 @@ def test_predict_mixes_tasks_in_one_batch(job: Path) -> None:
     assert [(one.row, one.task) for one in mixed[:3]] == [(0, "gamma"), (1, "delta"), (2, "gamma")]
 
 
-def test_a_row_without_a_task_is_answered_for_all(job: Path) -> None:
+def test_a_row_without_a_task_is_answered_for_all(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One text under many tasks; with suffix prompts it is read once."""
+    read, whole = [], TextCache._compute
+    monkeypatch.setattr(TextCache, "_compute", lambda self, *a: read.extend(a[0]) or whole(self, *a))
     model = predictor.load(of(job, "adapt-mpt-gamma+delta-s0")[0].id, root=job / "runs")
     found = model.predict([{"text": "the good film cat"}], generate=True)
     assert [one.task for one in found] == ["gamma", "delta"]
     assert all(isinstance(one.written, str) for one in found)
-    cache = getattr(model.model.backbone, "texts", None)
-    if cache is not None and model.model.backbone.suffix:
-        assert (cache.misses, cache.bytes > 0) == (1, True)
+    assert len(read) == ("suffix" in job.name)
 
 
 def test_predict_names_the_bad_row(job: Path) -> None:
@@ -298,6 +222,7 @@ def test_another_base_model_is_refused(job: Path, tmp_path: Path) -> None:
             (copy.path / file.name).write_bytes(file.read_bytes())
     text = (copy.path / "config.yaml").read_text("utf-8").replace(str(job / "base"), str(tmp_path / "base"))
     (copy.path / "config.yaml").write_text(text, "utf-8")
+    storage.seal(copy.path, storage.names(copy.path))
     with pytest.raises(ArtifactError, match="another base model"):
         predictor.load(run.id, root=tmp_path / "runs")
 

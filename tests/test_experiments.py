@@ -12,6 +12,7 @@ from weft.config import AdaptRun, EvaluateRun, Experiment, SourceRun, TaskSpec, 
 from weft.errors import ConfigError, DataError, Faults, NumericError, WeftError
 from weft.experiments import load_run, plan, specs_of
 from weft.progress import Progress
+from weft.runs import Run
 from weft.workspace import Workspace
 
 STAGES = ["teachers", "source", "adapt", "evaluate"]
@@ -362,6 +363,22 @@ def test_stage_file_without_a_list_of_tasks_is_a_configuration_error(stage_file,
 # running
 
 
+class Stand(Run):
+    """Stands for a run folder."""
+
+    def __init__(self, done, result):
+        super().__init__(Path("nowhere"))
+        self._done, self._result = done, result
+
+    done = property(lambda self: self._done)
+
+    def result(self):
+        return self._result
+
+    def seconds(self):
+        return 1.0
+
+
 class Shelf(Workspace):
     """A workspace without folders: which runs are done, and how often each was tried."""
 
@@ -375,11 +392,11 @@ class Shelf(Workspace):
         return name_of(config)
 
     def run(self, config):
-        result = {"steps": 4, "seconds": 1.0}
+        result = {"steps": 4}
         if isinstance(config, EvaluateRun):
             scores = {"metrics": {"accuracy": 50.0}}
             result = {"scores": {spec.name: scores for spec in config.tasks}}
-        return SimpleNamespace(done=name_of(config) in self.done, result=lambda: result)
+        return Stand(name_of(config) in self.done, result)
 
     def tasks(self, config):
         return [SimpleNamespace(name=spec.name, load=lambda split: [None] * 10) for spec in config.tasks]

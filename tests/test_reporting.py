@@ -76,7 +76,10 @@ def fill(plan, root, scores=None, *, skip=(), texts=("a text",)):
             continue
         run = Run(root / job.id)
         run.write("config.yaml", to_yaml(job.config))
-        run.write_json("env.json", {"base": "made up", "dtype": "float32", "versions": {"weft": "0"}})
+        run.write_json(
+            "env.json",
+            {"format": 1, "run": run.id, "base": "made up", "dtype": "float32", "versions": {"weft": "0"}},
+        )
         if isinstance(job.config, EvaluateRun):
             write_scores(run, job.config, score_of(plan, cells[job.id], scores or SCORES), texts)
         else:
@@ -96,7 +99,8 @@ def write_scores(run, config, score, texts):
     task = config.tasks[0]
     metrics = dict.fromkeys(("accuracy", "f1_macro"), 1.0) | {task.metrics[0]: score}
     found = {"rows": 120, "metrics": metrics, "written": dict.fromkeys(metrics, 40.0), "unparsable": 0.0}
-    run.write_json("result.json", {"scores": {task.name: found}, "seconds": 1.0, "split": "test"})
+    run.write_json("result.json", {"scores": {task.name: found}, "split": "test"})
+    run.write_json("timing.json", {"seconds": 1.0})
     run.write("predictions.jsonl", "".join(prediction(task.name, i, text) for i, text in enumerate(texts)))
 
 
@@ -124,10 +128,10 @@ def write_training(run, config):
         "dev_scores": [[2, 61.5]],
         "trained_parameters": 12345 * K,
         "parameters_per_task": 12345.0,
-        "seconds": 2.0 + config.seed,
         "rows": {name: {"train": 32, "cut": 1} for name in names},
     }
     run.write_json("result.json", result)
+    run.write_json("timing.json", {"seconds": 2.0 + config.seed})
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -14,6 +14,7 @@ from weft import runs, storage
 from weft.config import (
     AdaptRun,
     EvaluateRun,
+    HubConfig,
     MajorityConfig,
     PromptConfig,
     PromptTuningConfig,
@@ -33,6 +34,7 @@ CHANGES_NO_NUMBER = {
     "optim.micro_batch",
     "tasks.*.files",
     "tasks.*.folder",
+    "tasks.*.hub",
     "tasks.*.in_data_root",
 }
 HASHES = {"a/train": "1" * 64, "b/train": "2" * 64}
@@ -83,6 +85,9 @@ CONFIGS = {
 }
 
 
+PROMPTS = torch.arange(12.0).reshape(2, 2, 3)
+
+
 def identity(config, base_hash="f" * 64, data_hashes=HASHES):
     """The identity of a run on some base model and data."""
     return runs.identity(config, base_hash=base_hash, data_hashes=data_hashes)
@@ -99,7 +104,9 @@ def others(value, kind):
     if choices(kind) and not isinstance(value, dict):
         return [one for one in choices(kind) if one != value]
     if value is None:
-        return [{int: 1, str: "x"}[get_args(kind)[0]]]
+        return [{int: 1, str: "x", HubConfig: HubConfig(path="x", splits={})}[get_args(kind)[0]]]
+    if value == ():
+        return [("x",)]
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int | float):
@@ -199,8 +206,8 @@ def test_identity_follows_the_order_of_tasks():
 
 
 def test_identity_follows_the_order_of_labels():
-    """With `init: labels` a prompt starts from the label words in their order: other order, other numbers."""
-    config = CONFIGS["teachers"].model_copy(update={"prompt": PromptConfig(init="labels")})
+    """Prompts may start from label words in their order, and ties between choices go to the first."""
+    config = CONFIGS["teachers"]
     spec = config.tasks[0].model_copy(update={"labels": {"1": "yes", "0": "no"}})
     other = config.model_copy(update={"tasks": (spec, *config.tasks[1:])})
     assert identity(config) != identity(other)
@@ -252,8 +259,8 @@ def test_run_is_named_by_stage_tasks_seed_and_identity(config, expected):
 
 @pytest.fixture
 def config():
-    """A small run."""
-    return CONFIGS["adapt mpt"]
+    """A small run: prompts of two tasks, two tokens each."""
+    return CONFIGS["adapt prompt tuning"].model_copy(update={"prompt": PromptConfig(length=2)})
 
 
 def finished(root, config, name="adapt-mpt-a-s0-12345678"):
@@ -261,7 +268,7 @@ def finished(root, config, name="adapt-mpt-a-s0-12345678"):
     with runs.create(root, name, config, {"base_hash": "f"}) as run:
         run.write_json("result.json", {"score": 1.5})
         run.write("metrics.jsonl", '{"step": 1}\n')
-        run.save_tensors({"prompts": torch.arange(6.0).reshape(1, 2, 3)})
+        run.save_tensors({"prompts": PROMPTS})
     return run
 
 
@@ -280,7 +287,7 @@ def test_finished_run_holds_its_files_and_what_they_say(tmp_path, config):
     assert run.config() == config
     assert type(run.config()) is AdaptRun
     assert run.result() == {"score": 1.5}
-    assert torch.equal(run.tensors()["prompts"], torch.arange(6.0).reshape(1, 2, 3))
+    assert torch.equal(run.tensors()["prompts"], PROMPTS)
     assert run.lines("metrics.jsonl") == [{"step": 1}]
     env = storage.read_json(run.path / "env.json")
     assert env["base_hash"] == "f"
@@ -317,7 +324,7 @@ def test_manifest_is_written_last(tmp_path, config, monkeypatch):
 
     monkeypatch.setattr(storage.os, "replace", replace)
     finished(tmp_path, config)
-    assert written[0] == "config.yaml"
+    assert written[:2] == ["env.json", "config.yaml"]
     assert written[-1] == storage.MANIFEST
     assert written.count(storage.MANIFEST) == 1
 
@@ -398,7 +405,7 @@ def test_missing_prompts_are_refused(tmp_path, config):
 def test_prompts_that_are_no_numbers_are_refused(tmp_path, config, value):
     """A prompt with NaN or infinity in it is not handed on."""
     with runs.create(tmp_path, "run", config, {}) as run:
-        run.save_tensors({"prompts": torch.tensor([[[0.0, value]]])})
+        run.save_tensors({"prompts": torch.full((2, 2, 3), value)})
     with pytest.raises(ArtifactError) as caught:
         run.tensors()
     assert caught.value.code == "A05"
@@ -406,7 +413,7 @@ def test_prompts_that_are_no_numbers_are_refused(tmp_path, config, value):
 
 def test_prompts_that_are_views_are_saved_whole(tmp_path, config):
     """A transposed tensor reads back equal."""
-    value = torch.arange(6.0).reshape(2, 3).T
+    value = torch.arange(12.0).reshape(2, 3, 2).mT
     with runs.create(tmp_path, "run", config, {}) as run:
         run.save_tensors({"prompts": value})
     assert torch.equal(run.tensors()["prompts"], value)

@@ -58,10 +58,10 @@ def test_absolute_positions_bound_the_input(tmp_path: Path, text: int, fits: boo
     limits = LimitsConfig(source_tokens=text)
     config = EvaluateRun(tasks=(SPEC,), prompt=PromptConfig(length=6), limits=limits, method=NoPromptConfig())
     if fits:
-        Workspace._check_lengths(config, folder)
+        Workspace.check_lengths(config, folder)
         return
     with pytest.raises(ConfigError, match="21 tokens, and 'gpt2' has 20 positions") as fault:
-        Workspace._check_lengths(config, folder)
+        Workspace.check_lengths(config, folder)
     assert fault.value.fix == "set limits.source_tokens to 10 or less"
 
 
@@ -69,7 +69,7 @@ def test_relative_positions_are_not_bounded(tmp_path: Path) -> None:
     """T5 has no largest position."""
     folder = BaseFolder("t5", tmp_path, "seq2seq", "0", "test", {"model_type": "t5", "n_positions": 20})
     config = EvaluateRun(tasks=(SPEC,), limits=LimitsConfig(source_tokens=999), method=NoPromptConfig())
-    Workspace._check_lengths(config, folder)
+    Workspace.check_lengths(config, folder)
 
 
 def test_shots_of_open_answers_are_counted_in_all() -> None:

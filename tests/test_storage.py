@@ -213,7 +213,7 @@ def test_sweep_removes_temporary_files_alone(tmp_path):
 def test_sweep_removes_what_write_bytes_makes(tmp_path, monkeypatch):
     """A temporary file that could not be removed at once is one that `sweep` knows."""
     monkeypatch.setattr(storage.os, "replace", failing(errno.EIO))
-    monkeypatch.setattr(Path, "unlink", failing(errno.EIO))
+    monkeypatch.setattr(storage.os, "unlink", failing(errno.EIO))
     with pytest.raises(ResourceError):
         write_bytes(tmp_path / "file", b"new")
     assert len(names(tmp_path)) == 1
@@ -231,9 +231,41 @@ def test_log_lines_are_added(tmp_path):
 
 def test_full_disk_is_a_resource_error_for_logs_too(tmp_path, monkeypatch):
     """A log that cannot grow is the same fault as a file that cannot be written."""
-    monkeypatch.setattr(Path, "open", failing(errno.ENOSPC))
+    monkeypatch.setattr(storage.os, "open", failing(errno.ENOSPC))
     with pytest.raises(ResourceError):
         storage.append_line(tmp_path / "log", "one")
+
+
+def test_short_writes_are_finished(tmp_path, monkeypatch):
+    """A system that takes one byte at a time gets them all."""
+    whole = os.write
+    monkeypatch.setattr(storage.os, "write", lambda handle, data: whole(handle, bytes(data[:1])))
+    write_bytes(tmp_path / "file", b"abc")
+    storage.append_line(tmp_path / "log", "def")
+    assert ((tmp_path / "file").read_bytes(), (tmp_path / "log").read_bytes()) == (b"abc", b"def\n")
+
+
+def test_a_log_is_cut_to_a_recorded_length(tmp_path):
+    """What came after the recorded length goes; a log that is too short is no such log."""
+    log = tmp_path / "log"
+    storage.append_line(log, "one")
+    length = storage.flush_log(log)
+    assert length == 4
+    storage.append_line(log, "two")
+    storage.cut_log(log, length)
+    assert log.read_bytes() == b"one\n"
+    with pytest.raises(ArtifactError, match="4 bytes and should have 5"):
+        storage.cut_log(log, 5)
+    with pytest.raises(ArtifactError, match="0 bytes"):
+        storage.cut_log(tmp_path / "none", 1)
+
+
+def test_removing_what_is_gone_is_no_fault(tmp_path):
+    """A file is removed once; a second time there is nothing to do."""
+    (tmp_path / "file").write_bytes(b"")
+    storage.remove(tmp_path / "file")
+    storage.remove(tmp_path / "file")
+    assert names(tmp_path) == []
 
 
 # reading
@@ -505,7 +537,7 @@ def test_file_in_place_of_the_folder_is_a_resource_error(tmp_path):
 def test_owner_that_cannot_be_written_frees_the_lock(tmp_path, monkeypatch):
     """On a full disk the holder's name cannot be written: a ResourceError, and the lock is free again."""
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", failing(errno.ENOSPC))
+        patch.setattr(storage.os, "write", failing(errno.ENOSPC))
         with pytest.raises(ResourceError), locked(tmp_path):
             pass
     with locked(tmp_path):

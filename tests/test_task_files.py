@@ -54,18 +54,62 @@ def folder(tmp_path_factory):
 # CSV and TSV
 
 
-@pytest.mark.parametrize(("suffix", "delimiter"), [("csv", ","), ("tsv", "\t")])
 @modest
 @given(table=tables, end=st.sampled_from(["\n", "\r\n"]), every=st.booleans())
-def test_cells_come_back_as_they_were_written(folder, suffix, delimiter, table, end, every):
+def test_cells_come_back_as_they_were_written(folder, table, end, every):
     """What the standard library's writer writes, in either quoting, comes back character for character."""
     header = list(COLUMNS[: len(table[0])])
     text = io.StringIO(newline="")
     every |= any("\r" in cell for row in table for cell in row)  # which Python's writer forgets to quote
     quoting = csv.QUOTE_ALL if every else csv.QUOTE_MINIMAL
-    csv.writer(text, delimiter=delimiter, lineterminator=end, quoting=quoting).writerows([header, *table])
-    rows = read_rows(stored(folder, f"table.{suffix}", text.getvalue()))
+    csv.writer(text, lineterminator=end, quoting=quoting).writerows([header, *table])
+    rows = read_rows(stored(folder, "table.csv", text.getvalue()))
     assert rows == [dict(zip(header, row, strict=True)) for row in table]
+
+
+plain = cells.filter(lambda cell: not set(cell) & set("\t\n\r"))
+
+
+@modest
+@given(table=st.lists(st.tuples(plain, plain), min_size=1, max_size=5), end=st.sampled_from(["\n", "\r\n"]))
+def test_quotes_in_a_tsv_are_plain_signs(folder, table, end):
+    """Cells between tabs come back character for character, also those that begin with a quote."""
+    text = end.join("\t".join(cells) for cells in [("text", "label"), *table])
+    rows = read_rows(stored(folder, "table.tsv", text))
+    assert rows == [{"text": text, "label": label} for text, label in table]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.tsv"])
+@pytest.mark.parametrize("length", [1 << 20, (1 << 20) + 1])
+def test_line_of_more_than_a_mebibyte_is_refused_with_its_number(tmp_path, name, length):
+    """The longest line is 1 MiB with its end, whatever the format."""
+    head, before, after = {
+        "a.csv": ("a,b\n", "", ",1\n"),
+        "a.tsv": ("a\tb\n", "", "\t1\n"),
+        "a.jsonl": ('{"a": "1"}\n', '{"a": "', '"}\n'),
+    }[name]
+    text = "x" * (length - len(before) - len(after))
+    path = stored(tmp_path, name, head + before + text + after)
+    if length <= 1 << 20:
+        assert read_rows(path)[-1]["a"] == text
+        return
+    error = refusal(path)
+    assert (error.code, error.where) == ("D22", f"{path}:2")
+
+
+def test_long_cell_of_many_lines_or_in_parquet_is_refused(tmp_path):
+    """The cap holds for cells that no line shows: a quoted one over many lines, and Parquet's."""
+    rows = "\n".join(["x" * 1000] * 1100)
+    assert refusal(stored(tmp_path, "a.csv", f'a,b\n"{rows}",2\n')).code == "D22"
+    pq.write_table(pa.table({"a": ["1", rows]}), tmp_path / "a.parquet")
+    error = refusal(tmp_path / "a.parquet")
+    assert (error.code, error.where) == ("D22", f"{tmp_path / 'a.parquet'}, row 2 (a)")
+
+
+def test_number_that_is_none_in_parquet_is_a_gap(tmp_path):
+    """NaN in a column of floats is what writers put for a missing value; it is not the text "nan"."""
+    pq.write_table(pa.table({"a": [1.5, float("nan"), None]}), tmp_path / "a.parquet")
+    assert read_rows(tmp_path / "a.parquet") == [{"a": 1.5}, {"a": None}, {"a": None}]
 
 
 @pytest.mark.parametrize(
@@ -319,8 +363,8 @@ def test_file_that_cannot_be_read_is_named(tmp_path, monkeypatch, error):
     """A file without permission, or on a failing disk, is a DataError that names it."""
     path = stored(tmp_path, "a.csv", "a,b\n1,2\n")
 
-    def fail(self):
+    def fail(self, mode):
         raise error
 
-    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr(Path, "open", fail)
     assert refusal(path).where.startswith(str(path))

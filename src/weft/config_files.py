@@ -1,5 +1,7 @@
 """YAML files in, checked configurations out, and back: every fault at once, each with its line."""
 
+import json
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,10 +11,28 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
-from weft.config import Config
+from weft.config import Config, RelationError
 from weft.errors import ConfigError, WeftError, did_you_mean, raise_all
 
 C = TypeVar("C", bound=Config)
+
+# a value of the right type outside its bounds: the key's fault in the catalogue
+BOUND_TYPES = {
+    *("greater_than", "greater_than_equal", "less_than", "less_than_equal"),
+    *("too_short", "string_pattern_mismatch"),
+}
+BOUNDS = {
+    **dict.fromkeys(("weight", "temperature"), "C05"),
+    "rank": "C06",
+    **dict.fromkeys(("length", "source_tokens", "max_target_tokens"), "C07"),
+    "kappa": "C09",
+    **dict.fromkeys(("sources", "targets"), "C10"),
+    **dict.fromkeys(("steps", "warmup", "batch_size", "micro_batch", "eval_every", "patience"), "C17"),
+    **dict.fromkeys(("clip", "weight_decay", "eval_batch", "lr"), "C17"),
+    **dict.fromkeys(("seed", "seeds"), "C20"),
+    **dict.fromkeys(("shots", "train_rows", "dev_rows", "test_rows"), "D13"),
+    "name": "D24",
+}
 
 
 def load_config(path: Path, kind: type[C], overrides: dict[str, Any] | None = None) -> C:
@@ -49,16 +69,27 @@ def read_yaml(path: Path) -> CommentedMap:
         ConfigError: if the file is missing or is not a YAML mapping.
     """
     try:
-        document = YAML(typ="rt").load(path.read_text("utf-8-sig"))
+        data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read the file: {error.strerror}", where=str(path), code="D23") from None
+    return parse_yaml(data, path)
+
+
+def parse_yaml(data: bytes, path: Path) -> CommentedMap:
+    """A YAML 1.2 mapping from the bytes of a file; see `read_yaml`.
+
+    Raises:
+        ConfigError: if it is not a YAML mapping.
+    """
+    try:
+        document = YAML(typ="rt").load(data.decode("utf-8-sig"))
     except (YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = str(getattr(error, "problem", "") or error).strip()
         raise ConfigError(f"not valid YAML: {problem}", where=f"{path}{line}", code="C03") from None
     if not isinstance(document, CommentedMap):
-        raise ConfigError("the file must hold 'key: value' lines", where=str(path))
+        raise ConfigError("the file must hold 'key: value' lines", where=str(path), code="C02")
     return document
 
 
@@ -142,8 +173,19 @@ def _fault(item: Any, path: Path, document: CommentedMap, kind: type[Config]) ->
         f"{message}{got if len(got) < 80 else ''}",
         where=where,
         fix=f"all keys and their defaults: weft config {kind.__name__}",
-        code="C02",
+        code=_code(item, place),
     )
+
+
+def _code(item: Any, place: list[Any]) -> str:
+    """A fault's number in the catalogue: that of the broken relation or bound, else C02 (wrong type)."""
+    broken = item.get("ctx", {}).get("error")
+    if isinstance(broken, RelationError):
+        return broken.code
+    if item["type"] == "finite_number":
+        return "C04"
+    name = next((part for part in reversed(place) if isinstance(part, str)), "")
+    return BOUNDS.get(name, "C02") if item["type"] in BOUND_TYPES else "C02"
 
 
 def _place(item: Any, document: Any) -> list[Any]:
@@ -193,6 +235,45 @@ def _classes(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [one for part in getattr(annotation, "__args__", ()) for one in _classes(part)]
+
+
+def origins(path: Path, kind: type[Config], overrides: dict[str, Any]) -> str:
+    """Every value of a configuration file with where it comes from: --set, a line of the file, or default.
+
+    Raises:
+        ConfigError: with every fault of the file.
+    """
+    config, document = load_config(path, kind, overrides), read_yaml(path)
+    values = {key: value for key, value in _leaves(config.model_dump(mode="json")) if key != "folder"}
+    return "\n".join(
+        f"{key} = {json.dumps(value, ensure_ascii=False)}  # {_origin(key, path, document, overrides)}"
+        for key, value in values.items()
+    )
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values; a list of mappings counts from 0."""
+    if isinstance(value, dict) and value:
+        inner = list(value.items())
+    elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        inner = list(enumerate(value))
+    else:
+        yield key, value
+        return
+    for name, one in inner:
+        yield from _leaves(one, f"{key}.{name}" if key else str(name))
+
+
+def _origin(key: str, path: Path, document: Any, overrides: dict[str, Any]) -> str:
+    if any(key == other or key.startswith(f"{other}.") for other in overrides):
+        return "--set"
+    line = None
+    for part in key.split("."):
+        step: Any = int(part) if isinstance(document, CommentedSeq) else part
+        if not isinstance(document, CommentedMap | CommentedSeq) or step not in document.lc.data:
+            return "default"
+        line, document = document.lc.data[step][0] + 1, document[step]
+    return f"{path.name}:{line}"
 
 
 def to_yaml(config: Config) -> str:

@@ -5,10 +5,12 @@ import shutil
 from importlib.metadata import version
 from pathlib import Path
 
-from weft import bases, storage
+from weft import bases, envelope, storage
 from weft.config import BaseConfig
-from weft.errors import WeftError
+from weft.errors import ArtifactError, WeftError
 from weft.runs import Run
+
+LOCK = ("lock", "lock.owner")
 
 
 def machine(base: BaseConfig, data_root: Path | None, root: Path) -> list[tuple[str, str]]:
@@ -37,20 +39,63 @@ def _base(base: BaseConfig) -> str:
     return f"{folder.name}: {folder.origin}, {folder.family}, D = {folder.width}, hash {folder.hash[:12]}"
 
 
+def check(path: Path) -> dict[str, list[str]]:
+    """Faults of a run folder, or of every run in a folder of runs: name -> faults, none where it is whole.
+
+    Raises:
+        ArtifactError: if the folder holds no run.
+    """
+    if (path / "config.yaml").exists():
+        return {str(path): check_run(path)}
+    folders = [one for one in sorted(path.glob("*")) if (one / "config.yaml").exists()]
+    if not folders:
+        raise ArtifactError("this is not the folder of a run (no config.yaml), nor of runs", where=str(path))
+    return {one.name: check_run(one) for one in folders}
+
+
 def check_run(path: Path) -> list[str]:
     """Faults of a run folder with their remedies; empty when it is whole."""
     run = Run(path)
-    if not (path / "config.yaml").is_file():
-        return [f"{path} is not the folder of a run (no config.yaml)"]
     if not run.done:
-        return ["the run is not finished: run the same command again to finish it"]
-    faults = [
-        f"{name} is missing or changed: delete the folder and run again" for name in storage.verify(path)
-    ]
+        return ["not finished: run the same command again to finish it"]
+    faults: list[str] = []
     try:
-        run.config()
-        if not faults and run.config().stage != "evaluate":
-            run.tensors()
+        changed = storage.verify(path)
+        faults += [f"{name} is missing or changed: delete the folder and run again" for name in changed]
+        faults += [f"{name} is not a file of the run: delete it" for name in _foreign(path)]
+        if not changed:
+            _check_content(run)
     except WeftError as error:
-        faults.append(str(error))
+        faults.append(_line(error))
     return faults
+
+
+def _foreign(path: Path) -> list[str]:
+    """Names in a run folder that its manifest does not have."""
+    own = {*storage.names(path), storage.MANIFEST, *LOCK}
+    return sorted(one.name for one in path.iterdir() if one.name not in own)
+
+
+def _check_content(run: Run) -> None:
+    """Read all that a finished run holds, and compare its base model where that lies in a folder here.
+
+    Raises:
+        WeftError: for the first fault.
+    """
+    config = run.config()
+    run.result()
+    for name in ("metrics.jsonl", "predictions.jsonl"):
+        run.lines(name)
+    if envelope.kind_of(config) != "none":
+        run.tensors()
+        if Path(config.base.model).is_dir():
+            from weft.starts import check_fit  # loads torch, which the rest can do without
+            from weft.workspace import Workspace
+
+            check_fit(run, None, Workspace(run.path.parent))
+
+
+def _line(error: WeftError) -> str:
+    """An error in one line."""
+    code = f"{error.code}: " if error.code else ""
+    return f"{code}{error.cause}{f': {error.fix}' if error.fix else ''}"

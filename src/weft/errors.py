@@ -103,6 +103,18 @@ class Faults(WeftError):
         return {"exit": self.exit_code, "faults": [fault.as_dict() for fault in self.faults]}
 
 
+class Stopped(Exception):
+    """The process was asked to end by a signal, and what can be kept is kept. No fault, and so no WeftError.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+
 def raise_all(faults: list[WeftError]) -> None:
     """Raise what was found: nothing, the one fault, or all of them together.
 

@@ -23,7 +23,7 @@ from weft.config import (
 )
 from weft.config_files import load_config, read_yaml
 from weft.errors import ConfigError
-from weft.tasks import find_specs, select
+from weft.tasks import named, select
 
 Namer = Callable[[AnyRun], str]
 
@@ -68,12 +68,16 @@ class Plan:
 
 
 def specs_of(experiment: Experiment) -> dict[str, TaskSpec]:
-    """The tasks that an experiment's task files declare.
+    """The tasks that an experiment's task files declare, with answers written as the experiment says.
 
     Raises:
         ConfigError: with every fault of the files.
     """
-    return find_specs(Path(experiment.folder) / path for path in experiment.tasks)
+    specs = named(experiment.tasks, Path(experiment.folder))
+    if experiment.answers is None:
+        return specs
+    changed = {"answers": experiment.answers}
+    return {name: spec.model_copy(update=changed) for name, spec in specs.items()}
 
 
 def plan(experiment: Experiment, specs: dict[str, TaskSpec], name: Namer) -> Plan:
@@ -220,13 +224,13 @@ def load_run(path: Path, kind: type[R], overrides: dict[str, object]) -> list[R]
         ConfigError: with every fault of the files.
     """
     document = read_yaml(path)
-    named = document.get("tasks") or []
-    if not isinstance(named, list):
+    listed = document.get("tasks") or []
+    if not isinstance(listed, list):
         raise ConfigError(
             "tasks must be a list of task files or folders", where=f"{path} (tasks)", code="C02"
         )
-    if all(isinstance(task, str) for task in named):
-        specs = find_specs(path.parent / str(task) for task in named)
+    if all(isinstance(task, str) for task in listed):
+        specs = named(map(str, listed), path.parent)
         overrides = {**overrides, "tasks": [spec.model_dump() for spec in specs.values()]}
     config = load_config(path, kind, overrides)
     if isinstance(config, TeacherRun):

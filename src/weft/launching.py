@@ -1,12 +1,11 @@
 """Running an experiment's jobs: what is missing, in order, with its share of the work and what came out."""
 
-from typing import Any
-
 from weft import stages
 from weft.config import AnyRun, EvaluateRun, SourceRun, Split
-from weft.errors import Faults, WeftError
+from weft.errors import Faults, ResourceError, WeftError
 from weft.experiments import Job, Plan
 from weft.progress import duration
+from weft.runs import Run
 from weft.workspace import Workspace
 
 
@@ -34,6 +33,7 @@ def launch(plan: Plan, workspace: Workspace) -> None:
     """Run what is missing, tier after tier. A run that fails stops those that need it, and no others.
 
     Raises:
+        ResourceError: at once: a full disk or a folder in use would stop every other run as well.
         WeftError: at the end, if runs failed: all their errors together.
     """
     progress = workspace.progress
@@ -66,15 +66,20 @@ def _run_job(job: Job, workspace: Workspace, failed: dict[str, WeftError]) -> No
     workspace.progress.begin(f"{job.config.stage} > {job.label}", units(job.config, workspace))
     try:
         run = stages.perform(job.config, workspace)
+    except ResourceError:
+        for name, error in failed.items():
+            workspace.progress.warn(f"{name} failed: {error}")
+        raise
     except WeftError as error:
         failed[job.id] = error
         workspace.progress.end("FAILED")
         return
-    workspace.progress.end(_outcome(job.config, run.result()))
+    workspace.progress.end(_outcome(job.config, run))
 
 
-def _outcome(config: AnyRun, result: dict[str, Any]) -> str:
+def _outcome(config: AnyRun, run: Run) -> str:
     """What came out of a run, in a few words."""
+    result = run.result()
     if isinstance(config, EvaluateRun):
         found = [
             (spec.metrics[0], result["scores"][spec.name]["metrics"][spec.metrics[0]])
@@ -82,7 +87,7 @@ def _outcome(config: AnyRun, result: dict[str, Any]) -> str:
         ]
         return ", ".join(f"{name} {'undefined' if v is None else f'{v:.1f}'}" for name, v in found)
     dev = "" if result.get("dev") is None else f", dev {result['dev']:.1f} at step {result['best_step']}"
-    return f"{result['steps']} steps in {result['seconds']:.0f} s{dev}"
+    return f"{result['steps']} steps in {run.seconds():.0f} s{dev}"
 
 
 def describe(plan: Plan, workspace: Workspace) -> str:

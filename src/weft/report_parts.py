@@ -9,9 +9,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from weft import report_plots as plots
-from weft import storage
 from weft.config_files import to_yaml
-from weft.report_scores import DASH, Entry, Line, best
+from weft.report_scores import DASH, Entry, Line, best, checks
 from weft.runs import Run
 
 if TYPE_CHECKING:  # weft.experiments loads torch
@@ -95,14 +94,14 @@ def _teachers(plan: "Plan", root: Path) -> dict[str, Run]:
 
 def source_table(plan: "Plan", root: Path) -> str:
     """Dev scores and costs of the teachers, and of the shared prompt that was made of them."""
-    results = {name: run.result() for name, run in _teachers(plan, root).items()}
-    rows = [_stage_row(f"teacher {name}", result) for name, result in results.items()]
-    scores = [result["dev"] for result in results.values()]
+    found = _teachers(plan, root)
+    rows = [_stage_row(f"teacher {name}", run) for name, run in found.items()]
+    scores = [run.result()["dev"] for run in found.values()]
     if scores and None not in scores:
         rows.append(["mean of the teachers", _number(fmean(scores), 1), "", "", "", ""])
     source = Run(root / plan.source)
     if source.done:
-        rows.append(_stage_row("shared prompt, mean of the tasks", source.result()))
+        rows.append(_stage_row("shared prompt, mean of the tasks", source))
     head = ["", "dev score", "steps", "kept step", "parameters per task", "seconds"]
     return (
         table(head, rows, "Dev score: the main metric on dev rows of the source tasks, in percent.")
@@ -111,10 +110,11 @@ def source_table(plan: "Plan", root: Path) -> str:
     )
 
 
-def _stage_row(label: str, result: Mapping[str, Any]) -> list[str]:
+def _stage_row(label: str, run: Run) -> list[str]:
+    result = run.result()
     kept = result["best_step"] if result["dev"] is not None else result["steps"]
     counts = [_number(result["steps"]), _number(kept), _number(result["parameters_per_task"])]
-    return [escape(label), _number(result["dev"], 1), *counts, _number(result["seconds"], 1)]
+    return [escape(label), _number(result["dev"], 1), *counts, _number(run.seconds(), 1)]
 
 
 def similarity(plan: "Plan", root: Path, lines: Sequence[Line]) -> str:
@@ -196,7 +196,29 @@ def rows_used(plan: "Plan", root: Path, entries: Sequence[Entry]) -> str:
     rows = [[escape(name), role, *(_number(found.get(key)) for key in keys)] for name, role, found in counts]
     limit = plan.experiment.limits.source_tokens
     said = f"Cut: training rows whose text has more than {limit} tokens and is read in part."
-    return table(["task", "", *(ROW_COUNTS[key] for key in keys)], rows, said)
+    used = table(["task", "", *(ROW_COUNTS[key] for key in keys)], rows, said)
+    return used + _rows_checked(checks(plan, root).get("rows", {}))
+
+
+def _rows_checked(counts: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """What became of every row that was read: used, or dropped for a reason."""
+    rows = [
+        [
+            escape(f"{name} {split}"),
+            *(_number(one[key]) for key in ("read", "used")),
+            _dropped(one["dropped"]),
+        ]
+        + [_number(one[key]) for key in ("taken", "cut")]
+        for name, splits in counts.items()
+        for split, one in splits.items()
+    ]
+    said = "Read = used + dropped. Taken: examples left after caps and draws, of all seeds; cut: of those."
+    return table(["rows of", "read", "used", "dropped", "taken", "cut"], rows, said) if rows else ""
+
+
+def _dropped(reasons: Mapping[str, int]) -> str:
+    """Rows that give no example, by reason."""
+    return ", ".join(f"{_number(count)} ({escape(why)})" for why, count in sorted(reasons.items())) or "0"
 
 
 def _adapted(plan: "Plan", root: Path) -> Iterator[tuple[str, Run]]:
@@ -210,7 +232,7 @@ def _adapted(plan: "Plan", root: Path) -> Iterator[tuple[str, Run]]:
 def settings(plan: "Plan", root: Path) -> str:
     """The experiment file with all defaults, versions and machine, and the names of all runs."""
     done = [job.id for job in plan.jobs if Run(root / job.id).done]
-    env = storage.read_json(root / done[0] / "env.json") if done else {}
+    env = Run(root / done[0]).env() if done else {}
     known = [[escape(name), escape(_plain(value))] for name, value in sorted(env.items())]
     ids = [[f"<code>{escape(job.id)}</code>", "" if job.id in done else "not finished"] for job in plan.jobs]
     return (

@@ -5,10 +5,10 @@ of some of the targets. Loads without torch.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class Entry:
         missing: how many of them are not finished.
         undefined: how many scores are left out because the metric is undefined.
         dtype: number format of the base model's weights.
+        leaked: scored rows whose whole input is in training rows; none if that was not counted.
+        shared: scored rows that share a sentence, and no more, with training rows.
     """
 
     row: str
@@ -60,6 +62,8 @@ class Entry:
     missing: int = 0
     undefined: int = 0
     dtype: str | None = None
+    leaked: int | None = None
+    shared: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,33 @@ class Line:
     seconds: float | None
 
 
+def checks_path(root: Path, experiment: config.Experiment) -> Path:
+    """Where `weft run` keeps what its checks found; another experiment of that name has another file."""
+    settings = storage.sha256_json(experiment.model_dump(mode="json", exclude={"folder"}))
+    return root / ".experiments" / f"{experiment.name}-{settings[:12]}.json"
+
+
+def checks(plan: "Plan", root: Path) -> dict[str, Any]:
+    """What the checks before the runs found: `warnings`, `rows`, `leaks`, `shared`; empty before a run."""
+    path = checks_path(root, plan.experiment)
+    return dict(storage.read_json(path)) if path.is_file() else {}
+
+
 def collect(plan: "Plan", root: Path) -> list[Entry]:
     """Scores of a plan's finished runs: one entry for each row and target."""
     metrics = {task.name: task.metrics[0] for job in plan.jobs for task in job.config.tasks}
     groups: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in plan.cells:  # what does not train has one run for all seeds
         groups.setdefault((cell.row, cell.target), {}).setdefault(cell.run, cell)
-    return [_entry(list(group.values()), metrics[target], root) for (_, target), group in groups.items()]
+    known = checks(plan, root)
+    return [
+        replace(
+            _entry(list(group.values()), metrics[target], root),
+            leaked=known.get("leaks", {}).get(target, {}).get("rows"),
+            shared=known.get("shared", {}).get(target),
+        )
+        for (_, target), group in groups.items()
+    ]
 
 
 def _entry(cells: "list[Cell]", metric: str, root: Path) -> Entry:
@@ -120,7 +144,7 @@ def _entry(cells: "list[Cell]", metric: str, root: Path) -> Entry:
         written=_mean((one["written"] or {}).get(metric) for one in found.values()) if whole else None,
         rows=next((one["rows"] for one in found.values()), None),
         parameters=_mean(result["parameters_per_task"] for result in results),
-        seconds=_mean(result["seconds"] for result in results),
+        seconds=_mean(run.seconds() for run in trained),
         runs=tuple(cell.run for cell in cells),
         missing=len(cells) - len(found),
         undefined=len(found) - len(scores),
@@ -137,7 +161,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def _dtype(cells: "list[Cell]", root: Path) -> str | None:
     """The number format of the first finished run; all of an experiment's runs on one machine agree."""
     done = [root / cell.run for cell in cells if Run(root / cell.run).done]
-    return str(storage.read_json(done[0] / "env.json")["dtype"]) if done else None
+    return str(Run(done[0]).env()["dtype"]) if done else None
 
 
 def interval(scores: Sequence[float]) -> float | None:

@@ -89,7 +89,7 @@ def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
         f"Base model: {', '.join(dict.fromkeys(model))}. 'seconds' is the training of one target.",
         f"Seeds vary {varied} of targets; the source stage is trained once.",
     ]
-    return said + _caps(plan) + _gaps(entries)
+    return said + _caps(plan) + _allowed(plan) + _overlaps(entries) + _gaps(entries)
 
 
 def _metrics(entries: Sequence[Entry]) -> str:
@@ -131,6 +131,26 @@ def _caps(plan: "Plan") -> list[str]:
     caps = {"training rows of a source": limits.train_rows, "scored rows of a target": limits.test_rows}
     said = [f"at most {rows:,} {what}" for what, rows in caps.items() if rows is not None]
     return [f"Capped: {', '.join(said)}."] if said else []
+
+
+def _allowed(plan: "Plan") -> list[str]:
+    """Faults of the data that the experiment allows, and targets that are sources too."""
+    experiment = plan.experiment
+    both = [name for name in experiment.targets if name in experiment.sources]
+    allowed = [f"Allowed in the data: {', '.join(experiment.allow)}."] if experiment.allow else []
+    return allowed + ([f"Targets that are also sources: {', '.join(both)}."] if both else [])
+
+
+def _overlaps(entries: Sequence[Entry]) -> list[str]:
+    """Scored rows that are in training rows, whole or with one sentence."""
+    whole = {one.target: one.leaked for one in entries if one.leaked}
+    part = {one.target: one.shared for one in entries if one.shared}
+    kinds = {"are whole in training rows": whole, "share a sentence with training rows": part}
+    return [
+        f"Scored rows that {kind}: {', '.join(f'{target} {count:,}' for target, count in counts.items())}."
+        for kind, counts in kinds.items()
+        if counts
+    ]
 
 
 def _gaps(entries: Sequence[Entry]) -> list[str]:

@@ -4,9 +4,11 @@
       config.yaml          complete: defaults written out
       env.json             versions, machine, base model, the choices the machine made
       metrics.jsonl        one line per step: loss by term, gradient norm, dev scores
-      prompts.safetensors  prompts (or changed weights), whole: a run loads without its parents
+      prompts.safetensors  prompts, whole: a run loads without its parents
+      weights.safetensors  full fine-tuning only: the changed weights, instead of prompts
       predictions.jsonl    evaluation only: one line per row
-      result.json          scores, parameters, seconds
+      result.json          scores, parameters, rows
+      timing.json          seconds
       manifest.json        written last: size and SHA-256 of every file above
 
 Loads without torch.
@@ -15,7 +17,7 @@ Loads without torch.
 import json
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -23,42 +25,50 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent
 
-from weft import storage
+from weft import envelope, storage
 from weft.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
-from weft.config_files import read_yaml, to_yaml
+from weft.config_files import parse_yaml, to_yaml
 from weft.errors import ArtifactError, ConfigError, did_you_mean
 
 NUMERICS = 2  # raise by hand when the code changes numbers: old runs then no longer count as done
-FORMAT = 1
-TENSORS = "prompts.safetensors"
+FORMAT = envelope.FORMAT
+TENSORS = envelope.PROMPTS
+LARGEST_CONFIG = 4 << 20  # bytes
 KINDS: dict[str, type[TeacherRun | SourceRun | AdaptRun | EvaluateRun]] = {
     "teachers": TeacherRun,
     "source": SourceRun,
     "adapt": AdaptRun,
     "evaluate": EvaluateRun,
 }
-PLACES = {"folder", "files", "in_data_root"}  # where data lie changes no number; what they hold does
+PLACES = {"folder", "files", "in_data_root", "hub"}  # where data lie changes no number; what they hold does
 
 
 def identity(config: AnyRun, *, base_hash: str, data_hashes: dict[str, str]) -> str:
     """SHA-256 of everything that can change a number of a run.
 
+    That is its settings and seed, the content of its data (not where they lie), the base model with its
+    tokenizer, its parents, and the format. The order of tasks counts, and that of labels: prompts may start
+    from label words in their order, choices are compared in it, and digits are counted in it.
+
     Args:
         config: the run's configuration; it names its parents by their ids.
-        base_hash: of the base model's weights and tokenizer.
+        base_hash: of the base model's weights and tokenizer files.
         data_hashes: `task/split` -> SHA-256 of its files.
     """
     values = config.model_dump(mode="json")
     values["tasks"] = [
         {key: value for key, value in task.items() if key not in PLACES} for task in values["tasks"]
     ]
-    if config.prompt.init == "labels":  # such prompts start from the words in their order
-        values["order"] = [list((task.labels or {}).items()) for task in config.tasks]
+    values["order"] = [list((task.labels or {}).items()) for task in config.tasks]
     values["base"] = {"hash": base_hash, "dropout": config.base.dropout, "dtype": config.base.dtype}
     if "optim" in values:
         values["optim"].pop("micro_batch")
-    return storage.sha256_json({"numerics": NUMERICS, "config": values, "data": data_hashes})
+    versions = {"format": FORMAT, "numerics": NUMERICS}
+    return storage.sha256_json({**versions, "config": values, "data": data_hashes})
 
 
 def run_id(config: AnyRun, digest: str) -> str:
@@ -77,10 +87,12 @@ class Run:
     Attributes:
         path: the folder.
         files: files written so far, which the manifest will name.
+        after_seal: called once the run is finished.
     """
 
     path: Path
     files: list[str] = field(default_factory=list)
+    after_seal: Callable[[], None] = lambda: None
 
     @property
     def id(self) -> str:
@@ -92,6 +104,28 @@ class Run:
         """Whether the run was finished."""
         return storage.is_sealed(self.path)
 
+    def env(self) -> dict[str, Any]:
+        """Versions, machine and base model of a finished run, of this format.
+
+        Raises:
+            ArtifactError: if the run is unfinished, of another format, or another run's.
+        """
+        self.check_done()
+        path, env = str(self.path / "env.json"), self._object("env.json")
+        try:
+            envelope.check_format(env.get("format") if "run" in env else 0)
+        except ArtifactError as error:
+            fix = "use that version of weft, or delete the folder and run the same command again"
+            raise ArtifactError(error.cause, where=path, fix=fix, code=error.code) from None
+        if env["run"] != self.id:
+            raise ArtifactError(
+                f"the folder of {self.id!r} holds the run {str(env['run'])[:120]!r}",
+                where=path,
+                fix="give the folder the name of its run",
+                code="A14",
+            )
+        return env
+
     def config(self) -> AnyRun:
         """The configuration, from the folder.
 
@@ -99,14 +133,24 @@ class Run:
             ArtifactError: if the folder is not one of a run.
         """
         path = self.path / "config.yaml"
-        if not path.is_file():
+        if not path.exists():
             raise ArtifactError(
                 "this is not the folder of a run: it has no config.yaml", where=str(self.path)
             )
+        if self.done:
+            self.env()
         try:
-            document = json.loads(json.dumps(read_yaml(path)))
+            document = _plain(self._bytes(path.name, LARGEST_CONFIG), path)
             return KINDS[document["stage"]].model_validate(document)
-        except (ValidationError, KeyError, TypeError, ConfigError) as error:
+        except (
+            ValidationError,
+            KeyError,
+            TypeError,
+            ValueError,
+            RecursionError,
+            YAMLError,
+            ConfigError,
+        ) as error:
             raise ArtifactError(
                 f"the run's configuration is not one that this version reads ({type(error).__name__})",
                 where=str(path),
@@ -114,14 +158,29 @@ class Run:
             ) from None
 
     def result(self) -> dict[str, Any]:
-        """Scores, parameters and seconds of a finished run.
+        """Scores, parameters and rows of a finished run.
 
         Raises:
             ArtifactError: if the run is not finished, or the file was changed.
         """
-        self.check_done()
-        result: dict[str, Any] = json.loads(storage.read_verified(self.path, "result.json"))
-        return result
+        self.env()
+        return self._object("result.json")
+
+    def _bytes(self, name: str, limit: int = storage.LARGEST_FILE) -> bytes:
+        """A file's bytes: those that were sealed, or, while the run is unfinished, those that are there."""
+        if self.done:
+            return storage.read_verified(self.path, name, limit)
+        return storage.read_plain(self.path / name, limit)
+
+    def _object(self, name: str) -> dict[str, Any]:
+        """A JSON object from a finished run's file."""
+        try:
+            found = storage.strict_json(storage.read_verified(self.path, name))
+        except ValueError as error:
+            raise ArtifactError(f"not valid JSON: {error}", where=str(self.path / name), code="A04") from None
+        if not isinstance(found, dict):
+            raise ArtifactError("this is not a JSON object", where=str(self.path / name), code="A04")
+        return found
 
     def check_done(self) -> None:
         """Refuse a run that was not finished.
@@ -138,45 +197,59 @@ class Run:
         """The prompts (or weights) of a finished run, from the bytes whose SHA-256 was checked.
 
         Raises:
-            ArtifactError: if the run is unfinished, holds none, or the file was changed.
+            ArtifactError: if the run is unfinished, holds none, or the file is not what the run wrote.
         """
-        from safetensors.torch import load
-
         self.check_done()
-        tensors: dict[str, Any] = load(storage.read_verified(self.path, TENSORS))
-        bad = [name for name, value in tensors.items() if not bool(value.isfinite().all())]
-        if bad:
-            raise ArtifactError(
-                f"{bad[0]!r} holds values that are no numbers", where=str(self.path), code="A05"
-            )
+        name = TENSORS if TENSORS in storage.names(self.path) else envelope.WEIGHTS
+        path = str(self.path / name)
+        data = storage.read_verified(self.path, name, envelope.LARGEST[name])
+        found, tensors = envelope.read(data, name, path)
+        shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+        envelope.check_label(found, envelope.label(self.config(), self.env(), self.id, shapes), path)
         return tensors
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """The objects of a JSON-lines file; a torn last line of an unfinished run is left out."""
+        """The objects of a JSON-lines file; a torn last line of an unfinished run is left out.
+
+        Raises:
+            ArtifactError: if a finished run's file was changed, or a line is not a JSON object.
+        """
         path = self.path / name
-        if not path.is_file():
+        if not path.is_file() or (self.done and name not in storage.names(self.path)):
             return []
-        lines = path.read_bytes().split(b"\n")[:-1]
-        return [json.loads(line) for line in lines]
+        try:
+            found = [storage.strict_json(line) for line in self._bytes(name).split(b"\n")[:-1]]
+        except ValueError as error:
+            raise ArtifactError(f"not valid JSON: {error}", where=str(path), code="A04") from None
+        if not all(isinstance(line, dict) for line in found):
+            raise ArtifactError("a line is not a JSON object", where=str(path), code="A04")
+        return found
 
     def write(self, name: str, value: bytes | str) -> None:
         """Write one of the run's files, durably."""
         storage.write_bytes(self.path / name, value if isinstance(value, bytes) else value.encode("utf-8"))
+        self.own(name)
+
+    def own(self, name: str) -> None:
+        """Count a file that is there among the run's own."""
         if name not in self.files:
             self.files.append(name)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write one of the run's files as JSON."""
         storage.write_json(self.path / name, value)
-        if name not in self.files:
-            self.files.append(name)
+        self.own(name)
+
+    def seconds(self) -> float:
+        """How long a finished run took."""
+        return float(json.loads(storage.read_verified(self.path, "timing.json"))["seconds"])
 
     def save_tensors(self, tensors: dict[str, Any]) -> None:
-        """Write the prompts (or weights)."""
-        from safetensors.torch import save
-
-        contiguous = {name: value.contiguous() for name, value in tensors.items()}
-        self.write(TENSORS, save(contiguous, metadata={"format": str(FORMAT), "run": self.id}))
+        """Write the prompts (or weights), with a label made of the run's configuration and `env.json`."""
+        config, shapes = self.config(), {name: tuple(value.shape) for name, value in tensors.items()}
+        about = envelope.label(config, noted(self.path), self.id, shapes)
+        name = envelope.WEIGHTS if about["kind"] == "weights" else TENSORS
+        self.write(name, envelope.write(tensors, about))
 
 
 @contextmanager
@@ -189,11 +262,49 @@ def create(root: Path, name: str, config: AnyRun, env: dict[str, Any]) -> Iterat
     run = Run(root / name)
     with storage.locked(run.path):
         storage.sweep(run.path)
-        (run.path / storage.MANIFEST).unlink(missing_ok=True)
+        storage.remove(run.path / storage.MANIFEST)
+        begun = noted(run.path)
+        if begun:
+            _check_same(run, begun, env)
+            run.own("env.json")
+        else:
+            run.write_json("env.json", {**environment(), "run": name, **env})
         run.write("config.yaml", to_yaml(config))
-        run.write_json("env.json", {**environment(), **env})
         yield run
         storage.seal(run.path, run.files)
+        run.after_seal()
+
+
+def _check_same(run: Run, begun: dict[str, Any], env: dict[str, Any]) -> None:
+    """A folder's name holds a part of the identity only; what goes on in it must be the same run."""
+    if begun.get("identity") != env.get("identity"):
+        raise ArtifactError(
+            f"the folder belongs to another run (identity {str(begun.get('identity'))[:12]}…)",
+            where=str(run.path),
+            fix="move the folder away, or choose another with --runs",
+            code="C23",
+        )
+
+
+def noted(folder: Path) -> dict[str, Any]:
+    """What a run folder, finished or not, says of its machine; empty if it says nothing yet."""
+    try:
+        found = storage.read_json(folder / "env.json")
+    except ArtifactError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _plain(data: bytes, path: Path) -> Any:
+    """A YAML document as plain values. Ours have no references, which could unfold without end.
+
+    Raises:
+        ConfigError: if it is not a YAML mapping.
+        ValueError: if it holds references.
+    """
+    if b"*" in data and any(isinstance(event, AliasEvent) for event in YAML().parse(data.decode())):
+        raise ValueError("references")
+    return json.loads(json.dumps(parse_yaml(data, path)))
 
 
 def environment() -> dict[str, Any]:
@@ -216,6 +327,13 @@ def find(root: Path, name: str) -> Run:
         ArtifactError: with the nearest known id, if there is none; or if it is unfinished.
     """
     for path in (root / name, Path(name)):
+        if (path / "adapter_config.json").is_file():
+            raise ArtifactError(
+                "this is an adapter of PEFT, not a run of weft",
+                where=str(path),
+                fix="name a run: weft writes adapters (weft export), and reads none",
+                code="C16",
+            )
         if (path / "config.yaml").is_file():
             run = Run(path)
             run.check_done()

@@ -19,6 +19,7 @@ import torch
 from weft import evaluation, runs, starts, storage
 from weft.backbone import Backbone
 from weft.batch import Batch
+from weft.checkpoints import LOG, Keeper
 from weft.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, TeacherRun
 from weft.data import EncodedTask, EpochBatches, ReadAhead, TaskBatches, encode_task, few_shot, subset
 from weft.errors import ArtifactError
@@ -35,8 +36,8 @@ LOWEST = -100.0  # no metric is lower, so a state with an undefined score is nev
 
 def teachers(config: TeacherRun, workspace: Workspace) -> Run:
     """Train a plain soft prompt for each task of the run (paper: source prompts)."""
-    backbone, tasks = workspace.backbone(config), workspace.tasks(config)
     with workspace.open(config) as out:
+        backbone, tasks = workspace.backbone(config), workspace.tasks(config)
         train = [_training_rows(config, task, backbone) for task in tasks]
         prompts = [starts.fresh(config, backbone, task) for task in tasks]
         names, dropout = starts.names_of(tasks), config.base.dropout
@@ -48,9 +49,9 @@ def teachers(config: TeacherRun, workspace: Workspace) -> Run:
 
 def source(config: SourceRun, workspace: Workspace) -> Run:
     """Distil the teachers into one shared prompt with task factors (paper: prompt distillation)."""
-    backbone, tasks = workspace.backbone(config), workspace.tasks(config)
-    teacher = starts.teacher_of(config, backbone, workspace) if config.teachers else None
     with workspace.open(config) as out:
+        backbone, tasks = workspace.backbone(config), workspace.tasks(config)
+        teacher = starts.teacher_of(config, backbone, workspace) if config.teachers else None
         train = [_training_rows(config, task, backbone) for task in tasks]
         shared = starts.shared_start(config, backbone, teacher)
         bank = mpt.new_bank(shared, config.factors, starts.names_of(tasks), seed=config.seed)
@@ -63,9 +64,9 @@ def source(config: SourceRun, workspace: Workspace) -> Run:
 
 def adapt(config: AdaptRun, workspace: Workspace) -> Run:
     """Train a method on the target tasks, all in one model; with several tasks, MPT shares P* among them."""
-    backbone = workspace.backbone(config, fresh=config.method.name == "full")
-    tasks = workspace.tasks(config)
     with workspace.open(config) as out:
+        backbone = workspace.backbone(config, fresh=config.method.name == "full")
+        tasks = workspace.tasks(config)
         train = [_training_rows(config, task, backbone, shots=config.shots) for task in tasks]
         model, start = starts.build(config, backbone, tasks, train, workspace)
         batches = EpochBatches(tuple(train), config.optim.batch_size, config.seed)
@@ -86,8 +87,9 @@ def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
             lines += [_line(i, task, pair) for i, pair in enumerate(zip(examples, answers, strict=True))]
             workspace.progress.step(len(scores) / len(config.tasks))
         out.write("predictions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-        seconds = time.monotonic() - clock
-        out.write_json("result.json", {"scores": scores, "seconds": seconds, "split": config.split})
+        rows = {task.name: task.accounting(config.split) for task in workspace.tasks(config)}
+        out.write_json("result.json", {"scores": scores, "split": config.split, "rows": rows})
+        out.write_json("timing.json", {"seconds": time.monotonic() - clock})
     return out
 
 
@@ -96,6 +98,7 @@ def perform(config: AnyRun, workspace: Workspace) -> Run:
     run = workspace.run(config)
     if run.done:
         return run
+    workspace.check_data(config)
     if isinstance(config, TeacherRun):
         return teachers(config, workspace)
     if isinstance(config, SourceRun):
@@ -125,30 +128,37 @@ def _train(
     out: Run,
     begun: starts.Starts | None = None,
 ) -> None:
-    """Fit a model and fill its run folder."""
-    out.write("metrics.jsonl", "")
+    """Fit a model, from a checkpoint if there is one, and fill its run folder."""
+    keeper = Keeper(out, workspace.save_seconds, workspace.stop, workspace.progress.warn)
+    resume = keeper.latest()
+    if resume is None:
+        out.write(LOG, "")
+    out.own(LOG)
     validate = _validator(config, model, workspace) if config.optim.eval_every else None
-    clock = time.monotonic()
     ahead = ReadAhead(batches, model.backbone.prepare, config.optim.steps)
-    done = fit(model, ahead, loss, config.optim, validate=validate, hooks=_hooks(config, workspace, out))
-    seconds = time.monotonic() - clock
+    hooks = _hooks(config, workspace, out, keeper)
+    with workspace.stop.after_step():
+        done = fit(
+            model, ahead, loss, config.optim, validate=validate, hooks=hooks, resume=resume, seed=config.seed
+        )
     if not changes_answers(model, batches(0)):
         workspace.progress.warn(f"{out.id}: the trained prompt changes no logit")
     out.save_tensors(model.tensors())
     rows = {
-        known.name: {"read": len(known.rows("train")), "train": len(task), "cut": task.cut}
+        known.name: {**known.accounting("train"), "train": len(task), "cut": task.cut}
         for task, known in zip(train, workspace.tasks(config), strict=True)
     }
-    out.write_json("result.json", {**_summary(model, done, seconds), "rows": rows, "start": begun or {}})
+    out.write_json("result.json", {**_summary(model, done), "rows": rows, "start": begun or {}})
+    out.write_json("timing.json", {"seconds": keeper.elapsed})
+    out.after_seal = keeper.clear
 
 
-def _summary(model: TunedModel, done: Progress, seconds: float) -> dict[str, object]:
+def _summary(model: TunedModel, done: Progress) -> dict[str, object]:
     """What a training run reports of itself."""
     return {
         "tasks": list(model.tasks),
         "trained_parameters": model.trained_parameters,
         "parameters_per_task": model.trained_parameters / len(model.tasks),
-        "seconds": seconds,
         "steps": done.step,
         "best_step": done.best_step,
         "dev": done.best,
@@ -156,9 +166,9 @@ def _summary(model: TunedModel, done: Progress, seconds: float) -> dict[str, obj
     }
 
 
-def _hooks(config: TrainedRun, workspace: Workspace, out: Run) -> Hooks:
-    """Log every step to the run's folder, and show it."""
-    log, steps = out.path / "metrics.jsonl", config.optim.steps
+def _hooks(config: TrainedRun, workspace: Workspace, out: Run, keeper: Keeper) -> Hooks:
+    """Log every step to the run's folder, show it, and save now and then."""
+    log, steps = out.path / LOG, config.optim.steps
 
     def on_step(line: dict[str, int | float]) -> None:
         storage.append_line(log, json.dumps(line))
@@ -166,7 +176,7 @@ def _hooks(config: TrainedRun, workspace: Workspace, out: Run) -> Hooks:
         note = f"step {line['step']:.0f}/{steps} loss {line['loss']:.3f}{dev}"
         workspace.progress.step(line["step"] / steps, note)
 
-    return Hooks(log=on_step, warn=workspace.progress.warn)
+    return Hooks(log=on_step, warn=workspace.progress.warn, save=keeper)
 
 
 def _validator(config: TrainedRun, model: TunedModel, workspace: Workspace) -> Callable[[], float]:
@@ -189,10 +199,10 @@ def _dev_score(
 
 @torch.no_grad()
 def changes_answers(model: TunedModel, batch: Batch) -> bool:
-    """Whether a model's prompts change any logit of a batch; true for methods without prompts."""
+    """Whether prompts change any logit of a batch's first rows; true for methods without prompts."""
     if model.prompts is None:
         return True
-    batch = batch.to(model.backbone.device)
+    batch = batch.split(2)[0].to(model.backbone.device)
     state = model.backbone.read(batch.sources)
     bare = model.backbone(state, None, batch.labels).logits
     return not torch.equal(model(batch).logits, bare)
@@ -205,7 +215,7 @@ def _answers(
     if parent is None and config.method is not None and config.method.name == "majority":
         return evaluation.majority(task, task.load("train"), examples)
     if parent is not None:
-        model, _ = starts.load(parent, workspace)
+        model, _ = starts.load(parent, workspace, config)
         if task.name not in model.tasks:
             raise ArtifactError(
                 f"the run has no prompt for {task.name!r}", where=str(parent.path), code="C12"

@@ -10,9 +10,11 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from weft.errors import ArtifactError, ResourceError
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"
 READ_CHUNK = 1 << 20
+LARGEST_FILE, LARGEST_MANIFEST = 1 << 30, 1 << 20  # bytes
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # no name of a file is a path
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -58,22 +62,27 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_through(temporary, data)
+        os.makedirs(path.parent, exist_ok=True)
+        _write_through(temporary, data, os.O_CREAT | os.O_EXCL)
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            os.unlink(temporary)
         raise _resource_error(error, path, len(data)) from error
 
 
-def _write_through(path: Path, data: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _write_through(path: Path, data: bytes, flags: int, *, sync: bool = True) -> None:
+    """Write all of the data, however little the system takes at a time."""
+    handle = os.open(path, os.O_WRONLY | flags, 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(handle, rest) :]
+        if sync:
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -113,11 +122,58 @@ def write_json(path: Path, value: Any) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Add one line to a log. The log is read up to a recorded length, so a torn last line does no harm."""
+    data = f"{line}\n".encode()
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        _write_through(path, data, os.O_CREAT | os.O_APPEND, sync=False)
     except OSError as error:
-        raise _resource_error(error, path, len(line) + 1) from error
+        raise _resource_error(error, path, len(data)) from error
+
+
+def flush_log(path: Path) -> int:
+    """Bring a log's lines to the disk, and return its length in bytes.
+
+    Raises:
+        ResourceError: if the disk refuses.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY)
+        try:
+            os.fsync(handle)
+            return os.fstat(handle).st_size
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _resource_error(error, path, 0) from error
+
+
+def cut_log(path: Path, length: int) -> None:
+    """Drop what was written to a log after a recorded length.
+
+    Raises:
+        ArtifactError: if the log is shorter than that.
+        ResourceError: if the disk refuses.
+    """
+    size = path.stat().st_size if path.is_file() else 0
+    if size < length:
+        raise ArtifactError(f"the log has {size:,} bytes and should have {length:,}", where=str(path))
+    try:
+        os.truncate(path, length)
+    except OSError as error:
+        raise _resource_error(error, path, 0) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        ResourceError: if the disk refuses.
+    """
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _resource_error(error, path, 0) from error
 
 
 def read_json(path: Path) -> Any:
@@ -152,17 +208,28 @@ def is_sealed(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
-def read_verified(folder: Path, name: str) -> bytes:
+def read_verified(folder: Path, name: str, limit: int = LARGEST_FILE) -> bytes:
     """Read a file of a sealed folder once, and return exactly the bytes that were checked.
 
     Raises:
-        ArtifactError: if the folder is not complete, or the bytes are not those that were sealed.
+        ArtifactError: if the folder is not complete, the bytes are not those that were sealed, they are
+            more than `limit`, or the name leads elsewhere.
     """
     files = _manifest(folder)
     if name not in files:
         raise ArtifactError(f"{name!r} is not part of this folder", where=str(folder / MANIFEST))
-    data = (folder / name).read_bytes() if (folder / name).is_file() else None
-    if data is None or len(data) != files[name]["bytes"] or sha256_bytes(data) != files[name]["sha256"]:
+    size = files[name]["bytes"]
+    if size > limit:
+        raise ArtifactError(
+            f"the manifest says {size:,} bytes, and such a file has at most {limit:,}",
+            where=str(folder / name),
+            code="A03",
+        )
+    try:
+        data = read_plain(folder / name, size)
+    except FileNotFoundError:
+        data = None
+    if data is None or len(data) != size or sha256_bytes(data) != files[name]["sha256"]:
         raise ArtifactError(
             "the file is not the one that was written: its SHA-256 differs from the manifest's",
             where=str(folder / name),
@@ -172,20 +239,107 @@ def read_verified(folder: Path, name: str) -> bytes:
     return data
 
 
+def read_plain(path: Path, size: int) -> bytes:
+    """The first `size` + 1 bytes of an ordinary file, neither through a link nor from a pipe.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        ArtifactError: if it is no ordinary file.
+        ResourceError: if the disk or the permissions refuse.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # opening a pipe must not wait
+        with os.fdopen(handle, "rb") as file:
+            if stat.S_ISREG(os.fstat(handle).st_mode):
+                return file.read(min(size, os.fstat(handle).st_size) + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise ResourceError(
+                f"cannot read: {error.strerror}",
+                where=str(path),
+                fix="see to the disk and the file's permissions, and run the same command again",
+                code="R09",
+            ) from None
+    raise ArtifactError(
+        "this is a link, a pipe or a folder, and must be an ordinary file",
+        where=str(path),
+        fix="put the file itself there, or delete the folder and run again",
+        code="A13",
+    )
+
+
+def strict_json(data: bytes) -> Any:
+    """A JSON value, read so that every reader sees the same: no key twice, no NaN or infinity.
+
+    Raises:
+        ValueError: if it is not such a value.
+    """
+    try:
+        return json.loads(
+            data.decode(), object_pairs_hook=_no_twins, parse_constant=_no_constant, parse_float=_finite
+        )
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {text} is too large")
+    return value
+
+
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """Name -> size and hash of a sealed folder's files.
 
     Raises:
         ArtifactError: if the manifest is missing or is none.
     """
-    content = read_json(folder / MANIFEST)
+    path = folder / MANIFEST
+    try:
+        content = strict_json(read_plain(path, LARGEST_MANIFEST))
+    except FileNotFoundError:
+        raise ArtifactError("the file is missing", where=str(path)) from None
+    except ValueError as error:
+        raise ArtifactError(f"this is not a manifest ({error})", where=str(path), code="A01") from None
     files = content.get("files") if isinstance(content, dict) else None
-    rows = list(files.values()) if isinstance(files, dict) else [None]
-    if not isinstance(files, dict) or not all(
-        isinstance(row, dict) and {"bytes", "sha256"} <= set(row) for row in rows
-    ):
-        raise ArtifactError("this is not a manifest", where=str(folder / MANIFEST), code="A01")
+    if not isinstance(files, dict) or not all(_is_entry(name, row) for name, row in files.items()):
+        raise ArtifactError("this is not a manifest", where=str(path), code="A01")
     return files
+
+
+def _is_entry(name: str, row: Any) -> bool:
+    """Whether a manifest's line names a file of the folder itself, with a size and a hash."""
+    return (
+        isinstance(row, dict)
+        and row.keys() == {"bytes", "sha256"}
+        and FILE_NAME.fullmatch(name) is not None
+        and type(row["bytes"]) is int
+        and row["bytes"] >= 0
+        and isinstance(row["sha256"], str)
+        and re.fullmatch("[0-9a-f]{64}", row["sha256"]) is not None
+    )
+
+
+def names(folder: Path) -> list[str]:
+    """The files of a sealed folder.
+
+    Raises:
+        ArtifactError: if the manifest is missing or is none.
+    """
+    return list(_manifest(folder))
 
 
 def verify(folder: Path) -> list[str]:
@@ -202,7 +356,7 @@ def verify(folder: Path) -> list[str]:
 def sweep(folder: Path) -> None:
     """Remove temporary files that a killed process left behind."""
     for path in folder.glob(f"{TEMPORARY}*"):
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 @contextlib.contextmanager
@@ -215,7 +369,7 @@ def locked(folder: Path) -> Iterator[None]:
     owner = folder / "lock.owner"
     lock = FileLock(folder / "lock", timeout=0, fallback_to_soft=False)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
         lock.acquire()
     except OSError as error:
         if not isinstance(error, Timeout):
@@ -236,7 +390,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _sign(owner: Path) -> None:
     """Say who holds a folder, for the message that another process shows."""
+    data = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
     try:
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+        _write_through(owner, data, os.O_CREAT | os.O_TRUNC, sync=False)
     except OSError as error:
-        raise _resource_error(error, owner, 40) from error
+        raise _resource_error(error, owner, len(data)) from error

@@ -1,11 +1,13 @@
 """One training loop for every method and stage: what differs comes in as a loss and as batches."""
 
-import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,21 +56,34 @@ class Progress:
 
 @dataclass
 class Checkpoint:
-    """The state of training after `progress.step` steps."""
+    """The state of training after `progress.step` steps; holds until the next one.
+
+    Attributes:
+        progress: step, best score, patience.
+        trained: the trained parameters by name.
+        best: the same at the best score so far.
+        optimizer: parameter number -> state by name.
+    """
 
     progress: Progress
     trained: dict[str, Tensor]
     best: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    optimizer: dict[int, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a caller wants to know while training runs."""
+    """What a caller wants to know while training runs.
+
+    Attributes:
+        log: told the terms of every step.
+        warn: told what looks wrong.
+        save: called after every step with a function that makes its checkpoint.
+    """
 
     log: Callable[[dict[str, int | float]], None] = lambda line: None
     warn: Callable[[str], None] = lambda text: None
-    save: Callable[[Checkpoint], None] | None = None
+    save: Callable[[Callable[[], Checkpoint]], None] = lambda make: None
 
 
 def make_optimizer(model: TunedModel, optim: OptimConfig) -> torch.optim.AdamW:
@@ -113,6 +128,7 @@ def fit(
     validate: Callable[[], float] | None = None,
     hooks: Hooks | None = None,
     resume: Checkpoint | None = None,
+    seed: int = 0,
 ) -> Progress:
     """Train in place, and leave the model in the state to keep.
 
@@ -124,6 +140,7 @@ def fit(
         validate: score on dev rows, the higher the better; called every `optim.eval_every` steps.
         hooks: log lines, warnings, checkpoints.
         resume: where an earlier process stopped.
+        seed: of the dropout of every step, with the step's number.
 
     Raises:
         NumericError: at the step where the loss or a gradient is no number, or a prompt has exploded.
@@ -134,22 +151,38 @@ def fit(
     if resume is not None:
         progress, best = resume.progress, resume.best
         model.load_state(resume.trained)
-        optimizer.load_state_dict(resume.optimizer)
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": resume.optimizer})
     scale = prompt_scale(model)
     while progress.step < optim.steps and not _out_of_patience(progress, optim):
-        terms = _step(model, batches(progress.step), loss, optim, optimizer, progress.step)
+        with _seeded(model, seed, progress.step):
+            terms = _step(model, batches(progress.step), loss, optim, optimizer, progress.step)
         progress.step += 1
         _check_norm(model, scale, progress.step, hooks)
         if validate is not None and _is_due(progress.step, optim):
             best = _judge(model, validate(), progress, best)
             terms["dev"] = progress.scores[-1][1]
         hooks.log({"step": progress.step, **terms})
-        if hooks.save is not None:  # the state is copied only for who wants it
-            state = copy.deepcopy((progress, optimizer.state_dict()))
-            hooks.save(Checkpoint(state[0], model.state(), best, state[1]))
+        hooks.save(partial(_checkpoint, model, optimizer, progress, best))
     if progress.scores and optim.keep == "best":
         model.load_state(best)
     return progress
+
+
+@contextmanager
+def _seeded(model: TunedModel, seed: int, step: int) -> Iterator[None]:
+    """Dropout, where it is on, is a function of seed and step, so that a resumed run draws the same."""
+    if not model.dropout:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
+        yield
+
+
+def _checkpoint(
+    model: TunedModel, optimizer: torch.optim.Optimizer, progress: Progress, best: dict[str, Tensor]
+) -> Checkpoint:
+    return Checkpoint(progress, model.state(), best, optimizer.state_dict()["state"])
 
 
 def _step(

@@ -3,16 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 from weft import bases, runs
 from weft.backbone import Backbone, Precision, load_backbone, probe
 from weft.bases import BaseFolder
-from weft.config import AnyRun, BaseConfig, EvaluateRun, Split
-from weft.errors import ConfigError, NumericError
+from weft.config import AnyRun, BaseConfig, EvaluateRun, Split, TaskSpec
+from weft.errors import ConfigError, DataError, NumericError
 from weft.progress import Progress
 from weft.runs import Run
+from weft.stopping import Stop
 from weft.tasks import Task, from_spec
 
 
@@ -24,11 +26,17 @@ class Workspace:
         root: the folder of runs.
         data_root: where tasks find files that are declared `in_data_root`.
         progress: what a person sees.
+        stop: whether the process was asked to end.
+        save_seconds: least time between two checkpoints of a run.
+        nearest: answers of `starts` to what several methods ask of the same rows.
     """
 
     root: Path
     data_root: Path | None = None
     progress: Progress = field(default_factory=lambda: Progress(quiet=True))
+    stop: Stop = field(default_factory=Stop)
+    save_seconds: float = 30.0
+    nearest: dict[str, tuple[str, dict[str, float]]] = field(default_factory=dict)
     _bases: dict[BaseConfig, BaseFolder] = field(default_factory=dict)
     _backbones: dict[tuple[str, str, str], Backbone] = field(default_factory=dict)
     _hashes: dict[int, str] = field(default_factory=dict)
@@ -41,14 +49,20 @@ class Workspace:
             self._bases[config.base] = bases.resolve(config.base)
         return self._bases[config.base]
 
-    def backbone(self, config: AnyRun, *, fresh: bool = False) -> Backbone:
-        """A run's base model, loaded once for all runs; `fresh` for methods that change its weights."""
-        folder, dtype = self.base(config), self.dtype(config.base)
+    def backbone(self, config: AnyRun, *, fresh: bool = False, dtype: str | None = None) -> Backbone:
+        """A run's base model, loaded once for all runs.
+
+        Args:
+            config: the run's.
+            fresh: a copy of its own, for methods that change its weights.
+            dtype: as a finished run says; none: as `dtype` says.
+        """
+        folder, dtype = self.base(config), dtype or self.dtype(config)
         position = self.position(config)
         key = (folder.hash, dtype, position)
         if not fresh and key in self._backbones:
             return self._backbones[key]
-        self._check_lengths(config, folder)
+        self.check_lengths(config, folder)
         cache_mb = config.base.text_cache_mb
         backbone = load_backbone(folder, dtype=dtype, position=position, cache_mb=cache_mb)
         if not fresh:
@@ -62,12 +76,17 @@ class Workspace:
             return config.prompt.position
         return "suffix" if self.base(config).family == "causal" else "prefix"
 
-    def dtype(self, base: BaseConfig) -> str:
-        """The number format of the frozen weights: as configured, or the faster one by measurement."""
-        if base.dtype != "auto":
-            return base.dtype
-        if self._precision is None:
-            self._precision = _probe()
+    def dtype(self, config: AnyRun) -> str:
+        """The number format of the frozen weights.
+
+        As configured; else as the run's folder says, if it was begun before; else the faster one here.
+        """
+        if config.base.dtype != "auto":
+            return config.base.dtype
+        before = runs.noted(self.run(config).path).get("dtype")
+        if before is not None:
+            return str(before)
+        self._precision = self._precision or _probe()
         return self._precision.dtype
 
     def gflops(self) -> float:
@@ -77,24 +96,44 @@ class Workspace:
 
     def tasks(self, config: AnyRun) -> list[Task]:
         """A run's tasks, ready to read their rows."""
-        found = []
-        for spec in config.tasks:
-            key = spec.model_dump_json()
-            if key not in self._tasks:
-                self._tasks[key] = from_spec(spec, self.data_root)
-            found.append(self._tasks[key])
-        return found
+        return [self.task(spec) for spec in config.tasks]
+
+    def task(self, spec: TaskSpec) -> Task:
+        """A task, made once, so that its rows are read once."""
+        key = spec.model_dump_json()
+        if key not in self._tasks:
+            self._tasks[key] = from_spec(spec, self.data_root)
+        return self._tasks[key]
+
+    def check_data(self, config: AnyRun) -> None:
+        """Refuse files that changed since their rows were read.
+
+        Raises:
+            DataError: with both hashes.
+        """
+        for spec, split in product(config.tasks, self.splits(config)):
+            then, now = self.task(spec).data_hash(split), from_spec(spec, self.data_root).data_hash(split)
+            if then != now:
+                raise DataError(
+                    f"the {split} rows of {spec.name!r} changed while weft was at work "
+                    f"(hash {then[:12]}…, now {now[:12]}…)",
+                    where=f"task {spec.name}, {split} ({spec.files.get(split, '')})",
+                    fix="run the same command again, which reads the new rows and trains what they change",
+                    code="D21",
+                )
 
     def run_id(self, config: AnyRun) -> str:
-        """The name of a run's folder, which follows from its configuration, data and base model."""
+        """The name of a run's folder, which follows from its identity."""
+        return runs.run_id(config, self.identity(config))
+
+    def identity(self, config: AnyRun) -> str:
+        """SHA-256 of a run's configuration, data and base model."""
         hashes = {
             f"{task.name}/{split}": task.data_hash(split)
             for task in self.tasks(config)
-            for split in self._splits(config, task)
+            for split in self.splits(config)
         }
-        return runs.run_id(
-            config, runs.identity(config, base_hash=self.base(config).hash, data_hashes=hashes)
-        )
+        return runs.identity(config, base_hash=self.base(config).hash, data_hashes=hashes)
 
     def run(self, config: AnyRun) -> Run:
         """The folder of a run, finished or not."""
@@ -103,8 +142,11 @@ class Workspace:
     @contextmanager
     def open(self, config: AnyRun) -> Iterator[Run]:
         """A run folder to fill; it is finished when the block ends without an error."""
-        env: dict[str, Any] = {"base": self.base(config).origin, "base_hash": self.base(config).hash}
-        env["dtype"], env["position"] = self.dtype(config.base), self.position(config)
+        base = self.base(config)
+        env: dict[str, Any] = {"base": base.origin, "base_hash": base.hash}
+        env |= {"embedding_hash": base.embedding_hash, "tokenizer_hash": base.tokenizer_hash}
+        env["identity"] = self.identity(config)
+        env["dtype"], env["position"] = self.dtype(config), self.position(config)
         if self._precision is not None:
             env["gflops"] = {name: round(rate) for name, rate in self._precision.rates.items()}
         with runs.create(self.root, self.run_id(config), config, env) as run:
@@ -121,7 +163,7 @@ class Workspace:
                 raise NumericError(f"the frozen model {backbone.name!r} was changed in training", code="N12")
 
     @staticmethod
-    def _check_lengths(config: AnyRun, folder: BaseFolder) -> None:
+    def check_lengths(config: AnyRun, folder: BaseFolder) -> None:
         """Refuse what a model with absolute positions cannot read."""
         longest = max(task.max_target_tokens for task in config.tasks)
         total = config.prompt.length + config.limits.source_tokens + longest
@@ -136,7 +178,7 @@ class Workspace:
             )
 
     @staticmethod
-    def _splits(config: AnyRun, task: Task) -> list[Split]:
+    def splits(config: AnyRun) -> list[Split]:
         """The splits a run reads."""
         if isinstance(config, EvaluateRun):
             majority = config.method is not None and config.method.name == "majority"

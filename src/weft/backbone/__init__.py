@@ -6,6 +6,7 @@ from weft.backbone.base import Backbone, Context, HiddenSpec, Outputs, States, T
 from weft.backbone.causal import CausalBackbone
 from weft.backbone.precision import Precision, probe
 from weft.backbone.seq2seq import Seq2SeqBackbone
+from weft.backbone.tokens import answer_tokens, load_tokenizer
 from weft.bases import BaseFolder
 from weft.errors import UnsupportedError
 
@@ -19,7 +20,10 @@ __all__ = [
     "Seq2SeqBackbone",
     "States",
     "TextState",
+    "answer_tokens",
+    "check_position",
     "load_backbone",
+    "load_tokenizer",
     "probe",
 ]
 
@@ -45,7 +49,7 @@ def load_backbone(
         UnsupportedError: for a suffix prompt on an encoder-decoder, or a sliding window.
     """
     from accelerate import PartialState
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.utils import logging
 
     check_position(folder, position)
@@ -54,9 +58,7 @@ def load_backbone(
     lm = auto.from_pretrained(
         folder.path, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
     )
-    tokenizer = AutoTokenizer.from_pretrained(folder.path, local_files_only=True)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer = load_tokenizer(folder)
     lm.to(device or PartialState().device)
     names = {"name": folder.name, "base_hash": folder.hash}
     if folder.family == "seq2seq":
@@ -82,4 +84,5 @@ def check_position(folder: BaseFolder, position: str) -> None:
         raise UnsupportedError(
             f"the model's attention sees a window of {window} tokens, which weft does not serve",
             where=f"{folder.name} (sliding_window)",
+            code="C08",
         )

@@ -24,6 +24,7 @@ from weft.backbone.base import (
     pad_rows,
 )
 from weft.backbone.text_cache import TextCache
+from weft.backbone.tokens import answer_tokens
 from weft.batch import IGNORE, Tokens
 
 
@@ -52,10 +53,7 @@ class CausalBackbone(Backbone):
 
     def answer_tokens(self, answer: str) -> Tokens:
         """Token ids of an answer with its leading space, and the end token."""
-        ids = self.tokenizer(f" {answer}", add_special_tokens=False)["input_ids"]
-        if ids and not self.tokenizer.decode(ids[:1]).strip():  # the vocabulary marks word starts by itself
-            ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
-        return (*ids, self.tokenizer.eos_token_id)
+        return answer_tokens(self.tokenizer, answer, spaced=True)
 
     def read(self, sources: Sequence[Tokens]) -> TextState:
         """Texts, padded on the left, so that what follows stands next to them."""

@@ -18,6 +18,7 @@ from weft.backbone.base import (
     TextState,
     pad_rows,
 )
+from weft.backbone.tokens import answer_tokens
 from weft.batch import IGNORE, Tokens
 
 
@@ -26,8 +27,7 @@ class Seq2SeqBackbone(Backbone):
 
     def answer_tokens(self, answer: str) -> Tokens:
         """Token ids of an answer, with the end token."""
-        ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
-        return (*ids, self.tokenizer.eos_token_id)
+        return answer_tokens(self.tokenizer, answer, spaced=False)
 
     def read(self, sources: Sequence[Tokens]) -> TextState:
         """Texts, padded on the right. Nothing is kept of them: the encoder mixes prompt and text."""

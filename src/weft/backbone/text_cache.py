@@ -17,7 +17,8 @@ from transformers import DynamicCache
 
 from weft.batch import Tokens
 
-READ_TOKENS = {"cpu": 256, "cuda": 8192}  # of one read: where the measured rate stops rising
+READ_TOKENS = {"cpu": 256}  # of one read: where the measured rate stops rising
+READ_TOKENS_ELSEWHERE = 8192  # not measured
 LENGTHS = 8  # texts are padded to a multiple of this
 
 
@@ -42,7 +43,9 @@ class TextCache:
             room -= self._size(source)
             if room < 0:
                 break
-            if source not in self._kept:
+            if source in self._kept:
+                self._kept.move_to_end(source)  # what is announced leaves last
+            else:
                 missing.append(source)
         for source, row in self._read(missing):
             self._keep(source, row)
@@ -74,7 +77,7 @@ class TextCache:
         by_length: dict[int, list[Tokens]] = defaultdict(list)
         for source in sources:
             by_length[self._padded(len(source))].append(source)
-        tokens = READ_TOKENS[self._device.type]
+        tokens = READ_TOKENS.get(self._device.type, READ_TOKENS_ELSEWHERE)
         for length, texts in sorted(by_length.items()):
             rows = max(1, tokens // length)
             for start in range(0, len(texts), rows):

@@ -1,6 +1,7 @@
 """Tasks: data with a text form, an answer parser and metrics. Loads without torch."""
 
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 
 from weft.config import TaskSpec
@@ -8,7 +9,45 @@ from weft.errors import ConfigError, Faults, WeftError, did_you_mean, raise_all
 from weft.tasks.local import from_spec, load_spec
 from weft.tasks.task import Example, Row, Task
 
-__all__ = ["Example", "Row", "Task", "find_specs", "from_spec", "load_spec", "select"]
+__all__ = [
+    "BUILTIN",
+    "Example",
+    "Row",
+    "Task",
+    "find_specs",
+    "from_spec",
+    "load_spec",
+    "named",
+    "select",
+    "summary",
+]
+
+BUILTIN = Path(str(resources.files(__name__) / "builtin"))
+
+
+def named(names: Iterable[str], folder: Path) -> dict[str, TaskSpec]:
+    """All tasks of a `tasks:` list, by name: `builtin`, `builtin/NAME`, and files and folders beside `folder`.
+
+    Raises:
+        ConfigError: if a path is missing, declares nothing, or two files declare one name.
+    """
+    return find_specs(_path(name, folder) for name in names)
+
+
+def _path(name: str, folder: Path) -> Path:
+    """What an entry of a `tasks:` list stands for."""
+    first, _, task = name.partition("/")
+    if first != "builtin":
+        return folder / name
+    path = BUILTIN / f"{task}.yaml" if task else BUILTIN
+    if not path.exists():
+        raise ConfigError(
+            f"there is no built-in task {task!r}",
+            where="tasks",
+            fix=did_you_mean(task, (file.stem for file in BUILTIN.glob("*.yaml"))),
+            code="C12",
+        )
+    return path
 
 
 def find_specs(paths: Iterable[Path]) -> dict[str, TaskSpec]:
@@ -22,7 +61,7 @@ def find_specs(paths: Iterable[Path]) -> dict[str, TaskSpec]:
     for path in paths:
         files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
         if not files:
-            raise ConfigError("the folder has no task files (*.yaml)", where=str(path))
+            raise ConfigError("the folder has no task files (*.yaml)", where=str(path), code="D23")
         for file in files:
             try:
                 spec = load_spec(file)
@@ -41,6 +80,21 @@ def find_specs(paths: Iterable[Path]) -> dict[str, TaskSpec]:
     return found
 
 
+def summary(spec: TaskSpec, data_root: Path | None) -> str:
+    """A task in one line: examples of each split, main metric and answers.
+
+    A task whose files lie in a data folder that is not given, or that lacks them, is shown without counts.
+    """
+    task = from_spec(spec, data_root)
+    parts = [task.main_metric, ", ".join(task.choices) or "open answers"]
+    if len(task.choices) > 10:
+        parts[1] = f"{len(task.choices)} answers"
+    files = [data_root / file for file in spec.files.values()] if data_root else []
+    if not spec.in_data_root or (files and all(file.is_file() for file in files)):
+        parts.insert(0, ", ".join(f"{split} {len(task.load(split)):,}" for split in task.splits))
+    return f"{task.name}: {'; '.join(parts)}"
+
+
 def select(specs: dict[str, TaskSpec], names: Iterable[str]) -> list[TaskSpec]:
     """The named tasks, in the order of the names.
 
@@ -50,5 +104,10 @@ def select(specs: dict[str, TaskSpec], names: Iterable[str]) -> list[TaskSpec]:
     names = list(names)
     unknown = [name for name in names if name not in specs]
     if unknown:
-        raise ConfigError(f"there is no task {unknown[0]!r}", fix=did_you_mean(unknown[0], specs), code="C12")
+        raise ConfigError(
+            f"there is no task {unknown[0]!r}",
+            where="sources, targets",
+            fix=did_you_mean(unknown[0], specs),
+            code="C12",
+        )
     return [specs[name] for name in names]

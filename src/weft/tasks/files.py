@@ -2,15 +2,18 @@
 
 import csv
 import io
+import itertools
 import json
+import math
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from weft.errors import DataError
 from weft.tasks.task import Row
 
-LONGEST_CELL = 1 << 24  # characters
+LONGEST_LINE = 1 << 20  # bytes of a line, and characters of a cell
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
@@ -43,6 +46,7 @@ def check_file(path: Path) -> None:
             f"{path.suffix or 'no suffix'!r} is not a format that weft reads",
             where=str(path),
             fix=f"use one of {', '.join(FORMATS)}",
+            code="D23",
         )
     try:
         mode = path.stat().st_mode
@@ -54,7 +58,8 @@ def check_file(path: Path) -> None:
 
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = b"".join(_lines(file, path))
     except OSError as error:
         raise DataError(f"cannot read the file: {error.strerror}", where=str(path), code="D23") from None
     try:
@@ -73,10 +78,37 @@ def _text(path: Path) -> str:
     return text
 
 
+def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The file's lines; one that is too long is refused before more of it is read."""
+    for number in itertools.count(1):
+        line = file.readline(LONGEST_LINE + 1)
+        if len(line) > LONGEST_LINE:
+            raise _too_long(f"{path}:{number}")
+        if not line:
+            return
+        yield line
+
+
+def _too_long(where: str) -> DataError:
+    return DataError(
+        f"a line or cell of more than {LONGEST_LINE:,} bytes",
+        where=where,
+        fix="cut the text into rows, or check that the file has line ends",
+        code="D22",
+    )
+
+
 def _table(text: str, path: Path, delimiter: str) -> list[Row]:
-    """Rows of a CSV or TSV file; every row must have as many cells as the header."""
-    csv.field_size_limit(LONGEST_CELL)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    """Rows of a CSV or TSV file; every row must have as many cells as the header.
+
+    A quote in a TSV is a sign like any other, as in the files of GLUE: there a cell never holds a tab.
+    """
+    csv.field_size_limit(LONGEST_LINE)
+    lines = io.StringIO(text, newline="")
+    if delimiter == "\t":
+        reader = csv.reader(lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
     rows: list[Row] = []
     header: list[str] | None = None
     start = 1  # line where the row that is being read begins
@@ -88,6 +120,8 @@ def _table(text: str, path: Path, delimiter: str) -> list[Row]:
             elif cells:
                 rows.append(_row(header, cells, f"{path}:{reader.line_num}"))
     except csv.Error as error:
+        if "field larger than" in str(error):
+            raise _too_long(f"{path}:{start}") from None
         raise DataError(
             f"broken line: {error}", where=f"{path}:{start}", fix="close every quote", code="D07"
         ) from None
@@ -166,4 +200,15 @@ def _parquet(path: Path) -> list[Row]:
         rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"not a readable Parquet file: {error}", where=str(path), code="D07") from None
+    for number, row in enumerate(rows, start=1):
+        _check_cells(row, f"{path}, row {number}")
     return rows
+
+
+def _check_cells(row: Row, where: str) -> None:
+    """Refuse a cell that is too long; a float that is no number is a gap, as Parquet writers mean it."""
+    for column, value in row.items():
+        if isinstance(value, float) and math.isnan(value):
+            row[column] = None
+        elif isinstance(value, str) and len(value) > LONGEST_LINE:
+            raise _too_long(f"{where} ({column})")

@@ -1,20 +1,44 @@
-"""A task from a YAML file: the user's own rows and a template."""
+"""A task from a YAML file: rows of a file or a data set, a format and a template."""
 
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Protocol, get_args
 
-from weft.config import Split, TaskSpec
+from weft.config import Holdout, Split, TaskSpec
 from weft.config_files import load_config
 from weft.errors import ConfigError, DataError, did_you_mean
 from weft.metrics import metric
 from weft.storage import sha256_file
+from weft.tasks import holdout
 from weft.tasks.files import check_file, read_rows
+from weft.tasks.formats import fields_of, question_of
+from weft.tasks.hub import HubRows
 from weft.tasks.task import Example, Row, Task
 
 FIELD = re.compile(r"\{([^{}]*)\}")
+SPLITS: tuple[Split, ...] = get_args(Split)
+Numbered = list[tuple[int, Row]]  # template fields, with the number of the row they come from
+
+
+class Place(Protocol):
+    """Where a task's rows lie: files, or a data set of the hub."""
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that are there."""
+
+    def where(self, split: Split) -> str:
+        """A split's place, for messages."""
+
+    def rows(self, split: Split) -> list[Row]:
+        """All rows of a split."""
+
+    def hash(self, split: Split) -> str:
+        """SHA-256 of a split's content."""
 
 
 def load_spec(path: Path) -> TaskSpec:
@@ -31,27 +55,66 @@ def from_spec(spec: TaskSpec, data_root: Path | None = None) -> Task:
 
     Args:
         spec: the declaration.
-        data_root: where files lie that are declared `in_data_root`.
+        data_root: where files lie that are declared `in_data_root`. Without it, such a task is read from
+            the hub, if it says where.
 
     Raises:
         ConfigError: for an unknown metric, or a data root that is needed and not given.
     """
+    spec = spec.written()
     try:
         metrics = {name: metric(name, positive=spec.positive) for name in spec.metrics}
     except ValueError as error:
         raise ConfigError(str(error), where=f"task {spec.name} (metrics)", code="C18") from None
-    rows = cache(partial(_rows, spec, data_root))
+    place, rule = _place(spec, data_root)
+    checked = cache(partial(_checked, spec, place))
     return Task(
         name=spec.name,
-        rows=rows,
+        rows=cache(partial(_rows, place, rule, checked)),
         examples=partial(_examples, spec),
         source=partial(_source, spec),
         metrics=metrics,
         choices=tuple((spec.labels or {}).values()),
         max_target_tokens=spec.max_target_tokens,
-        splits=tuple(spec.files),
-        data_hash=cache(partial(_data_hash, spec, data_root)),
+        splits=place.splits if rule == "none" else SPLITS,
+        data_hash=cache(lambda split: place.hash(holdout.origin(rule, split))),
+        reason=partial(_reason, spec),
     )
+
+
+def _place(spec: TaskSpec, data_root: Path | None) -> tuple[Place, Holdout]:
+    """Where the rows are, and how missing splits are made of them."""
+    missing = data_root is None if spec.in_data_root else not spec.files
+    if spec.hub is not None and missing:
+        return HubRows(spec.name, spec.hub), spec.hub.holdout
+    return Files(spec, data_root), spec.holdout
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a task."""
+
+    spec: TaskSpec
+    data_root: Path | None
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that have a file."""
+        return tuple(self.spec.files)
+
+    def where(self, split: Split) -> str:
+        """A split's file."""
+        return str(_file(self.spec, split, self.data_root))
+
+    def rows(self, split: Split) -> list[Row]:
+        """All rows of a split's file."""
+        return read_rows(_file(self.spec, split, self.data_root))
+
+    def hash(self, split: Split) -> str:
+        """SHA-256 of a split's file."""
+        path = _file(self.spec, split, self.data_root)
+        check_file(path)
+        return sha256_file(path)
 
 
 def _file(spec: TaskSpec, split: Split, data_root: Path | None) -> Path:
@@ -73,89 +136,124 @@ def _file(spec: TaskSpec, split: Split, data_root: Path | None) -> Path:
     return root / spec.files[split]
 
 
-def _data_hash(spec: TaskSpec, data_root: Path | None, split: Split) -> str:
-    """SHA-256 of a split's file."""
-    path = _file(spec, split, data_root)
-    check_file(path)
-    return sha256_file(path)
+def _rows(place: Place, rule: Holdout, checked: Callable[[Split], list[Row]], split: Split) -> list[Row]:
+    """A split's rows as they are in its file, or in the part of a file that is held out for it."""
+    source = holdout.origin(rule, split)
+    return holdout.part(rule, split, checked(source), place.where(source))
 
 
-def _rows(spec: TaskSpec, data_root: Path | None, split: Split) -> list[Row]:
-    path = _file(spec, split, data_root)
-    rows = read_rows(path)
-    _check_columns(spec, rows, path)
-    _check_labels(spec, rows, path)
+def _checked(spec: TaskSpec, place: Place, split: Split) -> list[Row]:
+    """All rows of a file, of which every one fits the task."""
+    rows, where = place.rows(split), place.where(split)
+    fields = _numbered(spec, rows, where)
+    _check_columns(spec, fields, where)
+    kept = [(number, row) for number, row in fields if _fill(spec.target, row) not in spec.drop]
+    if not kept:
+        raise DataError("no row of the file has an answer", where=where, code="D13")
+    _check_labels(spec, kept, where)
     return rows
 
 
-def _check_columns(spec: TaskSpec, rows: list[Row], path: Path) -> None:
+def _numbered(spec: TaskSpec, rows: list[Row], where: str) -> Numbered:
+    """Template fields of all rows, with the rows' numbers from 1."""
+    found: Numbered = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            found += [(number, fields) for fields in fields_of(spec.format, row)]
+        except DataError as error:
+            place = f"{where}, row {number}" + (f" ({error.where})" if error.where else "")
+            raise DataError(error.cause, where=place, fix=error.fix, code=error.code) from None
+    return found
+
+
+def _check_columns(spec: TaskSpec, rows: Numbered, where: str) -> None:
     """Every field of the template is a column, and has a value in every row."""
     needed = (
         FIELD.findall(spec.source)
         + FIELD.findall(spec.target)
         + ([spec.references] if spec.references else [])
     )
-    found = {str(column) for row in rows for column in row}
-    for column in needed:
+    found = {str(column) for _, row in rows for column in row}
+    for column in needed if rows else ():
         if column not in found:
             raise DataError(
                 f"there is no column {column!r}; the file has {', '.join(sorted(found))}",
-                where=f"{path} (template of task {spec.name})",
+                where=f"{where} (template of task {spec.name})",
                 fix=did_you_mean(column, found),
                 code="D01",
             )
-        empty = [number for number, row in enumerate(rows, start=1) if row.get(column) is None]
+        empty = [number for number, row in rows if row.get(column) is None]
         if empty:
             raise DataError(
                 f"{len(empty)} rows have no {column!r}: row {', '.join(map(str, empty[:5]))}",
-                where=str(path),
+                where=where,
                 fix="complete the rows or remove them",
                 code="D02",
             )
 
 
-def _check_labels(spec: TaskSpec, rows: list[Row], path: Path) -> None:
+def _check_labels(spec: TaskSpec, rows: Numbered, where: str) -> None:
     """Every value of the target has its word, and no target is empty."""
-    values = [_fill(spec.target, row) for row in rows]
-    empty = [number for number, value in enumerate(values, start=1) if not value.strip()]
+    values = [(number, _fill(spec.target, row)) for number, row in rows]
+    empty = [number for number, value in values if not value.strip()]
     if empty:
         raise DataError(
             f"{len(empty)} rows have an empty target: row {', '.join(map(str, empty[:5]))}",
-            where=str(path),
+            where=where,
             fix="complete the rows or remove them",
             code="D03",
         )
-    unknown = Counter(value for value in values if spec.labels is not None and value not in spec.labels)
-    if unknown:
-        seen = ", ".join(f"{value!r} ({count} rows)" for value, count in unknown.most_common(5))
+    strange = [(number, value) for number, value in values if spec.labels and value not in spec.labels]
+    if strange:
+        counts = Counter(value for _, value in strange).most_common(5)
         raise DataError(
-            f"labels without a word: {seen}",
-            where=f"{path}, first in row {next(n for n, v in enumerate(values, 1) if v in unknown)}",
+            f"labels without a word: {', '.join(f'{value!r} ({count} rows)' for value, count in counts)}",
+            where=f"{where}, first in row {strange[0][0]}",
             fix=f"add them under 'labels' of task {spec.name!r}, which has {', '.join(spec.labels or {})}",
             code="D06",
         )
 
 
 def _source(spec: TaskSpec, row: Row) -> str:
-    missing = [column for column in FIELD.findall(spec.source) if row.get(column) is None]
+    """The text of a row, with or without an answer."""
+    return _text(spec, question_of(spec.format, row))
+
+
+def _text(spec: TaskSpec, fields: Row) -> str:
+    missing = [column for column in FIELD.findall(spec.source) if fields.get(column) is None]
     if missing:
         raise DataError(
-            f"the row has no {missing[0]!r}; it has {', '.join(map(str, row)) or 'nothing'}",
+            f"the row has no {missing[0]!r}; it has {', '.join(map(str, fields)) or 'nothing'}",
             where=f"task {spec.name}",
-            fix=did_you_mean(missing[0], map(str, row)),
+            fix=did_you_mean(missing[0], map(str, fields)),
             code="D01",
         )
-    return _fill(spec.source, row)
+    return _fill(spec.source, fields)
 
 
 def _examples(spec: TaskSpec, row: Row) -> list[Example]:
-    target = _fill(spec.target, row)
+    """The text pairs of a row: none for a row without an answer, several for one with several."""
+    return [
+        _example(spec, fields)
+        for fields in fields_of(spec.format, row)
+        if _fill(spec.target, fields) not in spec.drop
+    ]
+
+
+def _example(spec: TaskSpec, fields: Row) -> Example:
+    target = _fill(spec.target, fields)
     if spec.labels is not None:
-        return [Example(_source(spec, row), spec.labels[target])]
-    references = row[spec.references] if spec.references else ()
+        return Example(_text(spec, fields), spec.labels[target])
+    references = fields[spec.references] if spec.references else ()
     if not isinstance(references, list | tuple):
         references = (references,)
-    return [Example(_source(spec, row), target, tuple(str(one) for one in references))]
+    return Example(_text(spec, fields), target, tuple(str(one) for one in references))
+
+
+def _reason(spec: TaskSpec, row: Row) -> str:
+    """Why a row gives no example."""
+    fields = fields_of(spec.format, row)
+    return f"answer {_fill(spec.target, fields[0])!r} is left out" if fields else "no answer"
 
 
 def _fill(template: str, row: Row) -> str:

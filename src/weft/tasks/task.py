@@ -1,6 +1,7 @@
 """What a task is: rows, their text form, how answers are read, and how they are scored."""
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from weft.config import Split
@@ -45,6 +46,7 @@ class Task:
         max_target_tokens: longest answer that is written.
         splits: the splits that have data.
         data_hash: SHA-256 of a split's files, of which the run's name is made.
+        reason: why a row that gives no example is left out.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Task:
     max_target_tokens: int = 8
     splits: tuple[Split, ...] = ("train", "dev", "test")
     data_hash: Callable[[Split], str] = field(default=lambda split: "")
+    reason: Callable[[Row], str] = field(default=lambda row: "no example")
 
     @property
     def main_metric(self) -> str:
@@ -64,7 +67,7 @@ class Task:
         return next(iter(self.metrics))
 
     def load(self, split: Split) -> list[Example]:
-        """All examples of a split.
+        """All examples of a split; a dev or test row with several targets for one question counts once.
 
         Raises:
             DataError: if the split does not exist or a row does not fit the template.
@@ -76,9 +79,24 @@ class Task:
                 fix=f"name a file for {split!r} under 'files'; {did_you_mean(split, self.splits)}",
                 code="D13",
             )
-        return [example for row in self.rows(split) for example in self.examples(row)]
+        return [example for _, example in self.numbered(split)]
+
+    def numbered(self, split: Split) -> list[tuple[int, Example]]:
+        """The examples that `load` gives, each with the number of its row, from 1."""
+        found = enumerate(map(self.examples, self.rows(split)), start=1)
+        kept = found if split == "train" else ((n, _questions(examples)) for n, examples in found)
+        return [(n, example) for n, examples in kept for example in examples]
+
+    def accounting(self, split: Split) -> dict[str, object]:
+        """What became of a split's rows: `read` = `used` + the sum of `dropped` (reason -> rows)."""
+        rows = self.rows(split)
+        dropped = Counter(self.reason(row) for row in rows if not self.examples(row))
+        return {"read": len(rows), "used": len(rows) - dropped.total(), "dropped": dict(dropped)}
 
 
-def by_name(tasks: Iterable[Task]) -> dict[str, Task]:
-    """Tasks in a dictionary."""
-    return {task.name: task for task in tasks}
+def _questions(examples: list[Example]) -> list[Example]:
+    """The first example of each question: of a text with its accepted answers."""
+    first: dict[tuple[str, tuple[str, ...]], Example] = {}
+    for one in examples:
+        first.setdefault((one.source, one.accepted), one)
+    return list(first.values())

@@ -1,0 +1,90 @@
+"""Rows that stand on both sides of a comparison: whole inputs seen in training, and shared sentences.
+
+Two texts are the same if their letters and digits are, whatever their case, spaces and punctuation.
+Loads without torch.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+Fields = tuple[str, ...]  # the texts of a row that its template shows
+SENTENCE = 25  # letters and digits; shorter fields ("yes", a name) are the same by chance
+NO_SIGN = re.compile(r"[\W_]+")
+FIELD = re.compile(r"\{[^{}]*\}")
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A scored row whose whole input is that of a training row.
+
+    Attributes:
+        seen: place of the training row, the first of several.
+        scored: place of the scored row.
+        exact: whether the fields are the same character for character.
+    """
+
+    seen: int
+    scored: int
+    exact: bool
+
+
+def fields_of(template: str, text: str) -> Fields:
+    """The values that stand in a text at its template's fields; the whole text if it is of another form."""
+    pattern = "(.*?)".join(re.escape(part) for part in FIELD.split(template))
+    found = re.fullmatch(pattern, text, re.DOTALL)
+    return found.groups() if found and found.groups() else (text,)
+
+
+def normal(text: str) -> str:
+    """Letters and digits of a text, case-folded; a text without any stays as it is."""
+    return NO_SIGN.sub("", text.casefold()) or text
+
+
+def leaks(seen: Sequence[Fields], scored: Sequence[Fields]) -> list[Leak]:
+    """Every scored row whose whole input was seen in training, with an exact partner where there is one."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, fields in enumerate(seen):
+        places[_whole(fields)].append(place)
+    found = []
+    for place, fields in enumerate(scored):
+        partners = places.get(_whole(fields), [])
+        exact = [partner for partner in partners if seen[partner] == fields]
+        if partners:
+            found.append(Leak((exact or partners)[0], place, bool(exact)))
+    return found
+
+
+def _whole(fields: Fields) -> str:
+    """The normal form of a whole input, so that it does not matter how it is cut into fields."""
+    return normal("".join(fields))
+
+
+def shared(seen: Iterable[Fields], scored: Iterable[Fields]) -> int:
+    """How many scored rows have one sentence, but not the whole input, in common with training rows.
+
+    A sentence is a field of at least `SENTENCE` letters and digits.
+    """
+    wholes, sentences = set[str](), set[str]()
+    for fields in seen:
+        wholes.add(_whole(fields))
+        sentences |= _sentences(fields)
+    return sum(
+        not sentences.isdisjoint(_sentences(fields)) for fields in scored if _whole(fields) not in wholes
+    )
+
+
+def _sentences(fields: Fields) -> set[str]:
+    return {text for text in map(normal, fields) if len(text) >= SENTENCE}
+
+
+def repeats(rows: Iterable[Hashable]) -> list[int]:
+    """Places of the rows that are a copy of one before them."""
+    known: set[Hashable] = set()
+    found = []
+    for place, row in enumerate(rows):
+        if row in known:
+            found.append(place)
+        known.add(row)
+    return found
