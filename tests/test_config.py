@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from weft.config import AdaptRun, Config, EvaluateRun, Experiment, MPTConfig, SourceRun, TaskSpec, TeacherRun
 from weft.config_files import load_config, parse_overrides, parse_value, to_yaml
 from weft.errors import ConfigError, Faults, WeftError
-from weft.experiments import specs_of
-from weft.tasks import select
+from weft.experiments import load_run, specs_of
+from weft.tasks import named, select
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted((ROOT / "configs" / "experiments").rglob("*.yaml"))
@@ -706,6 +706,22 @@ def test_experiments_of_the_repository_load_and_name_declared_tasks(path):
 def test_tasks_of_the_repository_load_under_their_file_names(path):
     """Every demo task loads and is named as its file."""
     assert load_config(path, TaskSpec).name == path.stem
+
+
+def test_stage_files_of_the_repository_load():
+    """Every file under configs/adapt is a run of one stage, with the task that it names."""
+    paths = sorted((ROOT / "configs" / "adapt").iterdir())
+    found = {path.stem: load_run(path, AdaptRun, {}) for path in paths}
+    assert [[task.name for task in run.tasks] for run in found["squad"]] == [["squad"]]
+    assert all(len(runs) == 1 for runs in found.values())
+
+
+def test_an_unknown_built_in_task_has_a_near_name():
+    """`builtin/NAME` names one built-in task; another name gets the nearest."""
+    with pytest.raises(ConfigError) as caught:
+        named(["builtin/sqad"], ROOT)
+    assert caught.value.fix == "did you mean 'squad'?"
+    assert list(named(["builtin/squad", "builtin/cb"], ROOT)) == ["squad", "cb"]
 
 
 def test_repository_has_experiments_and_tasks():

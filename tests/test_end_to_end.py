@@ -11,8 +11,9 @@ from conftest import build_lm, build_tokenizer
 from tiny_job import EXPERIMENT, FULL, write_job
 
 import weft
-from weft import cli, predictor, runs, stages, storage
-from weft.config import TeacherRun
+from weft import cli, predictor, runs, stages, storage, validation
+from weft.backbone.text_cache import TextCache
+from weft.config import AnyRun, TeacherRun
 from weft.errors import ArtifactError, ConfigError, DataError, NumericError, WeftError
 from weft.workspace import Workspace
 
@@ -159,6 +160,43 @@ def test_a_row_without_a_task_is_answered_for_all(job: Path, monkeypatch: pytest
     assert [one.task for one in found] == ["gamma", "delta"]
     assert all(isinstance(one.written, str) for one in found)
     assert len(read) == ("suffix" in job.name)
+
+
+def codes(config: AnyRun, workspace: Workspace) -> set[str]:
+    """The codes of what the pass over one run finds wrong."""
+    return {fault.code for fault in validation.check_runs([config], workspace).findings.errors}
+
+
+def test_a_parent_that_does_not_fit_is_found_without_weights(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another prompt length, another base model: named by the pass, before a model is loaded."""
+    monkeypatch.setattr("weft.workspace.load_backbone", no_weights)
+    workspace, config = Workspace(job / "runs"), of(job, "adapt-mpt-gamma-s0")[0].config()
+    assert codes(config, workspace) == set()
+    longer = config.prompt.model_copy(update={"length": 5})
+    assert codes(config.model_copy(update={"prompt": longer}), workspace) == {"C15"}
+    family = "t5" if job.name.startswith("t5") else "llama"
+    build_lm(family, seed=9).save_pretrained(tmp_path / "base")
+    build_tokenizer(ends_texts=family == "t5").save_pretrained(tmp_path / "base")
+    other = config.base.model_copy(update={"model": str(tmp_path / "base")})
+    assert codes(config.model_copy(update={"base": other}), workspace) == {"C13"}
+
+
+def test_what_the_machine_refuses_is_found_without_weights(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number format that the device does not compute with, and a folder that cannot be written."""
+
+    def refuses(*_: object, **__: object) -> None:
+        raise RuntimeError("not implemented for this device")
+
+    config = of(job, "adapt-mpt-gamma-s0")[0].config()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "ones", refuses)
+        assert codes(config, Workspace(job / "runs")) == {"C19"}
+    monkeypatch.setattr("weft.validation.os.access", lambda path, mode: False)
+    assert codes(config, Workspace(job / "runs")) == {"R08"}
 
 
 def test_predict_names_the_bad_row(job: Path) -> None:

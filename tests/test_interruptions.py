@@ -15,6 +15,7 @@ from kill_job import COMPARED, contents
 from tiny_job import write_job
 
 from weft import checkpoints, cli, experiments, launching, runs, stages, storage, training
+from weft.backbone import Precision
 from weft.checkpoints import Keeper
 from weft.config import Experiment, TeacherRun
 from weft.config_files import load_config
@@ -228,10 +229,12 @@ def test_outside_of_training_a_signal_ends_at_once():
 
 
 def test_a_signal_in_the_last_step_is_not_forgotten():
-    """A signal that no step saw ends the process when training is over."""
+    """A signal that no step saw ends the process at the next check, when the run is kept."""
     stop = Stop()
-    with pytest.raises(Stopped), stop.watched(), stop.after_step():
+    with stop.watched(), stop.after_step():
         os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Stopped):
+        stop.check()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
@@ -458,7 +461,7 @@ def test_the_number_format_is_chosen_once(teacher, tmp_path, monkeypatch):
     def choose(dtype):
         def probe():
             asked.append(dtype)
-            return type("Found", (), {"dtype": dtype, "rates": {dtype: 1.0}})()
+            return Precision(dtype, {dtype: 1.0})
 
         return probe
 
@@ -543,3 +546,87 @@ def test_compared_files_are_those_of_a_run():
     """The kill test compares every kind of file that a run has, but for times and the machine."""
     kinds = {line.split()[0] for line in (runs.__doc__ or "").splitlines() if line.startswith("      ")}
     assert kinds - set(COMPARED) == {"env.json", "timing.json", "manifest.json"}
+
+
+def test_a_run_finished_meanwhile_is_not_done_again(teacher, tmp_path, monkeypatch):
+    """Another process seals the run after this one has looked, and before it holds the folder."""
+    whole, workspace = stages.teachers, Workspace(tmp_path)
+
+    def late(config, space):
+        monkeypatch.setattr(stages, "teachers", whole)
+        stages.perform(config, space)  # the other process
+        return whole(config, space)
+
+    monkeypatch.setattr(stages, "teachers", late)
+    with pytest.raises(ResourceError, match="finished this run meanwhile"):
+        stages.perform(teacher, workspace)
+    run = workspace.run(teacher)
+    assert storage.verify(run.path) == []
+
+
+def test_the_last_step_is_kept_though_the_end_was_asked_for(teacher, tmp_path, monkeypatch):
+    """A signal after the last step waits until the run is sealed."""
+    workspace = Workspace(tmp_path)
+    whole = stages._summary
+
+    def ask(*given):
+        workspace.stop._answer(signal.SIGTERM, None)
+        return whole(*given)
+
+    monkeypatch.setattr(stages, "_summary", ask)
+    with pytest.raises(Stopped):
+        stages.perform(teacher, workspace)
+    assert workspace.run(teacher).done
+
+
+SHORT = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), SHORT, torch.OutOfMemoryError()])
+def test_too_little_memory_is_a_resource_error(tmp_path, error):
+    """Whatever says that memory is short becomes R17 with its remedy; other faults stay what they are."""
+
+    def short(error):
+        with stages.enough_memory(Run(tmp_path)):
+            raise error
+
+    with pytest.raises(ResourceError, match="not enough memory") as caught:
+        short(error)
+    assert (caught.value.code, caught.value.exit_code) == ("R17", 5)
+    with pytest.raises(RuntimeError, match="shapes"):
+        short(RuntimeError("shapes do not fit"))
+
+
+def test_the_rates_of_a_machine_are_measured_once_for_a_folder_of_runs(teacher, tmp_path, monkeypatch):
+    """Runs that begin in another process have the number format of those before them."""
+    config = teacher.model_copy(update={"base": teacher.base.model_copy(update={"dtype": "auto"})})
+    monkeypatch.setattr("weft.workspace._probe", lambda: Precision("bfloat16", {"bfloat16": 1.0}))
+    stages.perform(config, Workspace(tmp_path))
+    monkeypatch.setattr("weft.workspace._probe", lambda: pytest.fail("measured again"))
+    other = config.model_copy(update={"seed": 1})
+    assert Workspace(tmp_path).dtype(other) == "bfloat16"
+
+
+GRADIENT = """
+import sys, torch
+from weft.prompts import PromptBank, SoftPrompts
+torch.set_num_threads(2)
+draw = torch.Generator().manual_seed(0)
+names = ("a", "b")
+parts = [torch.randn(shape, generator=draw) for shape in ((8, 4096), (2, 8, 1), (2, 1, 4096))]
+bank = PromptBank(*parts, names)
+for module in (SoftPrompts(torch.randn(2, 8, 4096, generator=draw), names), bank):
+    weight, seen = torch.randn(24, 8, 4096, generator=draw), set()
+    for _ in range(30):
+        module.zero_grad()
+        (module(torch.arange(24) % 2) * weight).sum().backward()
+        seen.add(b"".join(one.grad.numpy().tobytes() for one in module.parameters()))
+    assert len(seen) == 1, (type(module).__name__, len(seen))
+"""
+
+
+def test_gradients_of_prompts_are_the_same_on_two_threads():
+    """Rows of one task add up in one order, whatever the threads do, so that a run comes again bit by bit."""
+    environment = {**ENVIRONMENT, "OMP_NUM_THREADS": "2"}
+    out = subprocess.run([sys.executable, "-c", GRADIENT], env=environment, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr

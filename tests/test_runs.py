@@ -344,15 +344,13 @@ def test_error_leaves_the_run_unfinished(tmp_path, config, error):
     assert again.result() == {"score": 2}
 
 
-def test_run_done_again_is_unfinished_meanwhile(tmp_path, config):
-    """While a finished run is written anew nobody may take it for finished."""
+def test_a_finished_run_is_not_opened_again(tmp_path, config):
+    """What is finished stays as it is; who wanted to fill the folder is told."""
     run = finished(tmp_path, config, "run")
-    with pytest.raises(RuntimeError):
+    before = (run.path / "manifest.json").read_bytes()
+    with pytest.raises(ResourceError, match="finished this run meanwhile"):
         interrupted(tmp_path, "run", config)
-    assert not run.done
-    with runs.create(tmp_path, "run", config, {}):
-        assert not run.done
-    assert run.done
+    assert (run.path / "manifest.json").read_bytes() == before
 
 
 def test_leftovers_of_a_killed_run_are_swept(tmp_path, config):

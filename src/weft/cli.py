@@ -2,17 +2,19 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from weft.config import AdaptRun, EvaluateRun, Experiment, SourceRun, Split, TeacherRun
-from weft.config_files import describe, load_config, origins, parse_overrides, to_yaml
+from weft.config import NAME, AdaptRun, EvaluateRun, Experiment, SourceRun, Split, TeacherRun
+from weft.config_files import describe, load_config, origins, parse_overrides, read_yaml, to_yaml
 from weft.errors import ConfigError, Stopped, WeftError, did_you_mean
+from weft.stopping import Stop
 
 if TYPE_CHECKING:
     from weft.experiments import Plan
@@ -59,6 +61,12 @@ def _workspace(runs: Path, data: Path | None, *, quiet: bool = False) -> "Iterat
         workspace.progress.close()
 
 
+def _name_in(experiment: Path) -> str:
+    """The name that an experiment's file gives; its faults are told later, all together."""
+    name = read_yaml(experiment).get("name")
+    return name if isinstance(name, str) and re.fullmatch(NAME, name) else "unnamed"
+
+
 def _validate(checked: "Checked") -> None:
     """Show the warnings of a pass, and raise its errors.
 
@@ -97,8 +105,7 @@ def run(
 
     from weft import storage
 
-    name = load_config(experiment, Experiment, _overrides(set_, base)).name
-    held = nullcontext() if dry_run else storage.locked(runs / ".experiments" / name)
+    held = nullcontext() if dry_run else storage.locked(runs / ".experiments" / _name_in(experiment))
     with held, _workspace(runs, data, quiet=quiet) as workspace:  # held first: loading torch takes seconds
         from weft import launching, report_html, reporting, validation
 
@@ -196,11 +203,12 @@ def evaluate(
     from weft.runs import find
 
     with _workspace(runs, data, quiet=quiet) as workspace:
-        trained = find(runs, run).config()
+        parent = find(runs, run)
+        trained = parent.config()
         limits = trained.limits.model_copy(update={"test_rows": rows})
         config = EvaluateRun(
             base=trained.base, prompt=trained.prompt, limits=limits, tasks=trained.tasks, seed=trained.seed,
-            run=run, split=split,
+            run=parent.id, split=split,
         )  # fmt: skip
         scored = stages.perform(config, workspace)
         for task, scores in scored.result()["scores"].items():
@@ -343,21 +351,25 @@ def main() -> None:
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
-        app(arguments, exit_on_error=False)
+        with Stop().watched():
+            app(arguments, exit_on_error=False)
     except CycloptsError:
         raise SystemExit(2) from None  # cyclopts has said what is wrong
     except (KeyboardInterrupt, Stopped) as stop:
         print("stopped; what is finished is kept, and the same command goes on", file=sys.stderr)
         raise SystemExit(getattr(stop, "exit_code", 130)) from None
-    except BrokenPipeError:
-        raise SystemExit(0) from None
+    except BrokenPipeError:  # nobody reads on; training that was cut short is no success
+        raise SystemExit(141) from None
     except Exception as error:
         if debug:
             raise
-        print(f"error: {error if isinstance(error, WeftError) else _own_fault(error)}", file=sys.stderr)
-        raise SystemExit(getattr(error, "exit_code", 1)) from None
+        with suppress(OSError):  # the disk under standard error may be the one that is full
+            print(f"error: {error if isinstance(error, WeftError) else _unforeseen(error)}", file=sys.stderr)
+        raise SystemExit(getattr(error, "exit_code", 5 if isinstance(error, OSError) else 1)) from None
 
 
-def _own_fault(error: Exception) -> str:
-    """What to say of an error that weft should have foreseen."""
+def _unforeseen(error: Exception) -> str:
+    """What to say of an error that weft should have foreseen, or that the system has."""
+    if isinstance(error, OSError):
+        return f"{error}\n  fix:   see to the disk and the permissions, and run the same command again"
     return f"{type(error).__name__}: {error}\n  fix:   this is a fault of weft itself; --debug shows where"

@@ -175,7 +175,7 @@ class ReadAhead:
     batches: Batches
     prepare: Callable[[Iterable[Tokens]], None]
     steps: int
-    window: int = 32
+    window: int = 16
     _announced: int = 0
 
     def __call__(self, step: int) -> Batch:

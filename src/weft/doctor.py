@@ -11,6 +11,8 @@ from weft.errors import ArtifactError, WeftError
 from weft.runs import Run
 
 LOCK = ("lock", "lock.owner")
+LEFT_OVER = ("checkpoint-", storage.TEMPORARY)  # of a process that was killed after its run was finished
+MARKS = ("config.yaml", "env.json", storage.MANIFEST)  # a folder with one of them is, or was, a run
 
 
 def machine(base: BaseConfig, data_root: Path | None, root: Path) -> list[tuple[str, str]]:
@@ -47,7 +49,7 @@ def check(path: Path) -> dict[str, list[str]]:
     """
     if (path / "config.yaml").exists():
         return {str(path): check_run(path)}
-    folders = [one for one in sorted(path.glob("*")) if (one / "config.yaml").exists()]
+    folders = [one for one in sorted(path.glob("*")) if any((one / mark).exists() for mark in MARKS)]
     if not folders:
         raise ArtifactError("this is not the folder of a run (no config.yaml), nor of runs", where=str(path))
     return {one.name: check_run(one) for one in folders}
@@ -73,7 +75,8 @@ def check_run(path: Path) -> list[str]:
 def _foreign(path: Path) -> list[str]:
     """Names in a run folder that its manifest does not have."""
     own = {*storage.names(path), storage.MANIFEST, *LOCK}
-    return sorted(one.name for one in path.iterdir() if one.name not in own)
+    strange = (one.name for one in path.iterdir() if one.name not in own)
+    return sorted(name for name in strange if not name.startswith(LEFT_OVER))
 
 
 def _check_content(run: Run) -> None:

@@ -103,8 +103,10 @@ class Faults(WeftError):
         return {"exit": self.exit_code, "faults": [fault.as_dict() for fault in self.faults]}
 
 
-class Stopped(Exception):
-    """The process was asked to end by a signal, and what can be kept is kept. No fault, and so no WeftError.
+class Stopped(BaseException):
+    """The process was asked to end by a signal, and what can be kept is kept.
+
+    No fault, and so no WeftError; nor an Exception, which libraries catch and forget.
 
     Args:
         number: of the signal.

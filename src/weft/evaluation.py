@@ -72,7 +72,8 @@ def answer(
         batch_size: rows read at once; they are ordered by length, which changes no answer.
         generate: also write freely where the answers are closed.
     """
-    model.backbone.prepare(sources)
+    if model.prompts is not None:  # without a prompt, texts are read anew anyhow
+        model.backbone.prepare(sources)
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     answers: dict[int, Answer] = {}
     for start in range(0, len(order), batch_size):

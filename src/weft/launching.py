@@ -43,6 +43,7 @@ def launch(plan: Plan, workspace: Workspace) -> None:
     failed: dict[str, WeftError] = {}
     lost: list[str] = []
     for job in plan.jobs:
+        workspace.stop.check()
         if workspace.run(job.config).done:
             continue
         if any(parent in failed or parent in lost for parent in job.needs):

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 Fields = tuple[str, ...]  # the texts of a row that its template shows
 SENTENCE = 25  # letters and digits; shorter fields ("yes", a name) are the same by chance
@@ -37,6 +38,7 @@ def fields_of(template: str, text: str) -> Fields:
     return found.groups() if found and found.groups() else (text,)
 
 
+@lru_cache(maxsize=1 << 20)  # a training text is compared with the rows of every scored task
 def normal(text: str) -> str:
     """Letters and digits of a text, case-folded; a text without any stays as it is."""
     return NO_SIGN.sub("", text.casefold()) or text

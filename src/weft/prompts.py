@@ -76,7 +76,8 @@ class PromptBank(nn.Module):
 
     def forward(self, task_ids: Int[Tensor, " B"]) -> Float[Tensor, "B P D"]:
         """The prompt of each row."""
-        return compose(self.shared, self.u[task_ids], self.v[task_ids])
+        # not self.u[task_ids]: on several threads its gradient adds up in an order of chance
+        return compose(self.shared, self.u.index_select(0, task_ids), self.v.index_select(0, task_ids))
 
 
 class SoftPrompts(nn.Module):
@@ -91,8 +92,7 @@ class SoftPrompts(nn.Module):
 
     def forward(self, task_ids: Int[Tensor, " B"]) -> Float[Tensor, "B P D"]:
         """The prompt of each row."""
-        rows: Tensor = self.prompts[task_ids]
-        return rows
+        return self.prompts.index_select(0, task_ids)
 
 
 PromptModule = PromptBank | SoftPrompts

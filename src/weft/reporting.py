@@ -128,7 +128,11 @@ def _shots(plan: "Plan") -> str:
 
 def _caps(plan: "Plan") -> list[str]:
     limits = plan.experiment.limits
-    caps = {"training rows of a source": limits.train_rows, "scored rows of a target": limits.test_rows}
+    caps = {
+        "training rows of a source": limits.train_rows,
+        "dev rows": limits.dev_rows,
+        "scored rows of a target": limits.test_rows,
+    }
     said = [f"at most {rows:,} {what}" for what, rows in caps.items() if rows is not None]
     return [f"Capped: {', '.join(said)}."] if said else []
 

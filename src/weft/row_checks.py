@@ -17,6 +17,7 @@ from weft.errors import ConfigError, DataError, WeftError
 from weft.findings import Findings
 from weft.leaks import Fields, fields_of, leaks, normal, repeats, shared
 from weft.tasks import Example, Row, Task
+from weft.tasks.holdout import origin
 
 WARN, STOP = 0.01, 0.20  # shares of rows
 SHOWN = 3  # places that a message names
@@ -63,8 +64,10 @@ class Used:
     @property
     def name(self) -> str:
         """Task, split and file, for messages."""
-        file = self.spec.files.get(self.split)
-        return f"task {self.spec.name}, {self.split}" + (f" ({file})" if file else "")
+        rule = self.spec.holdout
+        file = self.spec.files.get(origin(rule, self.split))
+        part = "" if rule == "none" else "its part of "  # rows are counted within the part
+        return f"task {self.spec.name}, {self.split}" + (f" ({part}{file})" if file else "")
 
     def row(self, place: int) -> int:
         """The row, from 1, of the used example at a place of `chosen`."""
@@ -97,11 +100,12 @@ def check_rows(used: Used, found: Findings) -> None:
 def _ids(used: Used, found: Findings) -> None:
     """D09: a column `id` or `idx` that the template does not show names a row once."""
     for column in IDS:
-        values = [row.get(column) for row in used.rows]
+        places = sorted({used.row_of[i] - 1 for i in used.chosen})
+        values = [used.rows[place].get(column) for place in places]
         plain = all(isinstance(value, str | int) for value in values)
         twice = list(repeats(values)) if plain else []
         if twice and f"{{{column}}}" not in used.spec.source + used.spec.target:
-            rows = ", ".join(str(n + 1) for n in twice[:SHOWN])
+            rows = ", ".join(str(places[n] + 1) for n in twice[:SHOWN])
             found.unless(
                 "duplicates",
                 DataError(
@@ -156,7 +160,8 @@ def _answers(used: Used, found: Findings) -> None:
     seen = Counter(used.examples[i].target for i in used.chosen)
     absent = [word for word in used.task.choices if word not in seen]
     where = used.name
-    if len(seen) == 1 and absent:
+    whole = {example.target for example in used.examples}
+    if len(seen) == 1 and len(whole) == 1 and absent:
         undefined = [name for name in used.task.metrics if name != "accuracy"]
         found.error(
             DataError(
@@ -172,7 +177,8 @@ def _answers(used: Used, found: Findings) -> None:
             DataError(
                 f"{len(absent)} of {len(used.task.choices)} answers have no row: {_some(absent)}",
                 where=where,
-                fix="give rows of every answer, or remove the label",
+                fix="give rows of every answer, or remove the label"
+                + ("; a higher cap in limits has some" if len(whole) > len(seen) else ""),
                 code="D12",
             )
         )
@@ -279,9 +285,11 @@ def _special(used: Used, special: tuple[str, ...], found: Findings) -> None:
     if not special:
         return
     sign = re.compile("|".join(map(re.escape, special)))
-    bad = [i for i, text in enumerate(used.texts) if sign.search(text)]
+    answers = [used.examples[i].target if not used.task.choices else "" for i in used.chosen]
+    both = [f"{text} {answer}" for text, answer in zip(used.texts, answers, strict=True)]
+    bad = [i for i, text in enumerate(both) if sign.search(text)]
     if bad:
-        token = sign.search(used.texts[bad[0]])
+        token = sign.search(both[bad[0]])
         found.unless(
             "special_tokens",
             DataError(
@@ -381,30 +389,36 @@ def _twins(tokens: dict[str, Tokens], where: str, found: Findings) -> None:
 # leaks
 
 
-def check_leaks(scored: Used, seen: Iterable[Used], found: Findings) -> tuple[int, dict[str, int]]:
-    """D11: scored rows whose whole input is in training rows: in all (`rows`), and for each task."""
+def check_leaks(
+    used: Used, seen: Iterable[Used], found: Findings, *, scored: bool = True
+) -> tuple[int, dict[str, int]]:
+    """D11: rows whose whole input is in training rows: how many in all, and for each task.
+
+    Scored rows that leak are an error unless allowed; dev rows, which only choose a state, a warning.
+    """
     counts: dict[str, int] = {}
     leaked: set[int] = set()
     for train in seen:
-        pairs = leaks(train.inputs, scored.inputs)
+        pairs = leaks(train.inputs, used.inputs)
         if not pairs:
             continue
         counts[train.spec.name] = len(pairs)
         leaked |= {pair.scored for pair in pairs}
         exact = sum(pair.exact for pair in pairs)
         shown = "; ".join(
-            f"row {scored.row(one.scored)} = training row {train.row(one.seen)}" for one in pairs[:SHOWN]
+            f"row {used.row(one.scored)} = training row {train.row(one.seen)}" for one in pairs[:SHOWN]
         )
-        found.unless(
-            "leaks",
-            DataError(
-                f"{share(len(pairs), len(scored.inputs))} {scored.split} rows stand in the training rows of "
-                f"{train.spec.name}, {exact} of them letter for letter",
-                where=f"{scored.name} and {train.name}: {shown}{'; …' if len(pairs) > SHOWN else ''}",
-                fix="remove them from one of the files",
-                code="D11",
-            ),
+        fault = DataError(
+            f"{share(len(pairs), len(used.inputs))} {used.split} rows stand in the training rows of "
+            f"{train.spec.name}, {exact} of them letter for letter",
+            where=f"{used.name} and {train.name}: {shown}{'; …' if len(pairs) > SHOWN else ''}",
+            fix="remove them from one of the files",
+            code="D11",
         )
+        if scored:
+            found.unless("leaks", fault)
+        else:
+            found.warn(fault)
     return len(leaked), counts
 
 

@@ -32,7 +32,7 @@ from ruamel.yaml.events import AliasEvent
 from weft import envelope, storage
 from weft.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
 from weft.config_files import parse_yaml, to_yaml
-from weft.errors import ArtifactError, ConfigError, did_you_mean
+from weft.errors import ArtifactError, ConfigError, ResourceError, did_you_mean
 
 NUMERICS = 2  # raise by hand when the code changes numbers: old runs then no longer count as done
 FORMAT = envelope.FORMAT
@@ -97,7 +97,7 @@ class Run:
     @property
     def id(self) -> str:
         """The run's name."""
-        return self.path.name
+        return self.path.absolute().name
 
     @property
     def done(self) -> bool:
@@ -257,12 +257,18 @@ def create(root: Path, name: str, config: AnyRun, env: dict[str, Any]) -> Iterat
     """An open run folder, held against other processes; finished when the block ends without an error.
 
     Raises:
-        ResourceError: if another process works on it, or the disk refuses.
+        ResourceError: if another process works on it or has finished it, or the disk refuses.
     """
     run = Run(root / name)
     with storage.locked(run.path):
+        if run.done:
+            raise ResourceError(
+                "another process has finished this run meanwhile",
+                where=str(run.path),
+                fix="run the same command again: it goes on from there",
+                code="R12",
+            )
         storage.sweep(run.path)
-        storage.remove(run.path / storage.MANIFEST)
         begun = noted(run.path)
         if begun:
             _check_same(run, begun, env)

@@ -10,7 +10,8 @@ Stages talk through run folders only. Each returns its folder; a finished run is
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 
@@ -22,7 +23,7 @@ from weft.batch import Batch
 from weft.checkpoints import LOG, Keeper
 from weft.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, TeacherRun
 from weft.data import EncodedTask, EpochBatches, ReadAhead, TaskBatches, encode_task, few_shot, subset
-from weft.errors import ArtifactError
+from weft.errors import ArtifactError, ResourceError
 from weft.methods import mpt, prompt_tuning
 from weft.model import TunedModel
 from weft.runs import Run
@@ -86,7 +87,7 @@ def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
             scores[task.name] = asdict(found)
             lines += [_line(i, task, pair) for i, pair in enumerate(zip(examples, answers, strict=True))]
             workspace.progress.step(len(scores) / len(config.tasks))
-        out.write("predictions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        out.write("predictions.jsonl", "".join(map(_json_line, lines)))
         rows = {task.name: task.accounting(config.split) for task in workspace.tasks(config)}
         out.write_json("result.json", {"scores": scores, "split": config.split, "rows": rows})
         out.write_json("timing.json", {"seconds": time.monotonic() - clock})
@@ -100,19 +101,23 @@ def perform(config: AnyRun, workspace: Workspace) -> Run:
         return run
     workspace.check_data(config)
     if isinstance(config, TeacherRun):
-        return teachers(config, workspace)
-    if isinstance(config, SourceRun):
-        return source(config, workspace)
-    if isinstance(config, AdaptRun):
-        return adapt(config, workspace)
-    return evaluate(config, workspace)
+        run = teachers(config, workspace)
+    elif isinstance(config, SourceRun):
+        run = source(config, workspace)
+    elif isinstance(config, AdaptRun):
+        run = adapt(config, workspace)
+    else:
+        run = evaluate(config, workspace)
+    workspace.stop.check()  # asked in the last step, which is kept now
+    return run
 
 
 def _training_rows(
     config: RunConfig, task: Task, backbone: Backbone, shots: int | None = None
 ) -> EncodedTask:
-    """The rows a task trains on, as tokens: a capped part, or a few of each answer."""
-    examples = subset(task.load("train"), config.limits.train_rows if shots is None else None)
+    """The rows a task trains on, as tokens: a capped part of a source's, a few of each answer of a target."""
+    cap = None if isinstance(config, AdaptRun) else config.limits.train_rows
+    examples = subset(task.load("train"), cap)
     if shots is not None:
         examples = few_shot(examples, shots, seed=config.seed, task=task.name, closed=bool(task.choices))
     return encode_task(task.name, examples, backbone, config.limits.source_tokens)
@@ -138,9 +143,48 @@ def _train(
     ahead = ReadAhead(batches, model.backbone.prepare, config.optim.steps)
     hooks = _hooks(config, workspace, out, keeper)
     with workspace.stop.after_step():
-        done = fit(
-            model, ahead, loss, config.optim, validate=validate, hooks=hooks, resume=resume, seed=config.seed
-        )
+        with enough_memory(out):
+            done = fit(
+                *(model, ahead, loss, config.optim),
+                validate=validate, hooks=hooks, resume=resume, seed=config.seed,
+            )  # fmt: skip
+        _keep(model, config, train, batches, done, workspace, out, begun)
+    out.write_json("timing.json", {"seconds": keeper.elapsed})
+    out.after_seal = keeper.clear
+
+
+@contextmanager
+def enough_memory(out: Run) -> Iterator[None]:
+    """Say what to do where memory is too small (R17).
+
+    Raises:
+        ResourceError: instead of what torch or Python raise then.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        small = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if not small:
+            raise
+        raise ResourceError(
+            "there is not enough memory for a step",
+            where=str(out.path),
+            fix="set optim.micro_batch: the step stays the same; or lower base.text_cache_mb",
+            code="R17",
+        ) from None
+
+
+def _keep(
+    model: TunedModel,
+    config: TrainedRun,
+    train: list[EncodedTask],
+    batches: EpochBatches | TaskBatches,
+    done: Progress,
+    workspace: Workspace,
+    out: Run,
+    begun: starts.Starts | None,
+) -> None:
+    """Write what was trained, and what is to be said of it."""
     if not changes_answers(model, batches(0)):
         workspace.progress.warn(f"{out.id}: the trained prompt changes no logit")
     out.save_tensors(model.tensors())
@@ -149,8 +193,7 @@ def _train(
         for task, known in zip(train, workspace.tasks(config), strict=True)
     }
     out.write_json("result.json", {**_summary(model, done), "rows": rows, "start": begun or {}})
-    out.write_json("timing.json", {"seconds": keeper.elapsed})
-    out.after_seal = keeper.clear
+    storage.flush_log(out.path / LOG)
 
 
 def _summary(model: TunedModel, done: Progress) -> dict[str, object]:
@@ -233,6 +276,10 @@ def _answers(
         batch_size=config.batch_size,
         generate=config.generate,
     )
+
+
+def _json_line(value: dict[str, object]) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _line(number: int, task: Task, pair: tuple[Example, evaluation.Answer]) -> dict[str, object]:

@@ -37,7 +37,7 @@ def load(run: Run, workspace: Workspace, wanted_by: AnyRun | None = None) -> tup
         )
     check_fit(run, wanted_by, workspace)
     weights_change = isinstance(config, AdaptRun) and config.method.name == "full"
-    backbone = workspace.backbone(config, fresh=weights_change, dtype=run.env().get("dtype"))
+    backbone = workspace.backbone(wanted_by or config, fresh=weights_change, dtype=run.env().get("dtype"))
     tasks = workspace.tasks(config)
     model = methods.restore(backbone, run.tensors(), names_of(tasks))
     _check_size(model, run)
@@ -236,7 +236,10 @@ def _nearest(
 ) -> tuple[str, dict[str, float]]:
     """The prompt nearest to a task's rows, with every loss; methods that ask the same are answered once."""
     prompts = torch.stack(list(known.values())).cpu().numpy().tobytes()
-    key = storage.sha256_bytes(prompts + repr((backbone.base_hash, list(known), rows, task.choices)).encode())
+    key = storage.sha256_bytes(
+        prompts
+        + repr((backbone.base_hash, str(backbone.embeddings.dtype), list(known), rows, task.choices)).encode()
+    )
     if key not in workspace.nearest:
         choices = [backbone.answer_tokens(word) for word in task.choices]
         workspace.nearest[key] = methods.nearest(backbone, known, rows.rows, choices)

@@ -34,17 +34,12 @@ class Stop:
 
     @contextmanager
     def after_step(self) -> Iterator[None]:
-        """While the block runs, the first signal waits for `check`.
-
-        Raises:
-            Stopped: at the end of the block, if a signal came that `check` was not called for.
-        """
+        """While the block runs, the first signal waits for `check`."""
         self._training = True
         try:
             yield
         finally:
             self._training = False
-        self.check()
 
     def check(self) -> None:
         """End here, if it was asked for.

@@ -108,6 +108,10 @@ def _folder(root: Path, found: Findings) -> None:
         )
         return
     nearest = next(one for one in (root, *root.absolute().parents) if one.exists())
+    if not nearest.is_dir():
+        cause = f"{nearest} is a file, and runs are to lie below it"
+        found.error(ConfigError(cause, where=str(root), fix="name another with --runs", code="C23"))
+        return
     if not os.access(nearest, os.W_OK):
         found.error(
             ResourceError(
@@ -146,12 +150,15 @@ def _runs_of(experiment: Experiment, specs: dict[str, TaskSpec], found: Findings
     """All runs of the plan, without the tasks that are not declared (C12)."""
     for name in dict.fromkeys((*experiment.sources, *experiment.targets)):
         found.attempt(partial(select, specs, [name]))
-    known = {
+    known: dict[str, Any] = {
         part: tuple(name for name in getattr(experiment, part) if name in specs)
         for part in ("sources", "targets")
     }
     if len(known["sources"]) < min(2, len(experiment.sources)) or not known["targets"]:
         return []
+    if len(known["sources"]) < len(experiment.sources):  # kappa may not fit the rest
+        sampling = experiment.source.sampling.model_copy(update={"kappa": None})
+        known["source"] = experiment.source.model_copy(update={"sampling": sampling})
     made = found.attempt(lambda: plan(experiment.model_copy(update=known), specs, _name))
     return [job.config for job in made.jobs] if made else []
 
@@ -190,6 +197,7 @@ def _base(configs: Sequence[AnyRun], base: BaseFolder, workspace: Workspace, fou
     if position is not None:
         found.attempt(lambda: check_position(base, position))
     for config in configs:
+        found.attempt(partial(_check_init, config))
         found.attempt(partial(workspace.check_lengths, config, base))
         if isinstance(config, SourceRun):
             _source(config, base, found)
@@ -202,6 +210,34 @@ def _base(configs: Sequence[AnyRun], base: BaseFolder, workspace: Workspace, fou
                 fix="name a commit; the run notes the hash of what it read",
                 code="C24",
             )
+        )
+
+
+def _check_init(config: AnyRun) -> None:
+    """C12: what fresh prompts start from must be there.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    fresh = (
+        isinstance(config, TeacherRun | SourceRun)
+        or getattr(getattr(config, "method", None), "start", "") == "fresh"
+    )
+    init, distils = config.prompt.init, isinstance(config, SourceRun) and bool(config.teachers)
+    open_tasks = [spec.name for spec in config.tasks if not spec.labels]
+    if fresh and init == "labels" and len(open_tasks) > (len(config.tasks) - 1) * (config.stage == "source"):
+        raise ConfigError(
+            f"prompts cannot start from label words: {open_tasks[0]!r} has open answers",
+            where="prompt.init",
+            fix="set vocabulary or text",
+            code="C12",
+        )
+    if fresh and init == "teachers" and not distils:
+        raise ConfigError(
+            "only P* can start from the mean of teachers, and only where there are teachers",
+            where="prompt.init",
+            fix="set source.init: teachers in an experiment, and vocabulary here",
+            code="C12",
         )
 
 
@@ -302,9 +338,8 @@ def _read(configs: Sequence[AnyRun], workspace: Workspace, found: Findings) -> d
 
 def _load(spec: TaskSpec, task: Task, split: Split) -> Used:
     task.data_hash(split)  # before the rows, so that a file that changes between the two is noticed
-    examples = task.load(split)
-    row_of = [number for number, _ in task.numbered(split)]
-    return Used(spec, task, split, task.rows(split), examples, row_of)
+    rows, examples = zip(*task.numbered(split), strict=True) if task.load(split) else ((), ())
+    return Used(spec, task, split, task.rows(split), list(examples), list(rows))
 
 
 def _picked(config: AnyRun, used: Used) -> list[Example]:
@@ -316,7 +351,7 @@ def _picked(config: AnyRun, used: Used) -> list[Example]:
         return subset(used.examples, limits.dev_rows)
     shots = config.shots if isinstance(config, AdaptRun) else None
     if shots is None:
-        return subset(used.examples, limits.train_rows)
+        return subset(used.examples, None if isinstance(config, AdaptRun) else limits.train_rows)
     task = used.task
     return few_shot(used.examples, shots, seed=config.seed, task=task.name, closed=bool(task.choices))
 
@@ -348,15 +383,17 @@ def _batches(configs: Sequence[AnyRun], used: dict[tuple[str, Split], Used], fou
 
 
 def _leaks(configs: Sequence[AnyRun], used: dict[tuple[str, Split], Used], checked: Checked) -> None:
-    """D11: scored and dev rows against the training rows of the own task and, if scored, of all sources."""
+    """D11: dev rows against own training rows; scored ones also against those of group and sources."""
     sources = {spec.name for one in configs if isinstance(one, TeacherRun | SourceRun) for spec in one.tasks}
     scored = {(spec.name, one.split) for one in configs if isinstance(one, EvaluateRun) for spec in one.tasks}
+    groups = [{spec.name for spec in one.tasks} for one in configs if isinstance(one, AdaptRun)]
     for (name, split), one in used.items():
         if split == "train":
             continue
-        trains = {name, *sources} if (name, split) in scored else {name}
+        together = {name}.union(*(group for group in groups if name in group))  # they share P*
+        trains = together | sources if (name, split) in scored else {name}
         seen = [used[task, "train"] for task in sorted(trains) if (task, "train") in used]
-        rows, by_task = row_checks.check_leaks(one, seen, checked.findings)
+        rows, by_task = row_checks.check_leaks(one, seen, checked.findings, scored=(name, split) in scored)
         if (name, split) in scored:
             checked.leaks[name] = {"rows": rows, "by_task": by_task}
             checked.shared[name] = row_checks.shared_sentences(one, seen)

@@ -1,13 +1,16 @@
 """Where stages work: the folder of runs, the data, and models that are loaded once and shared."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from weft import bases, runs
+import torch
+
+from weft import bases, runs, storage
 from weft.backbone import Backbone, Precision, load_backbone, probe
 from weft.bases import BaseFolder
 from weft.config import AnyRun, BaseConfig, EvaluateRun, Split, TaskSpec
@@ -79,20 +82,31 @@ class Workspace:
     def dtype(self, config: AnyRun) -> str:
         """The number format of the frozen weights.
 
-        As configured; else as the run's folder says, if it was begun before; else the faster one here.
+        As configured; else as the folder says, of the run if it was begun before, of the run that is scored;
+        else the faster one on this machine, measured once for a folder of runs.
         """
         if config.base.dtype != "auto":
             return config.base.dtype
-        before = runs.noted(self.run(config).path).get("dtype")
-        if before is not None:
-            return str(before)
-        self._precision = self._precision or _probe()
-        return self._precision.dtype
+        scored = config.run if isinstance(config, EvaluateRun) else None
+        before = runs.noted(self.root / scored if scored else self.run(config).path).get("dtype")
+        return self._measured().dtype if before is None else str(before)
 
     def gflops(self) -> float:
         """The measured matrix rate of the chosen number format, in GFLOP/s."""
+        measured = self._measured()
+        return measured.rates[measured.dtype]
+
+    def _measured(self) -> Precision:
+        """The rates of this machine, from the folder of runs where it noted them before."""
+        if self._precision is None and self._rates.is_file():
+            self._precision = Precision(**storage.read_json(self._rates))
         self._precision = self._precision or _probe()
-        return self._precision.rates[self._precision.dtype]
+        return self._precision
+
+    @property
+    def _rates(self) -> Path:
+        """Where the first run notes what was measured, for those of later processes."""
+        return self.root / ".experiments" / f"rates-{socket.gethostname()}.json"
 
     def tasks(self, config: AnyRun) -> list[Task]:
         """A run's tasks, ready to read their rows."""
@@ -147,8 +161,14 @@ class Workspace:
         env |= {"embedding_hash": base.embedding_hash, "tokenizer_hash": base.tokenizer_hash}
         env["identity"] = self.identity(config)
         env["dtype"], env["position"] = self.dtype(config), self.position(config)
+        env["threads"] = torch.get_num_threads()
+        begun, now = runs.noted(self.run(config).path).get("threads"), env["threads"]
+        if begun not in (None, now):
+            self.progress.warn(f"begun with {begun} threads, goes on with {now}: last digits may differ")
         if self._precision is not None:
             env["gflops"] = {name: round(rate) for name, rate in self._precision.rates.items()}
+            if not self._rates.is_file():
+                storage.write_json(self._rates, asdict(self._precision))
         with runs.create(self.root, self.run_id(config), config, env) as run:
             yield run
 

@@ -26,7 +26,7 @@ BUILTIN = Path(str(resources.files(__name__) / "builtin"))
 
 
 def named(names: Iterable[str], folder: Path) -> dict[str, TaskSpec]:
-    """All tasks of a `tasks:` list, by name: `builtin`, `builtin/NAME`, and files and folders beside `folder`.
+    """All tasks of a `tasks:` list: `builtin`, `builtin/NAME`, and files and folders beside `folder`.
 
     Raises:
         ConfigError: if a path is missing, declares nothing, or two files declare one name.

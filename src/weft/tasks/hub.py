@@ -64,6 +64,7 @@ class HubRows:
     def _load(self, split: Split) -> Any:
         try:
             from datasets import load_dataset
+            from datasets.exceptions import DatasetsError
         except ImportError:
             raise ConfigError(
                 f"task {self.task!r} is to be read from the hub, and the package 'datasets' is not installed",
@@ -81,7 +82,7 @@ class HubRows:
             )
         try:
             return load_dataset(place.path, place.name, split=place.splits[split], revision=place.revision)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, DatasetsError) as error:
             cause = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(
                 f"the data set cannot be read: {cause}",

@@ -60,6 +60,7 @@ class Task:
     splits: tuple[Split, ...] = ("train", "dev", "test")
     data_hash: Callable[[Split], str] = field(default=lambda split: "")
     reason: Callable[[Row], str] = field(default=lambda row: "no example")
+    _made: dict[Split, list[tuple[int, Example]]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def main_metric(self) -> str:
@@ -83,9 +84,11 @@ class Task:
 
     def numbered(self, split: Split) -> list[tuple[int, Example]]:
         """The examples that `load` gives, each with the number of its row, from 1."""
-        found = enumerate(map(self.examples, self.rows(split)), start=1)
-        kept = found if split == "train" else ((n, _questions(examples)) for n, examples in found)
-        return [(n, example) for n, examples in kept for example in examples]
+        if split not in self._made:
+            found = enumerate(map(self.examples, self.rows(split)), start=1)
+            kept = found if split == "train" else ((n, _questions(examples)) for n, examples in found)
+            self._made[split] = [(n, example) for n, examples in kept for example in examples]
+        return self._made[split]
 
     def accounting(self, split: Split) -> dict[str, object]:
         """What became of a split's rows: `read` = `used` + the sum of `dropped` (reason -> rows)."""
