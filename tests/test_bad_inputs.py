@@ -6,7 +6,6 @@ Every case spoils one thing of a small sound experiment. No case may load weight
 import itertools
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import WORDS, build_lm, build_tokenizer
+from tiny_job import command
 
-from weft import cli, workspace
+from weft import workspace
 
 EXPERIMENT = """\
 name: small
@@ -96,18 +96,6 @@ def world(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def no_weights(*_: object, **__: object) -> None:
     """Stands where weights are loaded."""
     pytest.fail("weights were loaded")
-
-
-def command(*arguments: object) -> int:
-    """Exit code of a command, run in this process."""
-    before, sys.argv = sys.argv, ["weft", *map(str, arguments)]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 # ways to spoil something

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import build_lm, build_tokenizer
-from tiny_job import EXPERIMENT, FULL, write_job
+from tiny_job import EXPERIMENT, FULL, command, write_job
 
 import weft
 from weft import cli, predictor, runs, stages, storage, validation
@@ -29,18 +29,6 @@ def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     write_job(folder, family, position, EXPERIMENT + full)
     assert command("run", folder / "tiny.yaml", "--runs", folder / "runs", "--quiet") == 0
     return folder
-
-
-def command(*arguments: object) -> int:
-    """Exit code of a command."""
-    before, sys.argv = sys.argv, ["weft", *map(str, arguments)]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 def no_weights(*_: object, **__: object) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from weft import launching
 from weft.config import AdaptRun, EvaluateRun, Experiment, SourceRun, TaskSpec, TeacherRun
-from weft.errors import ConfigError, DataError, Faults, NumericError, WeftError
+from weft.errors import ConfigError, DataError, Faults, NumericError, ResourceError, WeftError
 from weft.experiments import load_run, plan, specs_of
 from weft.progress import Progress
 from weft.runs import Run
@@ -464,6 +464,19 @@ def test_failed_teacher_stops_its_dependents_and_no_others(made, capsys):
     shown = capsys.readouterr().err
     assert f"{bad} failed" in shown
     assert f"{len(lost)} runs wait" in shown
+
+
+def test_a_full_disk_stops_everything_and_too_little_memory_one_run(made):
+    """What would stop the other runs as well ends the launch; a run that is too large fails alone."""
+    bad = made.teachers["s2"]
+    full = Shelf(failing=[bad], error=ResourceError("no space", code="R06"))
+    with pytest.raises(ResourceError):
+        launching.launch(made, full)
+    assert full.tried[-1] == bad
+    large = Shelf(failing=[bad], error=ResourceError("not enough memory", code="R17"))
+    with pytest.raises(ResourceError):
+        launching.launch(made, large)
+    assert large.done == {job.id for job in made.jobs} - dependents(made, bad) - {bad}
 
 
 def test_next_launch_runs_only_what_is_missing(made):

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from kill_job import COMPARED, contents
-from tiny_job import write_job
+from tiny_job import command, write_job
 
-from weft import checkpoints, cli, experiments, launching, runs, stages, storage, training
+from weft import checkpoints, experiments, launching, runs, scoring, stages, storage, training
 from weft.backbone import Precision
 from weft.checkpoints import Keeper
-from weft.config import Experiment, TeacherRun
+from weft.config import EvaluateRun, Experiment, TeacherRun
 from weft.config_files import load_config
 from weft.errors import ArtifactError, NumericError, ResourceError, Stopped
 from weft.runs import Run
@@ -414,13 +414,7 @@ def error_of(config, workspace):
 def test_a_read_only_folder_is_said_with_exit_code_5(teacher, job, tmp_path, capsys):
     """A file stands where the folder of runs should be: exit code 5 and what to do."""
     (tmp_path / "runs").write_bytes(b"")
-    before, sys.argv = sys.argv, ["weft", "run", str(job), "--runs", str(tmp_path / "runs")]
-    try:
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-    finally:
-        sys.argv = before
-    assert caught.value.code == 5
+    assert command("run", job, "--runs", tmp_path / "runs") == 5
     shown = capsys.readouterr().err
     assert "cannot write" in shown
     assert "fix:" in shown
@@ -562,6 +556,47 @@ def test_a_run_finished_meanwhile_is_not_done_again(teacher, tmp_path, monkeypat
         stages.perform(teacher, workspace)
     run = workspace.run(teacher)
     assert storage.verify(run.path) == []
+
+
+@pytest.mark.parametrize("damage", [False, True], ids=["whole", "damaged"])
+def test_an_evaluation_goes_on_from_its_blocks(teacher, tmp_path, monkeypatch, damage):
+    """Stopped after two of four blocks, an evaluation answers the other two, and ends bit-equal; a damaged
+    block is answered again."""
+    monkeypatch.setattr(scoring, "BLOCK", 3)
+    roots, asked = (tmp_path / "whole", tmp_path / "stopped"), []
+    whole = scoring.evaluation.answer
+
+    def count(*given, **named):
+        asked.append(len(given[2]))
+        if len(asked) == stop_at:
+            raise KeyboardInterrupt
+        return whole(*given, **named)
+
+    monkeypatch.setattr(scoring.evaluation, "answer", count)
+    configs = []
+    for root in roots:
+        parent = stages.perform(teacher, Workspace(root))
+        fields = teacher.model_dump(include={"base", "prompt", "limits", "tasks", "seed"})
+        configs.append(EvaluateRun(run=parent.id, **fields))
+    stop_at = -1
+    asked.clear()
+    run = stages.perform(configs[0], Workspace(roots[0]))
+    assert asked == [3, 3, 3, 3]
+    asked.clear()
+    stop_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        stages.perform(configs[1], Workspace(roots[1]))
+    blocks = sorted(roots[1].glob("*/answers-*.json"))
+    assert len(blocks) == 2
+    if damage:
+        blocks[0].write_bytes(b"[]")
+    asked.clear()
+    stop_at = -1
+    again = stages.perform(configs[1], Workspace(roots[1]))
+    assert asked == [3] * (3 if damage else 2)
+    assert again.lines("predictions.jsonl") == run.lines("predictions.jsonl")
+    assert contents(roots[1]) == contents(roots[0])
+    assert not list(roots[1].glob("*/answers-*"))
 
 
 def test_the_last_step_is_kept_though_the_end_was_asked_for(teacher, tmp_path, monkeypatch):

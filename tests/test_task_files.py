@@ -185,7 +185,7 @@ FAULTS = {
     "two objects on a line": ("a.jsonl", b'{"a": 1} {"a": 2}\n', "not a JSON object: Extra data", "D07", 1),
     "one array of objects": ("a.jsonl", b'[{"a": 1},\n{"a": 2}]\n', "not a JSON object", "D07", 1),
     "endless number": ("a.jsonl", b'{"a": ' + b"9" * 5000 + b"}\n", "not a JSON object: Exceeds", "D07", 1),
-    "endless nesting": ("a.jsonl", b'{"a": ' + b"[" * 100_000, "not a JSON object: maximum", "D07", 1),
+    "endless nesting": ("a.jsonl", b'{"a": ' + b"[" * 100_000, "not a JSON object: nested too deep", "D07", 1),
     "header alone": ("a.csv", b"a,b\n", "the file has no rows", "D13", None),
     "empty CSV": ("a.csv", b"", "the file has no rows", "D13", None),
     "empty TSV": ("a.tsv", b"", "the file has no rows", "D13", None),

@@ -1,9 +1,12 @@
 """A whole small job: a tiny base model, four tasks that it can learn, and an experiment over them."""
 
 import json
+import sys
 from pathlib import Path
 
 from conftest import build_lm, build_tokenizer
+
+from weft import cli
 
 GOOD = ["good", "fine", "likes", "true", "up"]
 BAD = ["bad", "hates", "false", "down", "not"]
@@ -94,3 +97,15 @@ def write_job(folder: Path, family: str, position: str, rows: str = EXPERIMENT) 
     path = folder / "tiny.yaml"
     path.write_text(rows.format(base=folder / "base", position=position), "utf-8")
     return path
+
+
+def command(*arguments: object) -> int:
+    """Exit code of a command of weft, run in this process."""
+    before, sys.argv = sys.argv, ["weft", *map(str, arguments)]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return 0

@@ -11,7 +11,11 @@ from weft.errors import ArtifactError, WeftError
 from weft.runs import Run
 
 LOCK = ("lock", "lock.owner")
-LEFT_OVER = ("checkpoint-", storage.TEMPORARY)  # of a process that was killed after its run was finished
+LEFT_OVER = (
+    "checkpoint-",
+    "answers-",
+    storage.TEMPORARY,
+)  # of a process that was killed after its run was finished
 MARKS = ("config.yaml", "env.json", storage.MANIFEST)  # a folder with one of them is, or was, a run
 
 

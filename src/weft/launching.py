@@ -67,11 +67,11 @@ def _run_job(job: Job, workspace: Workspace, failed: dict[str, WeftError]) -> No
     workspace.progress.begin(f"{job.config.stage} > {job.label}", units(job.config, workspace))
     try:
         run = stages.perform(job.config, workspace)
-    except ResourceError:
-        for name, error in failed.items():
-            workspace.progress.warn(f"{name} failed: {error}")
-        raise
     except WeftError as error:
+        if isinstance(error, ResourceError) and error.code != "R17":  # too little memory is a run's own fault
+            for name, earlier in failed.items():
+                workspace.progress.warn(f"{name} failed: {earlier}")
+            raise
         failed[job.id] = error
         workspace.progress.end("FAILED")
         return

@@ -17,13 +17,13 @@ from functools import partial
 
 import torch
 
-from weft import evaluation, runs, starts, storage
+from weft import evaluation, runs, scoring, starts, storage
 from weft.backbone import Backbone
 from weft.batch import Batch
 from weft.checkpoints import LOG, Keeper
 from weft.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, TeacherRun
 from weft.data import EncodedTask, EpochBatches, ReadAhead, TaskBatches, encode_task, few_shot, subset
-from weft.errors import ArtifactError, ResourceError
+from weft.errors import ResourceError
 from weft.methods import mpt, prompt_tuning
 from weft.model import TunedModel
 from weft.runs import Run
@@ -83,14 +83,16 @@ def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
         scores, lines = {}, []
         for task in workspace.tasks(config):
             examples = subset(task.load(config.split), config.limits.test_rows)
-            found, answers = _answers(config, task, examples, parent, workspace)
-            scores[task.name] = asdict(found)
-            lines += [_line(i, task, pair) for i, pair in enumerate(zip(examples, answers, strict=True))]
+            answers = scoring.answers(config, task, examples, parent, workspace, out)
+            scores[task.name] = asdict(evaluation.score(task, examples, answers))
+            pairs = zip(examples, answers, strict=True)
+            lines += [scoring.line(i, task, *pair) for i, pair in enumerate(pairs)]
             workspace.progress.step(len(scores) / len(config.tasks))
-        out.write("predictions.jsonl", "".join(map(_json_line, lines)))
+        out.write("predictions.jsonl", "".join(lines))
         rows = {task.name: task.accounting(config.split) for task in workspace.tasks(config)}
         out.write_json("result.json", {"scores": scores, "split": config.split, "rows": rows})
         out.write_json("timing.json", {"seconds": time.monotonic() - clock})
+        out.after_seal = partial(scoring.clear, out)
     return out
 
 
@@ -249,48 +251,3 @@ def changes_answers(model: TunedModel, batch: Batch) -> bool:
     state = model.backbone.read(batch.sources)
     bare = model.backbone(state, None, batch.labels).logits
     return not torch.equal(model(batch).logits, bare)
-
-
-def _answers(
-    config: EvaluateRun, task: Task, examples: list[Example], parent: Run | None, workspace: Workspace
-) -> tuple[evaluation.Scores, list[evaluation.Answer]]:
-    """Scores and answers of one task: of a run, of the frozen model, or of the majority answer."""
-    if parent is None and config.method is not None and config.method.name == "majority":
-        return evaluation.majority(task, task.load("train"), examples)
-    if parent is not None:
-        model, _ = starts.load(parent, workspace, config)
-        if task.name not in model.tasks:
-            raise ArtifactError(
-                f"the run has no prompt for {task.name!r}", where=str(parent.path), code="C12"
-            )
-        task_id = model.tasks.index(task.name)
-    else:
-        model, task_id = TunedModel(workspace.backbone(config), None, {}, (task.name,)), 0
-    sources = [model.backbone.text_tokens(one.source, config.limits.source_tokens)[0] for one in examples]
-    return evaluation.evaluate(
-        model,
-        task,
-        examples,
-        sources,
-        task_id=task_id,
-        batch_size=config.batch_size,
-        generate=config.generate,
-    )
-
-
-def _json_line(value: dict[str, object]) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _line(number: int, task: Task, pair: tuple[Example, evaluation.Answer]) -> dict[str, object]:
-    """One row of predictions.jsonl."""
-    example, answer = pair
-    return {
-        "task": task.name,
-        "row": number,
-        "text": example.source,
-        "references": list(example.accepted),
-        "answer": answer.text,
-        "written": answer.written,
-        "probabilities": answer.probabilities,
-    }

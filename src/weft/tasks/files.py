@@ -8,9 +8,10 @@ import math
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from weft.errors import DataError
+from weft.storage import strict_json
 from weft.tasks.task import Row
 
 LONGEST_LINE = 1 << 20  # bytes of a line, and characters of a cell
@@ -166,30 +167,13 @@ def _json_lines(text: str, path: Path) -> list[Row]:
 
 def _json_row(line: str, where: str) -> Row:
     try:
-        row = json.loads(line, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_twins)
+        row = strict_json(line.encode())
         json.dumps(row, ensure_ascii=False).encode()  # half a character cannot be written
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"not a JSON object: {error}", where=where, code="D07") from None
     if not isinstance(row, dict):
         raise DataError(f"a row must be a JSON object, not {type(row).__name__}", where=where, code="D07")
     return row
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is not a JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(f"the number {text} is too large")
-    return value
-
-
-def _no_twins(pairs: list[tuple[str, Any]]) -> Row:
-    if len({key for key, _ in pairs}) < len(pairs):
-        raise ValueError("a key stands twice")
-    return dict(pairs)
 
 
 def _parquet(path: Path) -> list[Row]:
