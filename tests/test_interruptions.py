@@ -563,7 +563,7 @@ def test_an_evaluation_goes_on_from_its_blocks(teacher, tmp_path, monkeypatch, d
     """Stopped after two of four blocks, an evaluation answers the other two, and ends bit-equal; a damaged
     block is answered again."""
     monkeypatch.setattr(scoring, "BLOCK", 3)
-    roots, asked = (tmp_path / "whole", tmp_path / "stopped"), []
+    roots, asked, stop_at = (tmp_path / "whole", tmp_path / "stopped"), [], -1
     whole = scoring.evaluation.answer
 
     def count(*given, **named):
@@ -578,7 +578,6 @@ def test_an_evaluation_goes_on_from_its_blocks(teacher, tmp_path, monkeypatch, d
         parent = stages.perform(teacher, Workspace(root))
         fields = teacher.model_dump(include={"base", "prompt", "limits", "tasks", "seed"})
         configs.append(EvaluateRun(run=parent.id, **fields))
-    stop_at = -1
     asked.clear()
     run = stages.perform(configs[0], Workspace(roots[0]))
     assert asked == [3, 3, 3, 3]
