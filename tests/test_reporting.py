@@ -323,15 +323,23 @@ def test_csv_reads_back(done):
 # sentences
 
 
-def test_the_verdict_says_that_mpt_wins(done):
+def test_the_verdict_says_that_mpt_is_ahead(done):
     plan, _, entries = done
     assert reporting.verdict(entries, plan) == [
         "The best average over targets: MPT (84.0 ± 9.0).",
-        "MPT wins: MPT is 9.0 points above the best other row, prompt tuning (within the intervals).",
+        "MPT is ahead: MPT is 9.0 points above the best other row, prompt tuning (within the intervals).",
         "MPT is 9.0 points above prompt tuning from scratch (within the intervals).",
         "MPT is 9.0 points above SPoT (within the intervals).",
         "The best of 2 MPT rows was picked by these very scores, which favours it.",
     ]
+
+
+def test_mpt_wins_only_outside_of_the_intervals(tmp_path):
+    plan = make_plan(targets=("urgency",))
+    fill(plan, tmp_path, {**SCORES, "MPT": [95.0, 95.5, 96.0]})
+    said = reporting.verdict(reporting.collect(plan, tmp_path), plan)
+    assert said[1].startswith("MPT wins: MPT is ")
+    assert said[1].endswith("(outside the intervals).")
 
 
 def test_the_verdict_says_that_mpt_loses(tmp_path):

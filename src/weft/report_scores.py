@@ -245,7 +245,8 @@ def _place(ours: Line, other: Line | None) -> str:
         return "No row other than MPT is finished on all targets."
     stand, them = _stand(ours, other), f"{other.label}{_sure(ours, other)}"
     if _gap(ours, other) > 0:
-        return f"MPT wins: {ours.label} is {stand} the best other row, {them}."
+        verb = "wins" if "outside" in _sure(ours, other) else "is ahead"
+        return f"MPT {verb}: {ours.label} is {stand} the best other row, {them}."
     return f"MPT does not win: its best row, {ours.label}, is {stand} {them}."
 
 
