@@ -24,7 +24,7 @@ from weft.runs import Run
 from weft.stopping import Stop
 from weft.training import Checkpoint, Progress
 
-NAME = re.compile(r"checkpoint-(\d{8})-([0-9a-f]{64})\.safetensors")
+NAME = re.compile(r"checkpoint-\d{8}-[0-9a-f]{64}\.safetensors")
 KEPT = 2
 SHARE = 20  # a save that took a second is followed by twenty of training
 LOG = "metrics.jsonl"
@@ -85,8 +85,8 @@ class Keeper:
             "progress": asdict(checkpoint.progress),
         }
         data = save(_pack(checkpoint), metadata={"weft": json.dumps(notes)})
-        name = f"checkpoint-{checkpoint.progress.step:08d}-{storage.sha256_bytes(data)}.safetensors"
-        storage.write_bytes(self.run.path / name, data)
+        stem = f"checkpoint-{checkpoint.progress.step:08d}"
+        storage.write_proven(self.run.path, stem, ".safetensors", data)
         for path in self._found()[:-KEPT]:
             storage.remove(path)
 
@@ -129,9 +129,7 @@ def _read(path: Path, run: str) -> tuple[Checkpoint, dict[str, Any]]:
     Raises:
         ArtifactError: if the bytes are others, or belong to another run.
     """
-    data, match = path.read_bytes(), NAME.fullmatch(path.name)
-    if match is None or storage.sha256_bytes(data) != match[2]:
-        raise ArtifactError("its bytes are not those that were written", where=str(path), code="R10")
+    data = storage.read_proven(path)
     try:
         tensors, notes = load(data), _notes(data)
     except (SafetensorError, ValueError, KeyError) as error:

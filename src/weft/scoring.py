@@ -1,12 +1,11 @@
 """Answers of one task in the evaluate stage, in blocks that outlast a stop.
 
 Of a task with more rows than one block, every finished block is a file of the run's folder until the run is
-sealed: `answers-<task>-<first row>-<sha256>.json`. The name carries the SHA-256 of the bytes. Blocks are
+sealed: `answers-<first row>-<task>-<sha256>.json`. The name carries the SHA-256 of the bytes. Blocks are
 the same whoever computes them, so an evaluation that goes on ends with the same bytes.
 """
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -38,7 +37,7 @@ def answers(
         return answer(examples)
     found: list[Answer] = []
     for start in range(0, len(examples), BLOCK):
-        found += _kept(out, f"{PREFIX}{task.name}-{start:08d}", answer, examples[start : start + BLOCK])
+        found += _kept(out, f"{PREFIX}{start:08d}-{task.name}", answer, examples[start : start + BLOCK])
     return found
 
 
@@ -50,15 +49,14 @@ def clear(run: Run) -> None:
 
 def _kept(out: Run, name: str, answer: Answering, examples: list[Example]) -> list[Answer]:
     """A block's answers, from its file if there is a whole one."""
-    for path in out.path.glob(f"{name}-*.json"):
-        digest = re.fullmatch(re.escape(name) + r"-([0-9a-f]{64})\.json", path.name)
-        data = path.read_bytes()
-        if digest is not None and storage.sha256_bytes(data) == digest[1]:
-            return [Answer(**one) for one in json.loads(data)]
-        storage.remove(path)
+    for path in out.path.glob(f"{name}-{'?' * 64}.json"):
+        try:
+            return [Answer(**one) for one in json.loads(storage.read_proven(path))]
+        except ArtifactError:
+            storage.remove(path)
     found = answer(examples)
     data = json.dumps([asdict(one) for one in found], allow_nan=False).encode()
-    storage.write_bytes(out.path / f"{name}-{storage.sha256_bytes(data)}.json", data)
+    storage.write_proven(out.path, name, ".json", data)
     return found
 
 

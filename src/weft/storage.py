@@ -93,6 +93,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def _disk(path: Path, size: int = 0) -> Iterator[None]:
+    """Say of a fault of the disk which file it met, and how much was to be written."""
+    try:
+        yield
+    except OSError as error:
+        raise _resource_error(error, path, size) from error
+
+
 def _resource_error(error: OSError, path: Path, size: int) -> ResourceError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
@@ -123,10 +132,8 @@ def write_json(path: Path, value: Any) -> None:
 def append_line(path: Path, line: str) -> None:
     """Add one line to a log. The log is read up to a recorded length, so a torn last line does no harm."""
     data = f"{line}\n".encode()
-    try:
+    with _disk(path, len(data)):
         _write_through(path, data, os.O_CREAT | os.O_APPEND, sync=False)
-    except OSError as error:
-        raise _resource_error(error, path, len(data)) from error
 
 
 def flush_log(path: Path) -> int:
@@ -135,15 +142,13 @@ def flush_log(path: Path) -> int:
     Raises:
         ResourceError: if the disk refuses.
     """
-    try:
+    with _disk(path):
         handle = os.open(path, os.O_WRONLY)
         try:
             os.fsync(handle)
             return os.fstat(handle).st_size
         finally:
             os.close(handle)
-    except OSError as error:
-        raise _resource_error(error, path, 0) from error
 
 
 def cut_log(path: Path, length: int) -> None:
@@ -156,10 +161,8 @@ def cut_log(path: Path, length: int) -> None:
     size = path.stat().st_size if path.is_file() else 0
     if size < length:
         raise ArtifactError(f"the log has {size:,} bytes and should have {length:,}", where=str(path))
-    try:
+    with _disk(path):
         os.truncate(path, length)
-    except OSError as error:
-        raise _resource_error(error, path, 0) from error
 
 
 def remove(path: Path) -> None:
@@ -168,12 +171,29 @@ def remove(path: Path) -> None:
     Raises:
         ResourceError: if the disk refuses.
     """
-    try:
+    with _disk(path), contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise _resource_error(error, path, 0) from error
+
+
+def write_proven(folder: Path, stem: str, suffix: str, data: bytes) -> None:
+    """Write a file whose name carries the SHA-256 of its bytes, so that it proves itself before any manifest.
+
+    Raises:
+        ResourceError: if the disk refuses.
+    """
+    write_bytes(folder / f"{stem}-{sha256_bytes(data)}{suffix}", data)
+
+
+def read_proven(path: Path) -> bytes:
+    """The bytes of such a file.
+
+    Raises:
+        ArtifactError: if they are not those of its name.
+    """
+    data = path.read_bytes()
+    if not path.stem.endswith(f"-{sha256_bytes(data)}"):
+        raise ArtifactError("its bytes are not those that were written", where=str(path), code="R10")
+    return data
 
 
 def read_json(path: Path) -> Any:
@@ -391,7 +411,5 @@ def locked(folder: Path) -> Iterator[None]:
 def _sign(owner: Path) -> None:
     """Say who holds a folder, for the message that another process shows."""
     data = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
-    try:
+    with _disk(owner, len(data)):
         _write_through(owner, data, os.O_CREAT | os.O_TRUNC, sync=False)
-    except OSError as error:
-        raise _resource_error(error, owner, len(data)) from error
