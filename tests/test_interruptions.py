@@ -114,13 +114,15 @@ def test_a_checkpoint_comes_back_as_it_was(run):
 
 
 def test_two_checkpoints_are_kept_and_all_go_at_the_end(run):
-    """The newest two stay; `clear` removes them and nothing else."""
+    """The newest two stay; once the run is finished, and not before, `tidy` removes them and nothing else."""
     keeper = keeper_of(run)
     for step in (1, 2, 3, 4):
         keeper.save(state_at(step))
+    run.tidy()
     assert names(run) == [3, 4]
-    keeper.clear()
-    assert sorted(path.name for path in run.path.iterdir()) == ["metrics.jsonl"]
+    storage.seal(run.path, run.files)
+    run.tidy()
+    assert sorted(path.name for path in run.path.iterdir()) == ["manifest.json", "metrics.jsonl"]
 
 
 def test_the_log_is_cut_to_the_checkpoint(run):
@@ -292,6 +294,21 @@ def test_killed_at_any_moment_nothing_finished_is_lost(each_job, tmp_path):
     assert all(logged - kept <= 1 for kept, logged in found["middle"])  # at most one interval was lost
 
 
+def test_a_kill_right_after_the_seal_leaves_nothing_behind(job, tmp_path):
+    """Checkpoints and blocks that a killed process left in finished runs are gone after the same command."""
+    root = tmp_path / "runs"
+    assert command("run", job, "--runs", root, "--quiet") == 0
+    wanted = contents(root)
+    for path in list(root.glob("*/manifest.json")):
+        for name in (
+            f"checkpoint-00000040-{64 * 'a'}.safetensors",
+            f"answers-00000000-gamma-{64 * 'b'}.json",
+        ):
+            (path.parent / name).write_bytes(b"left")
+    assert command("run", job, "--runs", root, "--quiet") == 0
+    assert contents(root) == wanted
+
+
 # disks that fail
 
 
@@ -398,8 +415,6 @@ def fail_once(config, workspace, disk, monkeypatch):
     assert storage.verify(run.path) == []
     if sealed is not None:
         assert (run.path / "manifest.json").read_bytes() == sealed
-        for left in run.path.glob("checkpoint-*"):  # the process ended between its last two acts
-            left.unlink()
 
 
 def error_of(config, workspace):

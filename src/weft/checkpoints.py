@@ -104,11 +104,6 @@ class Keeper:
             return checkpoint
         return None
 
-    def clear(self) -> None:
-        """Remove all checkpoints."""
-        for path in self._found():
-            storage.remove(path)
-
     def _found(self) -> list[Path]:
         """The checkpoints of the folder, oldest step first."""
         return sorted(path for path in self.run.path.glob("checkpoint-*") if NAME.fullmatch(path.name))

@@ -8,14 +8,9 @@ from pathlib import Path
 from weft import bases, envelope, storage
 from weft.config import BaseConfig
 from weft.errors import ArtifactError, WeftError
-from weft.runs import Run
+from weft.runs import PASSING, Run
 
 LOCK = ("lock", "lock.owner")
-LEFT_OVER = (
-    "checkpoint-",
-    "answers-",
-    storage.TEMPORARY,
-)  # of a process that was killed after its run was finished
 MARKS = ("config.yaml", "env.json", storage.MANIFEST)  # a folder with one of them is, or was, a run
 
 
@@ -80,7 +75,7 @@ def _foreign(path: Path) -> list[str]:
     """Names in a run folder that its manifest does not have."""
     own = {*storage.names(path), storage.MANIFEST, *LOCK}
     strange = (one.name for one in path.iterdir() if one.name not in own)
-    return sorted(name for name in strange if not name.startswith(LEFT_OVER))
+    return sorted(name for name in strange if not name.startswith(PASSING))
 
 
 def _check_content(run: Run) -> None:

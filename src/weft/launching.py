@@ -44,7 +44,8 @@ def launch(plan: Plan, workspace: Workspace) -> None:
     lost: list[str] = []
     for job in plan.jobs:
         workspace.stop.check()
-        if workspace.run(job.config).done:
+        if (run := workspace.run(job.config)).done:
+            run.tidy()
             continue
         if any(parent in failed or parent in lost for parent in job.needs):
             lost.append(job.id)

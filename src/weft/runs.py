@@ -17,7 +17,7 @@ Loads without torch.
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -44,6 +44,7 @@ KINDS: dict[str, type[TeacherRun | SourceRun | AdaptRun | EvaluateRun]] = {
     "adapt": AdaptRun,
     "evaluate": EvaluateRun,
 }
+PASSING = ("checkpoint-", "answers-", storage.TEMPORARY)  # files that a run needs until it is finished
 PLACES = {"folder", "files", "in_data_root", "hub"}  # where data lie changes no number; what they hold does
 
 
@@ -87,12 +88,10 @@ class Run:
     Attributes:
         path: the folder.
         files: files written so far, which the manifest will name.
-        after_seal: called once the run is finished.
     """
 
     path: Path
     files: list[str] = field(default_factory=list)
-    after_seal: Callable[[], None] = lambda: None
 
     @property
     def id(self) -> str:
@@ -240,6 +239,12 @@ class Run:
         storage.write_json(self.path / name, value)
         self.own(name)
 
+    def tidy(self) -> None:
+        """Remove what a finished run needed only to go on; a process may have been killed before it did."""
+        for path in self.path.glob("*") if self.done else ():
+            if path.name.startswith(PASSING):
+                storage.remove(path)
+
     def seconds(self) -> float:
         """How long a finished run took."""
         return float(json.loads(storage.read_verified(self.path, "timing.json"))["seconds"])
@@ -278,7 +283,7 @@ def create(root: Path, name: str, config: AnyRun, env: dict[str, Any]) -> Iterat
         run.write("config.yaml", to_yaml(config))
         yield run
         storage.seal(run.path, run.files)
-        run.after_seal()
+        run.tidy()
 
 
 def _check_same(run: Run, begun: dict[str, Any], env: dict[str, Any]) -> None:

@@ -41,12 +41,6 @@ def answers(
     return found
 
 
-def clear(run: Run) -> None:
-    """Remove the blocks of a run that is finished."""
-    for path in run.path.glob(f"{PREFIX}*.json"):
-        storage.remove(path)
-
-
 def _kept(out: Run, name: str, answer: Answering, examples: list[Example]) -> list[Answer]:
     """A block's answers, from its file if there is a whole one."""
     for path in out.path.glob(f"{name}-{'?' * 64}.json"):

@@ -92,7 +92,6 @@ def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
         rows = {task.name: task.accounting(config.split) for task in workspace.tasks(config)}
         out.write_json("result.json", {"scores": scores, "split": config.split, "rows": rows})
         out.write_json("timing.json", {"seconds": time.monotonic() - clock})
-        out.after_seal = partial(scoring.clear, out)
     return out
 
 
@@ -100,6 +99,7 @@ def perform(config: AnyRun, workspace: Workspace) -> Run:
     """Run a stage, unless it is finished already."""
     run = workspace.run(config)
     if run.done:
+        run.tidy()
         return run
     workspace.check_data(config)
     if isinstance(config, TeacherRun):
@@ -152,7 +152,6 @@ def _train(
             )  # fmt: skip
         _keep(model, config, train, batches, done, workspace, out, begun)
     out.write_json("timing.json", {"seconds": keeper.elapsed})
-    out.after_seal = keeper.clear
 
 
 @contextmanager
