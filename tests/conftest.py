@@ -24,6 +24,7 @@ from transformers import (  # noqa: E402
 from transformers.utils import logging  # noqa: E402
 
 from weft.backbone import Backbone, CausalBackbone, Seq2SeqBackbone  # noqa: E402
+from weft.backbone.text_cache import TextCache  # noqa: E402
 
 torch.set_num_threads(1)
 logging.set_verbosity_error()
@@ -88,13 +89,21 @@ def build_tokenizer(*, ends_texts: bool = False) -> PreTrainedTokenizerFast:
     )
 
 
+class ExactTexts(TextCache):
+    """Texts as they were read, so that what is done with them can be compared to the last digits."""
+
+    def _rounded(self, row: torch.Tensor) -> torch.Tensor:
+        return row
+
+
 def build_backbone(name: str, **kw: object) -> Backbone:
     """A fresh backbone from an id such as `t5` or `llama-suffix`, with weights of its own."""
     family, _, place = name.partition("-")
     lm = build_lm(family)
     if family == "t5":
         return Seq2SeqBackbone(lm, build_tokenizer(ends_texts=True), name=name)
-    return CausalBackbone(lm, build_tokenizer(), suffix=place == "suffix", name=name, **kw)
+    texts = ExactTexts(lm, 1 << 24)
+    return CausalBackbone(lm, build_tokenizer(), suffix=place == "suffix", texts=texts, name=name, **kw)
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ def finished(root: Path) -> dict[str, str]:
 
 def contents(root: Path) -> dict[str, str]:
     """File -> SHA-256, for what two equal jobs must have in common; names that do not belong show up too."""
-    files = [path for path in root.glob("*/*") if path.is_file() and not path.name.startswith("lock")]
+    files = [path for path in root.glob("[!.]*/*") if path.is_file() and not path.name.startswith("lock")]
     kept = [
         path
         for path in files

@@ -197,7 +197,8 @@ FAULTS = {
         "      lerning_rate: 16  #!",
         "unknown key 'lerning_rate'",
         "rows.1.optim.lerning_rate",
-        "known: batch_size, clip, eval_every, keep, lr, micro_batch, patience, steps, warmup, weight_decay",
+        "known: batch_size, clip, eval_every, keep, length_pool, lr, micro_batch, patience, steps, warmup, "
+        "weight_decay",
     ),
     "unknown key of a method": (
         "      start: mean",

@@ -15,6 +15,7 @@ from weft import cli, predictor, runs, stages, storage, validation
 from weft.backbone.text_cache import TextCache
 from weft.config import AnyRun, TeacherRun
 from weft.errors import ArtifactError, ConfigError, DataError, NumericError, WeftError
+from weft.fitting import Prepared
 from weft.workspace import Workspace
 
 Capture = pytest.CaptureFixture[str]
@@ -118,7 +119,7 @@ def test_the_same_run_again_gives_the_same_bytes(job: Path) -> None:
         if not target.exists():
             target.symlink_to(path)
     assert again.run_id(first.config()) == first.id
-    second = stages.adapt(first.config(), again)
+    second = stages.perform(first.config(), again)
     one, two = first.tensors(), second.tensors()
     assert all(torch.equal(one[name], two[name]) for name in one)
 
@@ -320,7 +321,7 @@ def test_one_failed_teacher_does_not_lose_the_others(
     """One teacher's training breaks: the other is finished, and a second call makes only what is missing."""
     real = stages.teachers
 
-    def broken(config: TeacherRun, workspace: Workspace) -> runs.Run:
+    def broken(config: TeacherRun, workspace: Workspace) -> Prepared:
         if config.tasks[0].name == "alpha":
             raise NumericError("planted fault")
         return real(config, workspace)

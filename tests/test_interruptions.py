@@ -14,9 +14,9 @@ import torch
 from kill_job import COMPARED, contents
 from tiny_job import command, write_job
 
-from weft import checkpoints, experiments, launching, runs, scoring, stages, storage, training
+from weft import checkpoints, experiments, fitting, launching, runs, scoring, stages, storage, training
 from weft.backbone import Precision
-from weft.checkpoints import Keeper
+from weft.checkpoints import Keeper, Pace
 from weft.config import EvaluateRun, Experiment, TeacherRun
 from weft.config_files import load_config
 from weft.errors import ArtifactError, NumericError, ResourceError, Stopped
@@ -28,7 +28,7 @@ from weft.workspace import Workspace
 TESTS = Path(__file__).parent
 SMALL = """
 name: small
-base: {{model: {base}, dtype: float32, dropout: true}}
+base: {{model: {base}, dtype: float32, attention: eager, dropout: true}}
 prompt: {{length: 4, position: {position}}}
 tasks: [tasks]
 sources: [alpha, beta]
@@ -58,8 +58,9 @@ def job(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=[("llama", "suffix"), ("t5", "prefix")], ids=["llama", "t5"])
 def each_job(request, tmp_path_factory):
-    """The same for both families."""
-    return write_job(tmp_path_factory.mktemp("small"), *request.param, SMALL)
+    """The same for both families; the causal one without dropout, so that its runs share batches."""
+    text = SMALL if request.param[0] == "t5" else SMALL.replace("dropout: true", "dropout: false")
+    return write_job(tmp_path_factory.mktemp("small"), *request.param, text)
 
 
 # checkpoints
@@ -75,10 +76,9 @@ def run(tmp_path):
     return run
 
 
-def keeper_of(run, warnings=None, seconds=0.0, stop=None):
-    """A keeper that saves at every call."""
-    warn = (lambda text: None) if warnings is None else warnings.append
-    return Keeper(run, seconds, stop or Stop(), warn)
+def keeper_of(run, warnings=None):
+    """The keeper of a run's checkpoints."""
+    return Keeper(run, (lambda text: None) if warnings is None else warnings.append)
 
 
 def state_at(step, seed=0):
@@ -90,7 +90,8 @@ def state_at(step, seed=0):
         i: {"step": torch.tensor(float(step)), "exp_avg": torch.randn(4, generator=draw)} for i in (0, 1)
     }
     scores = [(1, 10.123456789012345), (2, 20.0)]
-    return Checkpoint(Progress(step, 20.0, 2, 1, scores), state, best, optimizer)
+    progress = Progress(step, 12.5, 20.0, 2, 1, scores)
+    return Checkpoint(progress, state, best, optimizer)
 
 
 def names(run):
@@ -109,7 +110,7 @@ def equal(one, two):
 
 def test_a_checkpoint_comes_back_as_it_was(run):
     """Parameters, best parameters, optimiser state and progress, bit by bit."""
-    keeper_of(run)(lambda: state_at(3))
+    keeper_of(run).save(state_at(3))
     assert equal(keeper_of(run).latest(), state_at(3))
 
 
@@ -144,7 +145,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(run, damage):
     length = log.stat().st_size
     storage.append_line(log, "x" * 9)
     if damage == "other run":
-        keeper.run = Run(run.path.parent / "another")
+        keeper = keeper_of(Run(run.path.parent / "another"))
         keeper.run.path.mkdir()
         (keeper.run.path / "metrics.jsonl").write_bytes(log.read_bytes())
     keeper.save(state_at(3))
@@ -176,35 +177,40 @@ def test_without_a_whole_checkpoint_the_run_starts_anew(run):
     assert (len(warnings), names(run)) == (2, [])
 
 
-def test_checkpoints_keep_their_distance(run, monkeypatch):
+def test_a_run_goes_on_from_a_step_that_others_have_too(run):
+    """Of the steps that count the newest is taken; a newer checkpoint is removed."""
+    for step in (2, 3):
+        keeper_of(run).save(state_at(step))
+    keeper = keeper_of(run)
+    assert keeper.steps() == {2, 3}
+    assert equal(keeper.latest({1, 2}), state_at(2))
+    assert names(run) == [2]
+    assert keeper_of(run).latest({1}) is None
+
+
+def test_checkpoints_keep_their_distance(monkeypatch):
     """One is due after the set time, and after twenty times what the last one cost, whichever is later."""
     now = [0.0]
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
-    keeper, made = keeper_of(run, seconds=10.0), []
+    pace, made = Pace(10.0, Stop()), []
 
-    def make():
+    def save():
         made.append(now[0])
         now[0] += 1.5  # a slow disk
-        return state_at(len(made))
 
     for second in range(0, 100, 2):
         now[0] = max(now[0], float(second))
-        keeper(make)
+        pace(save)
     assert made == [10.0, 42.0, 74.0]
 
 
-def test_time_of_earlier_processes_counts(run, monkeypatch):
-    """Seconds of training add up over processes, from the checkpoint on."""
-    now = [100.0]
-    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
-    keeper = keeper_of(run)
-    now[0] += 5
-    keeper.save(state_at(1))
-    now[0] += 1000
-    later = keeper_of(run)
-    later.latest()
-    now[0] += 2
-    assert later.elapsed == 7.0
+def test_a_run_that_leaves_makes_the_others_save(monkeypatch):
+    """Though none is due, a save that must be is made, and the next one waits again."""
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: 0.0)
+    pace, made = Pace(10.0, Stop()), []
+    for must in (False, True, False):
+        pace(lambda: made.append(1), must=must)
+    assert len(made) == 1
 
 
 # signals
@@ -240,11 +246,11 @@ def test_a_signal_in_the_last_step_is_not_forgotten():
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_asked_to_end_the_keeper_saves_first(run):
+def test_asked_to_end_the_run_is_saved_first(run):
     """Though no checkpoint is due, one is written, and then the process ends."""
-    stop = Stop(asked=int(signal.SIGTERM))
+    pace, keeper = Pace(1000.0, Stop(asked=int(signal.SIGTERM))), keeper_of(run)
     with pytest.raises(Stopped):
-        keeper_of(run, seconds=1000.0, stop=stop)(lambda: state_at(3))
+        pace(lambda: keeper.save(state_at(3)))
     assert names(run) == [3]
 
 
@@ -476,7 +482,7 @@ def test_the_number_format_is_chosen_once(teacher, tmp_path, monkeypatch):
 
     monkeypatch.setattr("weft.workspace._probe", choose("bfloat16"))
     with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:  # noqa: PT012
-        patch.setattr(training, "_judge", interrupt)
+        patch.setattr(training.Course, "_judge", interrupt)
         stages.perform(config, Workspace(tmp_path))
     monkeypatch.setattr("weft.workspace._probe", choose("float32"))
     run = stages.perform(config, Workspace(tmp_path))
@@ -616,13 +622,13 @@ def test_an_evaluation_goes_on_from_its_blocks(teacher, tmp_path, monkeypatch, d
 def test_the_last_step_is_kept_though_the_end_was_asked_for(teacher, tmp_path, monkeypatch):
     """A signal after the last step waits until the run is sealed."""
     workspace = Workspace(tmp_path)
-    whole = stages._summary
+    whole = fitting._summary
 
     def ask(*given):
         workspace.stop._answer(signal.SIGTERM, None)
         return whole(*given)
 
-    monkeypatch.setattr(stages, "_summary", ask)
+    monkeypatch.setattr(fitting, "_summary", ask)
     with pytest.raises(Stopped):
         stages.perform(teacher, workspace)
     assert workspace.run(teacher).done
@@ -636,7 +642,7 @@ def test_too_little_memory_is_a_resource_error(tmp_path, error):
     """Whatever says that memory is short becomes R17 with its remedy; other faults stay what they are."""
 
     def short(error):
-        with stages.enough_memory(Run(tmp_path)):
+        with fitting.enough_memory(Run(tmp_path)):
             raise error
 
     with pytest.raises(ResourceError, match="not enough memory") as caught:

@@ -616,6 +616,11 @@ def test_dev_scores_stand_in_the_log(backbones):
 # going on
 
 
+def always_save(save, *, must=False):
+    """The pace that saves after every step."""
+    save()
+
+
 @three
 @pytest.mark.parametrize("method", ["prompt_tuning", "mpt all", "full"])
 def test_a_resumed_run_equals_one_that_never_stopped(make_backbone, name, method):
@@ -627,14 +632,16 @@ def test_a_resumed_run_equals_one_that_never_stopped(make_backbone, name, method
     def run(resume=None):
         model, lines, saved = build(method, make_backbone(name)), [], []
         logits_of(model)  # texts that are kept are read together here, and so round alike in both runs
-        hooks = Hooks(log=lines.append, save=lambda make: saved.append(copy.deepcopy(make())))
+        hooks = Hooks(log=lines.append, save=lambda one: saved.append(copy.deepcopy(one)))
 
         def dev():
             totals = Totals(len(SOURCES), BATCH.target_tokens)
             with torch.no_grad():
                 return -lm_loss(model, BATCH, totals)[0].item()
 
-        progress = fit(model, batches, lm_loss, settings, validate=dev, hooks=hooks, resume=resume)
+        progress = fit(
+            model, batches, lm_loss, settings, validate=dev, hooks=hooks, resume=resume, pace=always_save
+        )
         return model.state(), progress, lines, saved
 
     state, progress, lines, saved = run()
@@ -650,8 +657,8 @@ def test_a_finished_run_resumes_to_its_end(backbones):
     saved, scores = [], iter([2.0, 1.0, 0.0])
     settings = optim(RATES["prompt_tuning"], 3, eval_every=1)
     model = build("prompt_tuning", backbones["t5"])
-    hooks = Hooks(save=lambda make: saved.append(copy.deepcopy(make())))
-    fit(model, always, lm_loss, settings, validate=lambda: next(scores), hooks=hooks)
+    hooks = Hooks(save=lambda one: saved.append(copy.deepcopy(one)))
+    fit(model, always, lm_loss, settings, validate=lambda: next(scores), hooks=hooks, pace=always_save)
     again = build("prompt_tuning", backbones["t5"])
     fit(again, always, lm_loss, settings, validate=lambda: math.nan, resume=saved[-1])
     assert isinstance(saved[-1], Checkpoint)

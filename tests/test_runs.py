@@ -28,9 +28,13 @@ from weft.runs import Run
 # Where things lie, how much memory they may take, and names of what is hashed by its content:
 # these leave every number as it is. Everything else is part of a run's name.
 CHANGES_NO_NUMBER = {
+    "base.attention",
+    "base.checkpointing",
     "base.model",
     "base.revision",
     "base.text_cache_mb",
+    "distill.targets",
+    "distill.targets_mb",
     "optim.micro_batch",
     "tasks.*.files",
     "tasks.*.folder",

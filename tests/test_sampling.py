@@ -1,6 +1,7 @@
 """From examples to batches: which rows are drawn, how often, and that every draw follows from its seed."""
 
 from collections import Counter
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,16 @@ from scipy import stats
 
 from weft.batch import Encoded
 from weft.config import SamplingConfig
-from weft.data import EncodedTask, EpochBatches, ReadAhead, TaskBatches, few_shot, mixing_weights, subset
+from weft.data import (
+    EncodedTask,
+    EpochBatches,
+    ReadAhead,
+    TaskBatches,
+    few_shot,
+    mixing_weights,
+    pool_size,
+    subset,
+)
 from weft.errors import DataError
 from weft.tasks import Example
 
@@ -142,6 +152,100 @@ def test_epoch_orders_are_uniform():
     """Over many epochs each row stands in each place equally often (chi-square on the first place)."""
     first = Counter(EpochBatches(tasks(6), 6, 1)(epoch).sources[0] for epoch in range(1200))
     assert stats.chisquare([first[(0, i)] for i in range(6)]).pvalue > SURE
+
+
+# batches of like length
+
+
+def long_and_short(count, seed=0):
+    """A task whose texts have 1 to 30 tokens; a text begins with the row's number."""
+    lengths = np.random.default_rng(seed).integers(1, 31, count)
+    rows = tuple(Encoded((i, *[7] * (int(length) - 1)), (1,)) for i, length in enumerate(lengths))
+    return (EncodedTask("t", rows),)
+
+
+def numbers(batches, steps):
+    """The rows of each step, by number."""
+    return [[source[0] for source in batches(step).sources] for step in steps]
+
+
+@modest
+@given(
+    rows=st.integers(1, 60),
+    size=st.integers(1, 20),
+    seed=st.integers(0, 99),
+    pool=st.integers(1, 9),
+)
+def test_an_epoch_with_pools_holds_every_row_once(rows, size, seed, pool):
+    """Also where batches run on into the next epoch."""
+    batches = EpochBatches(long_and_short(rows), size, seed, pool)
+    stream = list(chain.from_iterable(numbers(batches, range(-(-3 * rows // size)))))
+    for epoch in range(3):
+        assert sorted(stream[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
+
+
+@modest
+@given(size=st.integers(1, 20), seed=st.integers(0, 99), pool=st.integers(1, 5), step=st.integers(0, 500))
+def test_a_pooled_batch_is_a_function_of_seed_and_step(size, seed, pool, step):
+    """It comes again without those before it."""
+    walked = EpochBatches(long_and_short(50), size, seed, pool)
+    numbers(walked, range(max(0, step - 20), step))
+    fresh = EpochBatches(long_and_short(50), size, seed, pool)
+    assert walked(step).sources == fresh(step).sources
+
+
+@modest
+@given(rows=st.integers(1, 90), size=st.integers(1, 12), seed=st.integers(0, 99), pool=st.integers(1, 5))
+def test_a_pool_shares_out_the_rows_that_were_drawn_for_it(rows, size, seed, pool):
+    """Its batches hold the rows they would hold without, in stretches of like length."""
+    task = long_and_short(rows)
+    plain, pooled = EpochBatches(task, size, seed), EpochBatches(task, size, seed, pool)
+    for epoch in range(2):
+        begun = -(-epoch * rows // size)  # the first batch that lies in this epoch alone
+        ended = (epoch + 1) * rows // size
+        for first in range(begun, ended, pool):
+            steps = range(first, min(first + pool, ended))
+            ours, theirs = numbers(pooled, steps), numbers(plain, steps)
+            assert sorted(chain.from_iterable(ours)) == sorted(chain.from_iterable(theirs))
+            spans = sorted(
+                (min(lengths), max(lengths))
+                for one in ours
+                for lengths in [[task[0].lengths[i] for i in one]]
+            )
+            assert all(low[1] <= high[0] for low, high in pairwise(spans))
+
+
+def test_a_batch_of_two_epochs_keeps_what_it_drew():
+    """Where an epoch ends within a batch, its rows are those without pools."""
+    plain, pooled = (EpochBatches(long_and_short(50), 8, 3, pool) for pool in (0, 4))
+    for step in (6, 12, 18):  # 50, 100 and 150 rows end in these
+        assert pooled(step).sources == plain(step).sources
+
+
+def test_pools_save_padding():
+    """From about half of a batch down to little."""
+    task = long_and_short(2000)
+    shares = [
+        np.mean([EpochBatches(task, 16, 0, pool)(step).padding for step in range(125)]) for pool in (0, 32)
+    ]
+    assert shares[0] > 0.4
+    assert shares[1] < 0.06
+
+
+def test_batches_of_a_pool_come_in_any_order():
+    """The first batch of an epoch is each of a pool's lengths equally often (chi-square)."""
+    task = (EncodedTask("t", tuple(Encoded((7,) * (i + 1), (1,)) for i in range(6))),)
+    batches = EpochBatches(task, 1, 4, pool=6)
+    first = Counter(len(batches(6 * epoch).sources[0]) for epoch in range(1200))
+    assert stats.chisquare([first[length] for length in range(1, 7)]).pvalue > SURE
+
+
+def test_pools_are_for_models_that_compute_the_padding(backbones):
+    """As asked; by itself, where texts are not read once and kept."""
+    assert pool_size(None, backbones["t5"]) == pool_size(None, backbones["llama-prefix"]) == 32
+    assert pool_size(None, backbones["llama-suffix"]) == 0
+    assert pool_size(0, backbones["t5"]) == 0
+    assert pool_size(5, backbones["llama-suffix"]) == 5
 
 
 # mixing
@@ -337,6 +441,14 @@ def test_rows_of_a_task_are_drawn_alike():
     assert stats.chisquare([first[0], first[1]]).pvalue > SURE
 
 
+@pytest.mark.parametrize(("sizes", "steps"), [((40, 60), 3), ((40, 60, 500), 60), ((20, 30), 400)])
+def test_expected_rows_are_about_those_that_are_drawn(sizes, steps):
+    """How many different rows a run uses, against a count."""
+    batches = TaskBatches(tasks(*sizes), 8, 3, SamplingConfig())
+    drawn = {source for step in range(steps) for source in batches(step).sources}
+    assert batches.expected_rows(steps) == pytest.approx(len(drawn), rel=0.1)
+
+
 # reading ahead
 
 
@@ -352,3 +464,21 @@ def test_read_ahead_changes_no_batch_and_announces_each_step_once(start, window)
         assert ahead(step).sources == plain(step).sources
         assert announced[: len(needed)] == needed
     assert announced == needed
+
+
+def test_read_ahead_tells_the_coming_batches_after_their_texts():
+    """Each batch once, before it is needed, when the backbone knows its texts."""
+    plain, told = EpochBatches(tasks(5, 7), 4, 3), []
+    ahead = ReadAhead(
+        plain,
+        lambda texts: told.append(list(texts)),
+        steps=5,
+        window=3,
+        teach=lambda coming: told.append([source for batch in coming for source in batch.sources]),
+    )
+    assert ahead(0).sources == plain(0).sources
+    window = [source for step in range(3) for source in plain(step).sources]
+    assert told == [window, window]
+    ahead(1), ahead(3)
+    rest = [source for step in (3, 4) for source in plain(step).sources]
+    assert told == [window, window, rest, rest]

@@ -64,7 +64,7 @@ def test_cached_text_equals_the_plain_forward(smollm2: CausalBackbone) -> None:
         smollm2.frozen = False
         plain = smollm2(smollm2.read(batch.sources), prompts, batch.labels).logits
         smollm2.frozen = True
-    torch.testing.assert_close(cached, plain, rtol=0, atol=2e-3)
+    torch.testing.assert_close(cached, plain, rtol=0, atol=1e-2)  # texts are kept in 16 bits
 
 
 def test_a_few_steps_lower_the_loss(smollm2: CausalBackbone) -> None:

@@ -43,7 +43,7 @@ def write_task(folder: Path, name: str, words: tuple[str, str], flip: bool) -> N
 
 EXPERIMENT = """
 name: tiny
-base: {{model: {base}, dtype: float32}}
+base: {{model: {base}, dtype: float32, attention: eager}}
 prompt: {{length: 4, position: {position}}}
 tasks: [tasks]
 sources: [alpha, beta]

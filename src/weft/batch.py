@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
@@ -42,6 +43,12 @@ class Batch:
         """Number of tokens that carry loss."""
         return int((self.labels != IGNORE).sum())
 
+    @property
+    def padding(self) -> float:
+        """Share of the source positions that are padding, were the texts padded to the longest."""
+        longest = max(map(len, self.sources))
+        return 1 - sum(map(len, self.sources)) / (longest * len(self.sources))
+
     def split(self, size: int) -> list["Batch"]:
         """The same rows in pieces of at most `size`."""
         starts = range(0, len(self.sources), size)
@@ -49,6 +56,13 @@ class Batch:
             Batch(self.sources[i : i + size], self.labels[i : i + size], self.task_ids[i : i + size])
             for i in starts
         ]
+
+    def pick(self, places: Sequence[int]) -> "Batch":
+        """Some of the rows, with as many target columns as they need."""
+        labels = self.labels[list(places)]
+        longest = int((labels != IGNORE).sum(1).max())
+        sources = tuple(self.sources[place] for place in places)
+        return Batch(sources, labels[:, :longest].contiguous(), self.task_ids[list(places)])
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch, its tensors on a device."""
@@ -68,3 +82,11 @@ def collate(examples: Sequence[Encoded], task_ids: Sequence[int]) -> Batch:
     for row, example in enumerate(examples):
         labels[row, : len(example.target)] = torch.tensor(example.target)
     return Batch(tuple(example.source for example in examples), labels, torch.tensor(list(task_ids)))
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """The rows of several batches, one after the other; task ids stay as they are in each."""
+    longest = max(batch.labels.shape[1] for batch in batches)
+    labels = [F.pad(batch.labels, (0, longest - batch.labels.shape[1]), value=IGNORE) for batch in batches]
+    sources = tuple(source for batch in batches for source in batch.sources)
+    return Batch(sources, torch.cat(labels), torch.cat([batch.task_ids for batch in batches]))

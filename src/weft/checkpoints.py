@@ -9,7 +9,7 @@ are kept, so that one whole state stays whatever happens to the other. They go w
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,57 +31,54 @@ LOG = "metrics.jsonl"
 
 
 @dataclass
-class Keeper:
-    """Saves and finds the checkpoints of one run.
+class Pace:
+    """When runs that share a batch are saved: now and then, and where the process was asked to end.
 
     Args:
-        run: the open run folder.
-        seconds: least time between two checkpoints.
+        seconds: least time between two saves.
         stop: whether the process was asked to end.
-        warn: told what was damaged.
-
-    Attributes:
-        spent: seconds of training in earlier processes, up to the checkpoint that was found.
     """
 
-    run: Run
     seconds: float
     stop: Stop
-    warn: Callable[[str], None]
-    spent: float = 0.0
-    _start: float = field(init=False)
     _due: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._start = time.monotonic()
-        self._due = self._start + self.seconds
+        self._due = time.monotonic() + self.seconds
 
-    def __call__(self, make: Callable[[], Checkpoint]) -> None:
-        """After a step: save where it is time to, or where an end was asked for.
+    def __call__(self, save: Callable[[], None], *, must: bool = False) -> None:
+        """After a step: save if it is time to, or must be, or an end was asked for.
 
         Raises:
             Stopped: after the save, if the process was asked to end.
             ResourceError: if the disk refuses.
         """
-        now = time.monotonic()
-        if self.stop.asked is None and now < self._due:
+        start = time.monotonic()
+        if self.stop.asked is None and start < self._due and not must:
             return
-        self.save(make())
+        save()
         after = time.monotonic()
-        self._due = after + max(self.seconds, SHARE * (after - now))
+        self._due = after + max(self.seconds, SHARE * (after - start))
         self.stop.check()
 
-    @property
-    def elapsed(self) -> float:
-        """Seconds of training in this process and in those before it, but for steps that were lost."""
-        return self.spent + time.monotonic() - self._start
+
+@dataclass(frozen=True)
+class Keeper:
+    """Saves and finds the checkpoints of one run.
+
+    Args:
+        run: the open run folder.
+        warn: told what was damaged.
+    """
+
+    run: Run
+    warn: Callable[[str], None]
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then drop all but the newest ones."""
         notes = {
             "run": self.run.id,
             "log": storage.flush_log(self.run.path / LOG),
-            "seconds": self.elapsed,
             "progress": asdict(checkpoint.progress),
         }
         data = save(_pack(checkpoint), metadata={"weft": json.dumps(notes)})
@@ -90,19 +87,37 @@ class Keeper:
         for path in self._found()[:-KEPT]:
             storage.remove(path)
 
-    def latest(self) -> Checkpoint | None:
-        """The newest whole checkpoint, with the log cut to its step; none if the run starts anew."""
+    def steps(self) -> set[int]:
+        """The steps of which there are whole checkpoints; what is damaged is removed with a warning."""
+        return {found[0].progress.step for path in self._found() if (found := self._read(path)) is not None}
+
+    def latest(self, among: Collection[int] | None = None) -> Checkpoint | None:
+        """The newest whole checkpoint, with the log cut to its step; none if the run starts anew.
+
+        Args:
+            among: steps that count, where several runs must go on from the same one; newer ones are removed.
+        """
         for path in reversed(self._found()):
-            try:
-                checkpoint, notes = _read(path, self.run.id)
-                storage.cut_log(self.run.path / LOG, notes["log"])
-            except ArtifactError as error:
-                self.warn(f"{path.name[:19]}… is left out: {error.cause}")
-                storage.remove(path)
+            found = self._read(path)
+            if found is None:
                 continue
-            self.spent = notes["seconds"]
-            return checkpoint
+            checkpoint, notes = found
+            if among is None or checkpoint.progress.step in among:
+                storage.cut_log(self.run.path / LOG, notes["log"])
+                return checkpoint
+            storage.remove(path)
         return None
+
+    def _read(self, path: Path) -> tuple[Checkpoint, dict[str, Any]] | None:
+        """A checkpoint and its notes; none, with a warning, if it or its log is damaged."""
+        try:
+            checkpoint, notes = _read(path, self.run.id)
+            storage.check_log(self.run.path / LOG, notes["log"])
+        except ArtifactError as error:
+            self.warn(f"{path.name[:19]}… is left out: {error.cause}")
+            storage.remove(path)
+            return None
+        return checkpoint, notes
 
     def _found(self) -> list[Path]:
         """The checkpoints of the folder, oldest step first."""

@@ -34,12 +34,19 @@ Runs = Annotated[Path, Parameter(help="folder of runs")]
 Data = Annotated[Path | None, Parameter(help="folder of task data; else the variable WEFT_DATA")]
 Base = Annotated[str | None, Parameter(help="base model: smollm2, a folder, or a hub id")]
 DryRun = Annotated[bool, Parameter(negative="", help="say what would be done, and stop")]
+Deterministic = Annotated[
+    bool, Parameter(negative="", help="float32, eager attention, whole batches: nothing is measured")
+]
 Quiet = Annotated[bool, Parameter(negative="", help="show warnings and results only")]
 RUNS = Path("runs")
 
 
-def _overrides(sets: list[str] | None, base: str | None) -> dict[str, object]:
-    return {**parse_overrides(sets or []), **({"base.model": base} if base else {})}
+def _overrides(sets: list[str] | None, base: str | None, deterministic: bool = False) -> dict[str, object]:
+    flags = {
+        **({"base.model": base} if base else {}),
+        **({"base.deterministic": True} if deterministic else {}),
+    }
+    return {**parse_overrides(sets or []), **flags}
 
 
 def _data_root(data: Path | None) -> Path | None:
@@ -48,12 +55,14 @@ def _data_root(data: Path | None) -> Path | None:
 
 
 @contextmanager
-def _workspace(runs: Path, data: Path | None, *, quiet: bool = False) -> "Iterator[Workspace]":
+def _workspace(
+    runs: Path, data: Path | None, *, quiet: bool = False, keep_texts: bool = True
+) -> "Iterator[Workspace]":
     from weft.progress import Progress
     from weft.workspace import Workspace
 
     root = _data_root(data)
-    workspace = Workspace(runs, root, Progress(quiet=quiet))
+    workspace = Workspace(runs, root, Progress(quiet=quiet), keep_texts=keep_texts)
     try:
         with workspace.stop.watched():
             yield workspace
@@ -78,10 +87,10 @@ def _validate(checked: "Checked") -> None:
     checked.findings.raise_errors()
 
 
-def _plan(path: Path, sets: list[str] | None, base: str | None, workspace: "Workspace") -> "Plan":
+def _plan(path: Path, overrides: dict[str, object], workspace: "Workspace") -> "Plan":
     from weft import experiments
 
-    experiment = load_config(path, Experiment, _overrides(sets, base))
+    experiment = load_config(path, Experiment, overrides)
     return experiments.plan(experiment, experiments.specs_of(experiment), workspace.run_id)
 
 
@@ -94,6 +103,7 @@ def run(
     base: Base = None,
     set_: Sets = None,
     report: Annotated[Path | None, Parameter(help="where the HTML report goes")] = None,
+    deterministic: Deterministic = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
 ) -> None:
@@ -105,13 +115,14 @@ def run(
 
     from weft import storage
 
+    overrides = _overrides(set_, base, deterministic)
     held = nullcontext() if dry_run else storage.locked(runs / ".experiments" / _name_in(experiment))
     with held, _workspace(runs, data, quiet=quiet) as workspace:  # held first: loading torch takes seconds
         from weft import launching, report_html, reporting, validation
 
-        checked = validation.check_file(experiment, _overrides(set_, base), workspace)
+        checked = validation.check_file(experiment, overrides, workspace)
         _validate(checked)
-        plan = _plan(experiment, set_, base, workspace)
+        plan = _plan(experiment, overrides, workspace)
         if dry_run:
             print(launching.describe(plan, workspace))
             return
@@ -166,31 +177,31 @@ def _stage(
 @app.command
 def teachers(
     config: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None,
-    dry_run: DryRun = False, quiet: Quiet = False,
+    deterministic: Deterministic = False, dry_run: DryRun = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Train one plain soft prompt for each task in CONFIG (keys: weft config TeacherRun)."""
     with _workspace(runs, data, quiet=quiet) as workspace:
-        _stage(TeacherRun, config, workspace, _overrides(set_, base), dry_run)
+        _stage(TeacherRun, config, workspace, _overrides(set_, base, deterministic), dry_run)
 
 
 @app.command
 def source(
     config: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None,
-    dry_run: DryRun = False, quiet: Quiet = False,
+    deterministic: Deterministic = False, dry_run: DryRun = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Distil teachers into one shared prompt with task factors (keys: weft config SourceRun)."""
     with _workspace(runs, data, quiet=quiet) as workspace:
-        _stage(SourceRun, config, workspace, _overrides(set_, base), dry_run)
+        _stage(SourceRun, config, workspace, _overrides(set_, base, deterministic), dry_run)
 
 
 @app.command
 def adapt(
     config: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None,
-    dry_run: DryRun = False, quiet: Quiet = False,
+    deterministic: Deterministic = False, dry_run: DryRun = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Train a method on the target tasks in CONFIG (keys: weft config AdaptRun)."""
     with _workspace(runs, data, quiet=quiet) as workspace:
-        _stage(AdaptRun, config, workspace, _overrides(set_, base), dry_run)
+        _stage(AdaptRun, config, workspace, _overrides(set_, base, deterministic), dry_run)
 
 
 @app.command
@@ -236,7 +247,7 @@ def predict(
     if len(names) < 2:
         raise ConfigError("predict needs one or more runs, and a file", fix="weft predict RUN... FILE")
     rows = read_rows(Path(names[-1]))
-    with _workspace(runs, data, quiet=True) as workspace:
+    with _workspace(runs, data, quiet=True, keep_texts=False) as workspace:
         model = predictor.load(*names[:-1], workspace=workspace)
         found = [
             json.dumps(one.as_dict(), ensure_ascii=False) for one in model.predict(rows, generate=generate)
@@ -257,7 +268,7 @@ def table(
     from weft import reporting
 
     with _workspace(runs, data, quiet=True) as workspace:
-        plan = _plan(experiment, set_, base, workspace)
+        plan = _plan(experiment, _overrides(set_, base), workspace)
         entries = reporting.collect(plan, runs)
         if form == "csv":
             print(reporting.table_csv(entries), end="")
@@ -276,7 +287,7 @@ def report(
     from weft import report_html
 
     with _workspace(runs, data, quiet=True) as workspace:
-        plan = _plan(experiment, set_, base, workspace)
+        plan = _plan(experiment, _overrides(set_, base), workspace)
         path = out or runs / f"{plan.experiment.name}-report.html"
         report_html.write_report(plan, runs, path, None)
         print(path.resolve())
@@ -323,6 +334,34 @@ def config(
         raise ConfigError(f"there is no configuration {kind!r}", fix=did_you_mean(kind, kinds))
     overrides = parse_overrides(set_ or [])
     print(describe(kinds[kind]) if explain is None else origins(explain, kinds[kind], overrides))
+
+
+@app.command
+def bench(
+    *names: str,
+    rounds: Annotated[int, Parameter(help="how often each side is timed")] = 5,
+    out: Annotated[Path, Parameter(help="folder of bench.json; what it holds of others stays")] = Path(
+        "bench"
+    ),
+    data: Data = None,
+    quick: Annotated[bool, Parameter(negative="", help="tiny shapes: to see that it runs")] = False,
+    write_docs: Annotated[bool, Parameter(negative="", help="print docs/performance.md anew")] = False,
+) -> None:
+    """Time weft beside PEFT on this machine: all benchmarks of a clone, or those named (benchmarks/)."""
+    import subprocess
+
+    root = Path(__file__).parents[2]
+    if not (root / "benchmarks" / "__main__.py").is_file():
+        raise ConfigError(
+            "the benchmarks are not part of the installed package",
+            where=str(root / "benchmarks"),
+            fix="clone the repository, run scripts/setup there, and then .venv/bin/weft bench",
+        )
+    command = [sys.executable, "-m", "benchmarks", *names, f"--rounds={rounds}", f"--out={out.absolute()}"]
+    command += [f"--data={folder.absolute()}"] if (folder := _data_root(data)) else []
+    command += ["--quick"] * quick + ["--write-docs"] * write_docs
+    if code := subprocess.run(command, cwd=root).returncode:
+        raise SystemExit(code)
 
 
 @app.command

@@ -53,9 +53,28 @@ class BaseConfig(Config):
     dropout: bool = Field(
         False, description="leave the frozen model's dropout on in training, as the paper's code does"
     )
-    text_cache_mb: int = Field(
-        2048, ge=0, description="memory for keys and values of texts, shared by all runs (suffix prompts)"
+    attention: Literal["auto", "library", "eager", "sdpa", "grouped"] = Field(
+        "auto",
+        description="implementation of attention; auto measures which is faster on this machine; "
+        "library: as transformers chooses",
     )
+    checkpointing: bool = Field(
+        False, description="compute layers twice, to save memory in training (not with suffix prompts)"
+    )
+    deterministic: bool = Field(
+        False, description="float32, eager attention, whole batches: no number depends on a measurement"
+    )
+    text_cache_mb: int = Field(
+        2048,
+        ge=0,
+        description="room in the folder of runs for keys and values of texts, shared by all (suffix prompts)",
+    )
+
+    @model_validator(mode="after")
+    def _deterministic_is_one_thing(self) -> "BaseConfig":
+        if self.deterministic and (self.dtype == "bfloat16" or self.attention not in ("auto", "eager")):
+            raise ValueError("deterministic means float32 and eager attention: leave dtype and attention out")
+        return self
 
 
 class PromptConfig(Config):
@@ -95,7 +114,15 @@ class OptimConfig(Config):
     steps: int = Field(gt=0)
     warmup: float = Field(0.1, ge=0, lt=1, description="share of steps in which the rate rises from 0")
     batch_size: int = Field(32, gt=0, description="rows that make one step")
-    micro_batch: int | None = Field(None, gt=0, description="rows in memory at once; the step stays the same")
+    micro_batch: int | None = Field(
+        None, gt=0, description="rows in memory at once, the step stays the same; none: as many as fit"
+    )
+    length_pool: int | None = Field(
+        None,
+        ge=0,
+        description="batches that share out their rows by length, which saves padding; 0: rows as drawn; "
+        "none: 32 where padding costs compute. Source training draws its batches by task, and leaves them",
+    )
     weight_decay: float = Field(1e-5, ge=0, description="on prompts and weights, never on task factors")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     eval_every: int | None = Field(None, gt=0, description="steps between scores on dev rows; none: never")
@@ -134,6 +161,15 @@ class DistillConfig(Config):
         "last", description="hidden layers in L_Hidden, of encoder and decoder; numbers count from 0"
     )
     prompt_positions: bool = Field(False, description="count prompt positions in L_Hidden")
+    targets: Literal["auto", "live", "kept"] = Field(
+        "auto",
+        description="what teachers say of an example: made for every use, or made once and kept; "
+        "auto: kept where that is cheaper. The numbers are the same",
+    )
+    top: int = Field(
+        64, ge=0, description="likeliest tokens in kept targets, all others as one mass; 0: all tokens"
+    )
+    targets_mb: int = Field(2048, ge=0, description="room in the folder of runs for kept targets")
 
 
 class SamplingConfig(Config):

@@ -27,7 +27,9 @@ BOUNDS = {
     **dict.fromkeys(("length", "source_tokens", "max_target_tokens"), "C07"),
     "kappa": "C09",
     **dict.fromkeys(("sources", "targets"), "C10"),
-    **dict.fromkeys(("steps", "warmup", "batch_size", "micro_batch", "eval_every", "patience"), "C17"),
+    **dict.fromkeys(
+        ("steps", "warmup", "batch_size", "micro_batch", "eval_every", "patience", "length_pool"), "C17"
+    ),
     **dict.fromkeys(("clip", "weight_decay", "eval_batch", "lr"), "C17"),
     **dict.fromkeys(("seed", "seeds"), "C20"),
     **dict.fromkeys(("shots", "train_rows", "dev_rows", "test_rows"), "D13"),

@@ -4,11 +4,15 @@ import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from weft import bases, envelope, storage
 from weft.config import BaseConfig
 from weft.errors import ArtifactError, WeftError
 from weft.runs import PASSING, Run
+
+if TYPE_CHECKING:
+    import torch
 
 LOCK = ("lock", "lock.owner")
 MARKS = ("config.yaml", "env.json", storage.MANIFEST)  # a folder with one of them is, or was, a run
@@ -24,8 +28,9 @@ def machine(base: BaseConfig, data_root: Path | None, root: Path) -> list[tuple[
     device = PartialState().device
     facts = [(name, version(name)) for name in ("weft", "torch", "transformers")]
     facts += [("device", f"{device}, {torch.get_num_threads()} threads")]
-    facts += [("number format", probe(device).describe())]
-    facts += [("base model", _base(base))]
+    precision = probe(device)
+    facts += [("number format", precision.describe())]
+    facts += [("base model", _base(base)), ("attention", _attention(base, device, precision.dtype))]
     facts += [("data", str(data_root) if data_root else "none given (--data or WEFT_DATA)")]
     place = root if root.exists() else root.absolute().parent
     writable = "writable" if os.access(place, os.W_OK) else "NOT writable"
@@ -38,6 +43,20 @@ def _base(base: BaseConfig) -> str:
     except WeftError as error:
         return str(error).replace("\n", ";")
     return f"{folder.name}: {folder.origin}, {folder.family}, D = {folder.width}, hash {folder.hash[:12]}"
+
+
+def _attention(base: BaseConfig, device: "torch.device", dtype: str) -> str:
+    """Which attention is fastest for the base model, with its prompts where they stand by default."""
+    import torch
+
+    from weft.backbone import probe_attention
+
+    try:
+        folder = bases.resolve(base)
+    except WeftError:
+        return "needs a base model"
+    suffix = folder.family == "causal"
+    return probe_attention(folder.config, device, getattr(torch, dtype), suffix=suffix).describe()
 
 
 def check(path: Path) -> dict[str, list[str]]:

@@ -1,12 +1,17 @@
 """Running an experiment's jobs: what is missing, in order, with its share of the work and what came out."""
 
+from collections.abc import Sequence
+
 from weft import stages
 from weft.config import AnyRun, EvaluateRun, SourceRun, Split
 from weft.errors import Faults, ResourceError, WeftError
 from weft.experiments import Job, Plan
+from weft.fitting import LONE
 from weft.progress import duration
 from weft.runs import Run
-from weft.workspace import Workspace
+from weft.workspace import TEXTS, Workspace
+
+MOST = 16  # runs in one batch: as many folders are held open
 
 
 def units(config: AnyRun, workspace: Workspace) -> float:
@@ -36,26 +41,19 @@ def launch(plan: Plan, workspace: Workspace) -> None:
         ResourceError: at once: a full disk or a folder in use would stop every other run as well.
         WeftError: at the end, if runs failed: all their errors together.
     """
-    progress = workspace.progress
-    progress.total = sum(
-        units(job.config, workspace) for job in plan.jobs if not workspace.run(job.config).done
-    )
+    progress, missing = workspace.progress, _missing(plan, workspace)
+    progress.total = sum(units(job.config, workspace) for job in missing)
     failed: dict[str, WeftError] = {}
-    lost: list[str] = []
-    for job in plan.jobs:
+    lost: set[str] = set()
+    for group in groups(missing, workspace):
         workspace.stop.check()
-        if (run := workspace.run(job.config)).done:
-            run.tidy()
-            continue
-        if any(parent in failed or parent in lost for parent in job.needs):
-            lost.append(job.id)
-            progress.total -= units(job.config, workspace)
-        else:
-            _run_job(job, workspace, failed)
+        without = {job.id for job in group if any(need in failed or need in lost for need in job.needs)}
+        lost |= without
+        progress.total -= sum(units(job.config, workspace) for job in group if job.id in without)
+        _run([job for job in group if job.id not in without], workspace, failed)
     progress.close()
     workspace.check_frozen()
-    for name, error in failed.items():
-        progress.warn(f"{name} failed: {error}")
+    _tell(failed, workspace)
     if lost:
         progress.warn(
             f"{len(lost)} runs wait for those that failed; the same command runs only what is missing"
@@ -64,19 +62,75 @@ def launch(plan: Plan, workspace: Workspace) -> None:
         raise next(iter(failed.values())) if len(failed) == 1 else Faults(failed.values())
 
 
-def _run_job(job: Job, workspace: Workspace, failed: dict[str, WeftError]) -> None:
-    workspace.progress.begin(f"{job.config.stage} > {job.label}", units(job.config, workspace))
-    try:
-        run = stages.perform(job.config, workspace)
-    except WeftError as error:
-        if isinstance(error, ResourceError) and error.code != "R17":  # too little memory is a run's own fault
-            for name, earlier in failed.items():
-                workspace.progress.warn(f"{name} failed: {earlier}")
-            raise
-        failed[job.id] = error
-        workspace.progress.end("FAILED")
+def _missing(plan: Plan, workspace: Workspace) -> list[Job]:
+    """The jobs that are not finished; what finished ones have left behind is cleared away."""
+    runs = {job.id: workspace.run(job.config) for job in plan.jobs}
+    for run in runs.values():
+        run.tidy()
+    return [job for job in plan.jobs if not runs[job.id].done]
+
+
+def groups(jobs: Sequence[Job], workspace: Workspace) -> list[list[Job]]:
+    """Jobs in the order in which they run, those together that train in one batch.
+
+    Runs that were begun together stay together, so that they end with the same bits. Others meet where they
+    share the frozen model and the step of one leaves room on the device.
+    """
+    known = {job.id: workspace.company(job.config) for job in jobs}
+    found: list[list[Job]] = []
+    for job in jobs:
+        home = next((group for group in reversed(found) if _belongs(job, group, known)), None)
+        if home is None and found and _fits(job, found[-1], known, workspace):
+            home = found[-1]
+        if home is None:
+            found.append([job])
+        else:
+            home.append(job)
+    return found
+
+
+def _belongs(job: Job, group: list[Job], known: dict[str, set[str]]) -> bool:
+    """Whether a job was begun together with those of a group."""
+    return any(job.id in known[one.id] or one.id in known[job.id] for one in group)
+
+
+def _fits(job: Job, group: list[Job], known: dict[str, set[str]], workspace: Workspace) -> bool:
+    """Whether a job that was not begun may join a group of others that were not."""
+    every = [*group, job]
+    if any(known[one.id] for one in every) or not all(stages.can_share(one.config) for one in every):
+        return False
+    first, last = group[0].config, job.config
+    alike = (first.stage, first.base, first.prompt.length) == (last.stage, last.base, last.prompt.length)
+    place = workspace.position(first) == workspace.position(last)
+    room = sum(stages.step_tokens(one.config, workspace) for one in every) <= workspace.part_tokens
+    return alike and place and room and len(every) <= MOST
+
+
+def _run(group: list[Job], workspace: Workspace, failed: dict[str, WeftError]) -> None:
+    """Run the jobs of a group, and note which of them failed."""
+    if not group:
         return
-    workspace.progress.end(_outcome(job.config, run))
+    jobs = {job.id: job for job in group}
+    label = group[0].label if len(group) == 1 else f"{len(group)} together"
+    work = sum(units(job.config, workspace) for job in group)
+    workspace.progress.begin(f"{group[0].config.stage} > {label}", work)
+    try:
+        for name, outcome in stages.perform_together([job.config for job in group], workspace):
+            job = jobs.pop(name)
+            if isinstance(outcome, WeftError):
+                failed[name] = outcome
+            text = "FAILED" if isinstance(outcome, WeftError) else _outcome(job.config, outcome)
+            workspace.progress.end(f"{job.config.stage} > {job.label}", units(job.config, workspace), text)
+    except ResourceError as error:
+        if error.code != LONE:
+            _tell(failed, workspace)
+            raise
+        failed |= dict.fromkeys(jobs, error)
+
+
+def _tell(failed: dict[str, WeftError], workspace: Workspace) -> None:
+    for name, error in failed.items():
+        workspace.progress.warn(f"{name} failed: {error}")
 
 
 def _outcome(config: AnyRun, run: Run) -> str:
@@ -108,7 +162,8 @@ def describe(plan: Plan, workspace: Workspace) -> str:
             f"{len(plan.jobs)} runs, {len(missing)} to do",
             f"base      {base.name} ({base.origin}), {base.family}, D = {base.width}",
             f"numbers   prompt {length} x {base.width} = {length * base.width:,}, factors {factors:,}",
-            f"memory    {weights / 1e9:.1f} GB of weights, up to {kept / 1e3:.1f} GB of texts, and the step",
+            f"memory    {weights / 1e9:.1f} GB of weights, and the step",
+            f"disk      up to {kept / 1e3:.1f} GB of texts in {workspace.root / TEXTS}, mapped into memory",
             f"work      {rows:,.0f} rows; {_time_of(missing, weights, length, workspace)}",
         ]
     )

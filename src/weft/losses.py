@@ -23,7 +23,15 @@ def lm_loss_sum(logits: Float[Tensor, "B T V"], labels: Int[Tensor, "B T"]) -> F
         Wang et al. 2023 (arXiv:2303.02861), L_PLM.
     """
     keep = labels != IGNORE
-    return F.cross_entropy(logits[keep].float(), labels[keep], reduction="sum")
+    return F.cross_entropy(_wide(logits[keep]), labels[keep], reduction="sum")
+
+
+def lm_loss_rows(logits: Float[Tensor, "B T V"], labels: Int[Tensor, "B T"]) -> Float[Tensor, " B"]:
+    """The same for each row apart."""
+    keep = labels != IGNORE
+    each = _wide(logits.new_zeros(labels.shape))
+    each[keep] = F.cross_entropy(_wide(logits[keep]), labels[keep], reduction="none")
+    return each.sum(1)
 
 
 def logit_distillation_sum(
@@ -45,8 +53,8 @@ def logit_distillation_sum(
         Wang et al. 2023, L_Logits.
     """
     keep = labels != IGNORE
-    log_student = F.log_softmax(student[keep].float() / temperature, -1)
-    log_teacher = F.log_softmax(teacher[keep].detach().float() / temperature, -1)
+    log_student = F.log_softmax(_wide(student[keep]) / temperature, -1)
+    log_teacher = F.log_softmax(_wide(teacher[keep].detach()) / temperature, -1)
     return F.kl_div(log_student, log_teacher, reduction="sum", log_target=True) * temperature**2
 
 
@@ -70,6 +78,11 @@ def hidden_distillation_sum(
     counts = mask.sum(1)
     if not bool((counts > 0).all()):
         raise ValueError("a row has no position to compare")
-    distance = student.float() - teacher.detach().float()
+    distance = _wide(student) - _wide(teacher.detach())
     kept = torch.where(mask[..., None], distance, 0.0)  # before the square, so that padding has no gradient
     return (kept.pow(2).mean(-1).sum(1) / counts).sum()
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32: sums over a vocabulary need it."""
+    return x if x.dtype == torch.float64 else x.float()

@@ -108,13 +108,13 @@ def load(*names: str | Path, root: str | Path = "runs", workspace: Workspace | N
     Args:
         names: run ids, or run folders.
         root: the folder of runs that ids are looked up in.
-        workspace: share models that are loaded already.
+        workspace: share models that are loaded already; none: a new one, which puts no text on the disk.
 
     Raises:
         ArtifactError: if a run is missing, unfinished or damaged, or the runs do not fit together.
         UnsupportedError: for several runs of which one changes weights.
     """
-    workspace = workspace or Workspace(Path(root))
+    workspace = workspace or Workspace(Path(root), keep_texts=False)
     found = [runs.find(workspace.root, str(name)) for name in names]
     if not found:
         raise ArtifactError("no run is named", fix="name one or more runs")

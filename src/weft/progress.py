@@ -38,7 +38,7 @@ class Progress:
         self._live: Live | None = None
 
     def begin(self, label: str, units: float) -> None:
-        """A run begins."""
+        """A run begins, or several in one batch; `units` of work in all."""
         self.current, self.units, self.share = label, units, 0.0
         if self.console.is_terminal and not self.quiet and self._live is None:
             self._live = Live(console=self.console, refresh_per_second=4, transient=True)
@@ -46,19 +46,15 @@ class Progress:
         self._show("")
 
     def step(self, share: float, note: str = "") -> None:
-        """A share of the current run is done."""
+        """A share of each run that is going on is done."""
         self.share = share
         self._show(note)
 
-    def end(self, note: str) -> None:
-        """The current run is finished; `note` says what came out."""
-        self.done += self.units
-        self.units = self.share = 0.0
-        self._line(f"{self._percent()} {self.current}  {note}{self._eta()}")
-
-    def skip(self, units: float) -> None:
-        """A run needs no work: it was finished before."""
-        self.total -= units
+    def end(self, label: str, units: float, note: str) -> None:
+        """One of the runs that are going on is over; `note` says what came out."""
+        self.done += units
+        self.units = max(0.0, self.units - units)
+        self._line(f"{self._percent()} {label}  {note}{self._eta()}")
 
     def say(self, text: str) -> None:
         """One line that stays."""

@@ -74,6 +74,11 @@ class PromptBank(nn.Module):
         self.u = nn.Parameter(u.detach().clone().float())
         self.v = nn.Parameter(v.detach().clone().float())
 
+    @property
+    def length(self) -> int:
+        """P, the number of prompt tokens."""
+        return len(self.shared)
+
     def forward(self, task_ids: Int[Tensor, " B"]) -> Float[Tensor, "B P D"]:
         """The prompt of each row."""
         # not self.u[task_ids]: on several threads its gradient adds up in an order of chance
@@ -89,6 +94,11 @@ class SoftPrompts(nn.Module):
             raise ValueError(f"{len(tasks)} tasks for {len(prompts)} prompts")
         self.tasks = tasks
         self.prompts = nn.Parameter(prompts.detach().clone().float())
+
+    @property
+    def length(self) -> int:
+        """P, the number of prompt tokens."""
+        return int(self.prompts.shape[1])
 
     def forward(self, task_ids: Int[Tensor, " B"]) -> Float[Tensor, "B P D"]:
         """The prompt of each row."""

@@ -34,7 +34,7 @@ from weft.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
 from weft.config_files import parse_yaml, to_yaml
 from weft.errors import ArtifactError, ConfigError, ResourceError, did_you_mean
 
-NUMERICS = 2  # raise by hand when the code changes numbers: old runs then no longer count as done
+NUMERICS = 3  # raise by hand when the code changes numbers: old runs then no longer count as done
 FORMAT = envelope.FORMAT
 TENSORS = envelope.PROMPTS
 LARGEST_CONFIG = 4 << 20  # bytes
@@ -66,8 +66,12 @@ def identity(config: AnyRun, *, base_hash: str, data_hashes: dict[str, str]) -> 
     ]
     values["order"] = [list((task.labels or {}).items()) for task in config.tasks]
     values["base"] = {"hash": base_hash, "dropout": config.base.dropout, "dtype": config.base.dtype}
+    if config.base.deterministic:
+        values["base"]["deterministic"] = True
     if "optim" in values:
         values["optim"].pop("micro_batch")
+    for name in ("targets", "targets_mb"):  # where teachers' targets lie
+        values.get("distill", {}).pop(name, None)
     versions = {"format": FORMAT, "numerics": NUMERICS}
     return storage.sha256_json({**versions, "config": values, "data": data_hashes})
 

@@ -5,74 +5,67 @@
     adapt      a method trained on target tasks, from the shared prompt or from elsewhere
     evaluate   answers and scores of a run on rows that nothing was chosen on
 
-Stages talk through run folders only. Each returns its folder; a finished run is not run again.
+The first three say what is trained, on which rows and from where; `fitting.train` trains it, several runs in
+one batch if there are several. Stages talk through run folders only; a finished run is not run again.
 """
 
-import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 
 import torch
 
-from weft import evaluation, runs, scoring, starts, storage
+from weft import evaluation, fitting, runs, scoring, starts
 from weft.backbone import Backbone
-from weft.batch import Batch
-from weft.checkpoints import LOG, Keeper
 from weft.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, TeacherRun
-from weft.data import EncodedTask, EpochBatches, ReadAhead, TaskBatches, encode_task, few_shot, subset
-from weft.errors import ResourceError
+from weft.data import EncodedTask, EpochBatches, TaskBatches, encode_task, few_shot, pool_size, subset
+from weft.errors import WeftError
+from weft.fitting import Prepared, TrainedRun
 from weft.methods import mpt, prompt_tuning
 from weft.model import TunedModel
+from weft.pages import PageStore
 from weft.runs import Run
-from weft.tasks import Example, Task
-from weft.training import Hooks, Loss, Progress, fit, lm_loss
+from weft.tasks import Task
+from weft.teaching import TeacherTargets, targets_of
+from weft.token_store import TokenStore
+from weft.training import lm_loss
 from weft.workspace import Workspace
 
-TrainedRun = TeacherRun | SourceRun | AdaptRun
-LOWEST = -100.0  # no metric is lower, so a state with an undefined score is never the best
+TARGETS, TOKENS = ".targets", ".tokens"  # of the folder of runs: what teachers said, and rows as tokens
 
 
-def teachers(config: TeacherRun, workspace: Workspace) -> Run:
-    """Train a plain soft prompt for each task of the run (paper: source prompts)."""
-    with workspace.open(config) as out:
-        backbone, tasks = workspace.backbone(config), workspace.tasks(config)
-        train = [_training_rows(config, task, backbone) for task in tasks]
-        prompts = [starts.fresh(config, backbone, task) for task in tasks]
-        names, dropout = starts.names_of(tasks), config.base.dropout
-        model = prompt_tuning.build(backbone, torch.stack(prompts), names, dropout=dropout)
-        batches = EpochBatches(tuple(train), config.optim.batch_size, config.seed)
-        _train(model, config, train, batches, lm_loss, workspace, out)
-    return out
+def teachers(config: TeacherRun, workspace: Workspace) -> Prepared:
+    """A plain soft prompt for each task of the run (paper: source prompts)."""
+    backbone, tasks = workspace.backbone(config), workspace.tasks(config)
+    train = [_training_rows(config, task, backbone, workspace) for task in tasks]
+    prompts = torch.stack([starts.fresh(config, backbone, task) for task in tasks])
+    model = prompt_tuning.build(backbone, prompts, starts.names_of(tasks), dropout=config.base.dropout)
+    batches = _epochs(config, train, backbone)
+    return Prepared(config, model, train, batches, lm_loss)
 
 
-def source(config: SourceRun, workspace: Workspace) -> Run:
-    """Distil the teachers into one shared prompt with task factors (paper: prompt distillation)."""
-    with workspace.open(config) as out:
-        backbone, tasks = workspace.backbone(config), workspace.tasks(config)
-        teacher = starts.teacher_of(config, backbone, workspace) if config.teachers else None
-        train = [_training_rows(config, task, backbone) for task in tasks]
-        shared = starts.shared_start(config, backbone, teacher)
-        bank = mpt.new_bank(shared, config.factors, starts.names_of(tasks), seed=config.seed)
-        model = mpt.build(backbone, bank, dropout=config.base.dropout)
-        batches = TaskBatches(tuple(train), config.optim.batch_size, config.seed, config.sampling)
-        loss = mpt.distillation_loss(teacher, config.distill)
-        _train(model, config, train, batches, loss, workspace, out)
-    return out
+def source(config: SourceRun, workspace: Workspace) -> Prepared:
+    """One shared prompt with task factors, into which the teachers are distilled (prompt distillation)."""
+    backbone, tasks = workspace.backbone(config), workspace.tasks(config)
+    teacher = starts.teacher_of(config, backbone, workspace) if config.teachers else None
+    train = [_training_rows(config, task, backbone, workspace) for task in tasks]
+    shared = starts.shared_start(config, backbone, teacher)
+    bank = mpt.new_bank(shared, config.factors, starts.names_of(tasks), seed=config.seed)
+    model = mpt.build(backbone, bank, dropout=config.base.dropout)
+    batches = TaskBatches(tuple(train), config.optim.batch_size, config.seed, config.sampling)
+    targets, window = _targets(config, teacher, batches, workspace)
+    loss = mpt.distillation_loss(teacher, config.distill, targets)
+    return Prepared(config, model, train, batches, loss, targets=targets, window=window)
 
 
-def adapt(config: AdaptRun, workspace: Workspace) -> Run:
-    """Train a method on the target tasks, all in one model; with several tasks, MPT shares P* among them."""
-    with workspace.open(config) as out:
-        backbone = workspace.backbone(config, fresh=config.method.name == "full")
-        tasks = workspace.tasks(config)
-        train = [_training_rows(config, task, backbone, shots=config.shots) for task in tasks]
-        model, start = starts.build(config, backbone, tasks, train, workspace)
-        batches = EpochBatches(tuple(train), config.optim.batch_size, config.seed)
-        _train(model, config, train, batches, lm_loss, workspace, out, start)
-    return out
+def adapt(config: AdaptRun, workspace: Workspace) -> Prepared:
+    """A method on the target tasks, all in one model; with several tasks, MPT shares P* among them."""
+    backbone = workspace.backbone(config, fresh=config.method.name == "full")
+    tasks = workspace.tasks(config)
+    train = [_training_rows(config, task, backbone, workspace, shots=config.shots) for task in tasks]
+    model, start = starts.build(config, backbone, tasks, train, workspace)
+    batches = _epochs(config, train, backbone)
+    return Prepared(config, model, train, batches, lm_loss, start)
 
 
 def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
@@ -96,157 +89,102 @@ def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
 
 
 def perform(config: AnyRun, workspace: Workspace) -> Run:
-    """Run a stage, unless it is finished already."""
-    run = workspace.run(config)
-    if run.done:
+    """Run a stage, unless it is finished already.
+
+    Raises:
+        WeftError: what it failed of.
+    """
+    [(_, outcome)] = perform_together([config], workspace)
+    if isinstance(outcome, WeftError):
+        raise outcome
+    return outcome
+
+
+def perform_together(
+    configs: Sequence[AnyRun], workspace: Workspace
+) -> Iterator[tuple[str, Run | WeftError]]:
+    """Run stages that are not finished, those that train in one batch; a failure of one spares the others.
+
+    Args:
+        configs: one run of any kind; or trainings that `can_share`.
+        workspace: where.
+
+    Yields:
+        Every run's id, and the run, or what it failed of, as soon as it is over.
+
+    Raises:
+        ResourceError: at once: a full disk or a folder in use would stop every other run as well.
+    """
+    ready: list[Prepared] = []
+    for config in configs:
+        run = workspace.run(config)
         run.tidy()
-        return run
-    workspace.check_data(config)
-    if isinstance(config, TeacherRun):
-        run = teachers(config, workspace)
-    elif isinstance(config, SourceRun):
-        run = source(config, workspace)
-    elif isinstance(config, AdaptRun):
-        run = adapt(config, workspace)
-    else:
-        run = evaluate(config, workspace)
+        try:
+            if run.done:
+                yield run.id, run
+            elif isinstance(config, EvaluateRun):
+                workspace.check_data(config)
+                yield run.id, evaluate(config, workspace)
+            else:
+                workspace.check_data(config)
+                ready.append(prepare(config, workspace))
+        except WeftError as error:
+            yield run.id, fitting.spared(error)
+    if ready:
+        yield from fitting.train(ready, workspace)
     workspace.stop.check()  # asked in the last step, which is kept now
-    return run
+
+
+def prepare(config: TrainedRun, workspace: Workspace) -> Prepared:
+    """What a run trains."""
+    if isinstance(config, TeacherRun):
+        return teachers(config, workspace)
+    return source(config, workspace) if isinstance(config, SourceRun) else adapt(config, workspace)
+
+
+def can_share(config: AnyRun) -> bool:
+    """Whether a run's rows may go through the frozen model beside those of others: it trains prompts only."""
+    plain = isinstance(config, TeacherRun) or (isinstance(config, AdaptRun) and config.method.name != "full")
+    return plain and not config.base.dropout
+
+
+def step_tokens(config: AnyRun, workspace: Workspace) -> int:
+    """About how many tokens of one step a run computes; texts that are kept do not count."""
+    if isinstance(config, EvaluateRun):
+        return 0
+    texts = 0 if workspace.position(config) == "suffix" else config.limits.source_tokens // 4
+    return config.optim.batch_size * (config.prompt.length + 2 + texts)
+
+
+def _targets(
+    config: SourceRun, teacher: TunedModel | None, batches: TaskBatches, workspace: Workspace
+) -> tuple[TeacherTargets | None, int]:
+    """What the teachers will say of the rows, and for how many steps it is made at once."""
+    if teacher is None or config.distill.weight == 0:
+        return None, fitting.WINDOW
+    uses = config.optim.steps * config.optim.batch_size
+    return targets_of(
+        teacher,
+        config.distill,
+        batches(0),
+        batches.expected_rows(config.optim.steps),
+        uses,
+        lambda size: PageStore(workspace.root / TARGETS, size, workspace.progress.warn),
+    )
+
+
+def _epochs(config: TeacherRun | AdaptRun, train: list[EncodedTask], backbone: Backbone) -> EpochBatches:
+    optim = config.optim
+    return EpochBatches(tuple(train), optim.batch_size, config.seed, pool_size(optim.length_pool, backbone))
 
 
 def _training_rows(
-    config: RunConfig, task: Task, backbone: Backbone, shots: int | None = None
+    config: RunConfig, task: Task, backbone: Backbone, workspace: Workspace, shots: int | None = None
 ) -> EncodedTask:
     """The rows a task trains on, as tokens: a capped part of a source's, a few of each answer of a target."""
     cap = None if isinstance(config, AdaptRun) else config.limits.train_rows
     examples = subset(task.load("train"), cap)
     if shots is not None:
         examples = few_shot(examples, shots, seed=config.seed, task=task.name, closed=bool(task.choices))
-    return encode_task(task.name, examples, backbone, config.limits.source_tokens)
-
-
-def _train(
-    model: TunedModel,
-    config: TrainedRun,
-    train: list[EncodedTask],
-    batches: EpochBatches | TaskBatches,
-    loss: Loss,
-    workspace: Workspace,
-    out: Run,
-    begun: starts.Starts | None = None,
-) -> None:
-    """Fit a model, from a checkpoint if there is one, and fill its run folder."""
-    keeper = Keeper(out, workspace.save_seconds, workspace.stop, workspace.progress.warn)
-    resume = keeper.latest()
-    if resume is None:
-        out.write(LOG, "")
-    out.own(LOG)
-    validate = _validator(config, model, workspace) if config.optim.eval_every else None
-    ahead = ReadAhead(batches, model.backbone.prepare, config.optim.steps)
-    hooks = _hooks(config, workspace, out, keeper)
-    with workspace.stop.after_step():
-        with enough_memory(out):
-            done = fit(
-                *(model, ahead, loss, config.optim),
-                validate=validate, hooks=hooks, resume=resume, seed=config.seed,
-            )  # fmt: skip
-        _keep(model, config, train, batches, done, workspace, out, begun)
-    out.write_json("timing.json", {"seconds": keeper.elapsed})
-
-
-@contextmanager
-def enough_memory(out: Run) -> Iterator[None]:
-    """Say what to do where memory is too small (R17).
-
-    Raises:
-        ResourceError: instead of what torch or Python raise then.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        small = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-        if not small:
-            raise
-        raise ResourceError(
-            "there is not enough memory for a step",
-            where=str(out.path),
-            fix="set optim.micro_batch: the step stays the same; or lower base.text_cache_mb",
-            code="R17",
-        ) from None
-
-
-def _keep(
-    model: TunedModel,
-    config: TrainedRun,
-    train: list[EncodedTask],
-    batches: EpochBatches | TaskBatches,
-    done: Progress,
-    workspace: Workspace,
-    out: Run,
-    begun: starts.Starts | None,
-) -> None:
-    """Write what was trained, and what is to be said of it."""
-    if not changes_answers(model, batches(0)):
-        workspace.progress.warn(f"{out.id}: the trained prompt changes no logit")
-    out.save_tensors(model.tensors())
-    rows = {
-        known.name: {**known.accounting("train"), "train": len(task), "cut": task.cut}
-        for task, known in zip(train, workspace.tasks(config), strict=True)
-    }
-    out.write_json("result.json", {**_summary(model, done), "rows": rows, "start": begun or {}})
-    storage.flush_log(out.path / LOG)
-
-
-def _summary(model: TunedModel, done: Progress) -> dict[str, object]:
-    """What a training run reports of itself."""
-    return {
-        "tasks": list(model.tasks),
-        "trained_parameters": model.trained_parameters,
-        "parameters_per_task": model.trained_parameters / len(model.tasks),
-        "steps": done.step,
-        "best_step": done.best_step,
-        "dev": done.best,
-        "dev_scores": done.scores,
-    }
-
-
-def _hooks(config: TrainedRun, workspace: Workspace, out: Run, keeper: Keeper) -> Hooks:
-    """Log every step to the run's folder, show it, and save now and then."""
-    log, steps = out.path / LOG, config.optim.steps
-
-    def on_step(line: dict[str, int | float]) -> None:
-        storage.append_line(log, json.dumps(line))
-        dev = f" dev {line['dev']:.1f}" if "dev" in line else ""
-        note = f"step {line['step']:.0f}/{steps} loss {line['loss']:.3f}{dev}"
-        workspace.progress.step(line["step"] / steps, note)
-
-    return Hooks(log=on_step, warn=workspace.progress.warn, save=keeper)
-
-
-def _validator(config: TrainedRun, model: TunedModel, workspace: Workspace) -> Callable[[], float]:
-    """Mean over the run's tasks of the main metric on dev rows."""
-    parts = []
-    for k, task in enumerate(workspace.tasks(config)):
-        examples = subset(task.load("dev"), config.limits.dev_rows)
-        parts.append(partial(_dev_score, config, model, task, examples, k))
-    return lambda: sum(part() for part in parts) / len(parts)
-
-
-def _dev_score(
-    config: RunConfig, model: TunedModel, task: Task, examples: list[Example], task_id: int
-) -> float:
-    sources = [model.backbone.text_tokens(one.source, config.limits.source_tokens)[0] for one in examples]
-    scores, _ = evaluation.evaluate(model, task, examples, sources, task_id=task_id, generate=False)
-    value = scores.metrics[task.main_metric]
-    return LOWEST if value is None else value
-
-
-@torch.no_grad()
-def changes_answers(model: TunedModel, batch: Batch) -> bool:
-    """Whether prompts change any logit of a batch's first rows; true for methods without prompts."""
-    if model.prompts is None:
-        return True
-    batch = batch.split(2)[0].to(model.backbone.device)
-    state = model.backbone.read(batch.sources)
-    bare = model.backbone(state, None, batch.labels).logits
-    return not torch.equal(model(batch).logits, bare)
+    store = TokenStore(workspace.root / TOKENS)
+    return encode_task(task.name, examples, backbone, config.limits.source_tokens, store=store)

@@ -37,7 +37,13 @@ def load(run: Run, workspace: Workspace, wanted_by: AnyRun | None = None) -> tup
         )
     check_fit(run, wanted_by, workspace)
     weights_change = isinstance(config, AdaptRun) and config.method.name == "full"
-    backbone = workspace.backbone(wanted_by or config, fresh=weights_change, dtype=run.env().get("dtype"))
+    env = run.env()
+    backbone = workspace.backbone(
+        wanted_by or config,
+        fresh=weights_change,
+        dtype=env.get("dtype"),
+        attention=env.get("attention", "library"),
+    )
     tasks = workspace.tasks(config)
     model = methods.restore(backbone, run.tensors(), names_of(tasks))
     _check_size(model, run)

@@ -54,8 +54,13 @@ def sha256_json(value: Any) -> str:
     return sha256_bytes(canonical_json(value))
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write a file so that it is either the old one or the whole new one, whatever happens.
+
+    Args:
+        path: the file.
+        data: what it shall hold.
+        sync: bring it to the disk; without, a crash of the machine may lose or tear it.
 
     Raises:
         ResourceError: if the disk is full, or the place cannot be written.
@@ -63,9 +68,10 @@ def write_bytes(path: Path, data: bytes) -> None:
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
     try:
         os.makedirs(path.parent, exist_ok=True)
-        _write_through(temporary, data, os.O_CREAT | os.O_EXCL)
+        _write_through(temporary, data, os.O_CREAT | os.O_EXCL, sync=sync)
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -158,11 +164,20 @@ def cut_log(path: Path, length: int) -> None:
         ArtifactError: if the log is shorter than that.
         ResourceError: if the disk refuses.
     """
+    check_log(path, length)
+    with _disk(path):
+        os.truncate(path, length)
+
+
+def check_log(path: Path, length: int) -> None:
+    """Refuse a log that is shorter than a recorded length.
+
+    Raises:
+        ArtifactError: with both lengths.
+    """
     size = path.stat().st_size if path.is_file() else 0
     if size < length:
         raise ArtifactError(f"the log has {size:,} bytes and should have {length:,}", where=str(path))
-    with _disk(path):
-        os.truncate(path, length)
 
 
 def remove(path: Path) -> None:

@@ -1,24 +1,54 @@
 """Where stages work: the folder of runs, the data, and models that are loaded once and shared."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from weft import bases, runs, storage
-from weft.backbone import Backbone, Precision, load_backbone, probe
+from weft.backbone import (
+    Attention,
+    Backbone,
+    Precision,
+    free_bytes,
+    load_backbone,
+    probe,
+    probe_attention,
+    rows_that_fit,
+)
 from weft.bases import BaseFolder
-from weft.config import AnyRun, BaseConfig, EvaluateRun, Split, TaskSpec
+from weft.batch import collate
+from weft.config import (
+    AdaptRun,
+    AnyRun,
+    BaseConfig,
+    EvaluateRun,
+    OptimConfig,
+    SourceRun,
+    Split,
+    TaskSpec,
+    TeacherRun,
+)
+from weft.data import EncodedTask
 from weft.errors import ConfigError, DataError, NumericError
+from weft.losses import lm_loss_sum
+from weft.model import TunedModel
 from weft.progress import Progress
 from weft.runs import Run
 from weft.stopping import Stop
 from weft.tasks import Task, from_spec
+from weft.training import part_tokens
+
+STATE_BYTES = 12  # of a trained number, beside its value: a gradient and two moments, in float32
+
+TEXTS = ".texts"  # of the folder of runs: pages of keys and values
 
 
 @dataclass
@@ -31,6 +61,7 @@ class Workspace:
         progress: what a person sees.
         stop: whether the process was asked to end.
         save_seconds: least time between two checkpoints of a run.
+        keep_texts: whether keys and values of texts are kept on the disk, under `root`.
         nearest: answers of `starts` to what several methods ask of the same rows.
     """
 
@@ -39,11 +70,13 @@ class Workspace:
     progress: Progress = field(default_factory=lambda: Progress(quiet=True))
     stop: Stop = field(default_factory=Stop)
     save_seconds: float = 30.0
+    keep_texts: bool = True
     nearest: dict[str, tuple[str, dict[str, float]]] = field(default_factory=dict)
     _bases: dict[BaseConfig, BaseFolder] = field(default_factory=dict)
-    _backbones: dict[tuple[str, str, str], Backbone] = field(default_factory=dict)
+    _backbones: dict[tuple[object, ...], Backbone] = field(default_factory=dict)
     _hashes: dict[int, str] = field(default_factory=dict)
     _precision: Precision | None = None
+    _attention: dict[str, Attention] = field(default_factory=dict)
     _tasks: dict[str, Task] = field(default_factory=dict)
 
     def base(self, config: AnyRun) -> BaseFolder:
@@ -52,32 +85,60 @@ class Workspace:
             self._bases[config.base] = bases.resolve(config.base)
         return self._bases[config.base]
 
-    def backbone(self, config: AnyRun, *, fresh: bool = False, dtype: str | None = None) -> Backbone:
+    def backbone(
+        self,
+        config: AnyRun,
+        *,
+        fresh: bool = False,
+        dtype: str | None = None,
+        attention: str | None = None,
+    ) -> Backbone:
         """A run's base model, loaded once for all runs.
 
         Args:
             config: the run's.
             fresh: a copy of its own, for methods that change its weights.
             dtype: as a finished run says; none: as `dtype` says.
+            attention: likewise.
         """
         folder, dtype = self.base(config), dtype or self.dtype(config)
-        position = self.position(config)
-        key = (folder.hash, dtype, position)
+        position, attention = self.position(config), attention or self.attention(config)
+        key = (folder.hash, dtype, position, attention, config.base.checkpointing)
         if not fresh and key in self._backbones:
             return self._backbones[key]
         self.check_lengths(config, folder)
-        cache_mb = config.base.text_cache_mb
-        backbone = load_backbone(folder, dtype=dtype, position=position, cache_mb=cache_mb)
+        backbone = load_backbone(
+            folder,
+            dtype=dtype,
+            position=position,
+            cache_mb=config.base.text_cache_mb,
+            texts=self.root / TEXTS if self.keep_texts and not fresh else None,
+            warn=self.progress.warn,
+            attention=attention,
+            checkpointing=config.base.checkpointing,
+        )
         if not fresh:
             self._backbones[key] = backbone
             self._hashes[id(backbone)] = backbone.weights_hash()
         return backbone
 
     def position(self, config: AnyRun) -> Literal["prefix", "suffix"]:
-        """Where a run's prompts stand: as configured, or after the text on models that allow it."""
-        if config.prompt.position != "auto":
-            return config.prompt.position
-        return "suffix" if self.base(config).family == "causal" else "prefix"
+        """Where a run's prompts stand: as configured, or after the text on models that allow it.
+
+        Raises:
+            ConfigError: after the text with activation checkpointing.
+        """
+        position = config.prompt.position
+        if position == "auto":
+            position = "suffix" if self.base(config).family == "causal" else "prefix"
+        if position == "suffix" and config.base.checkpointing:
+            raise ConfigError(
+                "prompts that stand after cached texts cannot be computed twice: the cache would fill twice",
+                where="base.checkpointing",
+                fix="set it to false: such a step keeps prompt tokens only; or set prompt.position: prefix",
+                code="C08",
+            )
+        return position
 
     def dtype(self, config: AnyRun) -> str:
         """The number format of the frozen weights.
@@ -85,11 +146,29 @@ class Workspace:
         As configured; else as the folder says, of the run if it was begun before, of the run that is scored;
         else the faster one on this machine, measured once for a folder of runs.
         """
+        if config.base.deterministic:
+            return "float32"
         if config.base.dtype != "auto":
             return config.base.dtype
-        scored = config.run if isinstance(config, EvaluateRun) else None
-        before = runs.noted(self.root / scored if scored else self.run(config).path).get("dtype")
+        before = self._begun(config).get("dtype")
         return self._measured().dtype if before is None else str(before)
+
+    def attention(self, config: AnyRun) -> str:
+        """The implementation of attention: as configured, noted or measured, as `dtype` is.
+
+        A run that was begun before there was a choice has that of the library.
+        """
+        if config.base.deterministic:
+            return "eager"
+        if config.base.attention != "auto":
+            return config.base.attention
+        begun = self._begun(config)
+        return str(begun.get("attention", "library")) if begun else self._measured_attention(config).name
+
+    def _begun(self, config: AnyRun) -> dict[str, Any]:
+        """What the folder of a run notes, or that of the run which it scores; empty before it is begun."""
+        scored = config.run if isinstance(config, EvaluateRun) else None
+        return runs.noted(self.root / scored if scored else self.run(config).path)
 
     def gflops(self) -> float:
         """The measured matrix rate of the chosen number format, in GFLOP/s."""
@@ -102,6 +181,22 @@ class Workspace:
             self._precision = Precision(**storage.read_json(self._rates))
         self._precision = self._precision or _probe()
         return self._precision
+
+    def _measured_attention(self, config: AnyRun) -> Attention:
+        """The fastest attention for a base model, from the folder of runs where it was noted before."""
+        if not self._attention and self._times.is_file():
+            noted = storage.read_json(self._times)
+            self._attention = {key: Attention(**value) for key, value in noted.items()}
+        base, dtype, position = self.base(config), self.dtype(config), self.position(config)
+        key = f"{base.hash[:16]}-{dtype}-{position}"
+        if key not in self._attention:
+            self._attention[key] = _probe_attention(base, dtype, position)
+        return self._attention[key]
+
+    @property
+    def _times(self) -> Path:
+        """Where runs note what was measured of attention, by base model, number format and position."""
+        return self._rates.with_name(self._rates.name.replace("rates", "attention"))
 
     @property
     def _rates(self) -> Path:
@@ -153,15 +248,62 @@ class Workspace:
         """The folder of a run, finished or not."""
         return Run(self.root / self.run_id(config))
 
+    def fit_memory(
+        self,
+        config: TeacherRun | SourceRun | AdaptRun,
+        out: Run,
+        model: TunedModel,
+        train: Sequence[EncodedTask],
+    ) -> OptimConfig:
+        """A run's settings of training, with as many rows in memory at once as there is room for.
+
+        As configured; else as the run's folder says, since last digits depend on it; else measured on the
+        longest rows.
+
+        Args:
+            config: the run's.
+            out: its folder, which notes what was measured.
+            model: what is trained, as it is before the first step.
+            train: the rows of each of its tasks.
+        """
+        optim = config.optim
+        if optim.micro_batch is not None or config.base.deterministic:
+            return optim
+        noted = runs.noted(out.path)
+        if "micro_batch" not in noted:
+            room = free_bytes(model.backbone.device) - STATE_BYTES * model.trained_parameters
+            rows = rows_that_fit(partial(_longest_loss, model, train), optim.batch_size, room)
+            out.write_json("env.json", {**noted, "micro_batch": rows})
+            return optim.model_copy(update={"micro_batch": rows})
+        return optim.model_copy(update={"micro_batch": int(noted["micro_batch"])})
+
+    def company(self, config: AnyRun) -> set[str]:
+        """The runs with which an unfinished run was begun in one batch, itself among them; or none."""
+        return set(runs.noted(self.run(config).path).get("together", ()))
+
+    @property
+    def part_tokens(self) -> int:
+        """How many tokens of a training step fill the device."""
+        from accelerate import PartialState
+
+        return part_tokens(PartialState().device)
+
     @contextmanager
-    def open(self, config: AnyRun) -> Iterator[Run]:
-        """A run folder to fill; it is finished when the block ends without an error."""
+    def open(self, config: AnyRun, together: Sequence[str] = ()) -> Iterator[Run]:
+        """A run folder to fill; it is finished when the block ends without an error.
+
+        Args:
+            config: the run's.
+            together: the runs that train in one batch with it, itself among them.
+        """
         base = self.base(config)
         env: dict[str, Any] = {"base": base.origin, "base_hash": base.hash}
         env |= {"embedding_hash": base.embedding_hash, "tokenizer_hash": base.tokenizer_hash}
         env["identity"] = self.identity(config)
         env["dtype"], env["position"] = self.dtype(config), self.position(config)
-        env["threads"] = torch.get_num_threads()
+        env["attention"], env["threads"] = self.attention(config), torch.get_num_threads()
+        if len(together) > 1:
+            env["together"] = list(together)
         begun, now = runs.noted(self.run(config).path).get("threads"), env["threads"]
         if begun not in (None, now):
             self.progress.warn(f"begun with {begun} threads, goes on with {now}: last digits may differ")
@@ -169,6 +311,9 @@ class Workspace:
             env["gflops"] = {name: round(rate) for name, rate in self._precision.rates.items()}
             if not self._rates.is_file():
                 storage.write_json(self._rates, asdict(self._precision))
+        if self._attention:
+            storage.write_json(self._times, {key: asdict(one) for key, one in self._attention.items()})
+        torch.use_deterministic_algorithms(config.base.deterministic)
         with runs.create(self.root, self.run_id(config), config, env) as run:
             yield run
 
@@ -210,3 +355,19 @@ def _probe() -> Precision:
     from accelerate import PartialState
 
     return probe(PartialState().device)
+
+
+def _probe_attention(base: BaseFolder, dtype: str, position: str) -> Attention:
+    from accelerate import PartialState
+
+    kind = getattr(torch, dtype)
+    return probe_attention(base.config, PartialState().device, kind, suffix=position == "suffix")
+
+
+def _longest_loss(model: TunedModel, train: Sequence[EncodedTask], rows: int) -> Tensor:
+    """The loss of a run's longest row, so many times over."""
+    task = max(range(len(train)), key=lambda k: int(train[k].lengths.max()))
+    row = train[task].rows[int(train[task].lengths.argmax())]
+    batch = collate([row] * rows, [task] * rows).to(model.backbone.device)
+    with torch.random.fork_rng():
+        return lm_loss_sum(model(batch).logits, batch.labels)

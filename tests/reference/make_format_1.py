@@ -74,18 +74,18 @@ def make_runs(workspace: Workspace) -> None:
     common = {"base": {"model": "base", "dtype": "float32"}, "prompt": {"length": 3}}
     sources, gamma = specs("alpha", "beta"), specs("gamma")
     teachers = {
-        spec.name: stages.teachers(TeacherRun(**common, tasks=(spec,), optim=optim(prompt=0.1)), workspace).id
+        spec.name: stages.perform(TeacherRun(**common, tasks=(spec,), optim=optim(prompt=0.1)), workspace).id
         for spec in sources
     }
     both = optim(shared=0.1, factors=0.1)
-    source = stages.source(SourceRun(**common, tasks=sources, teachers=teachers, optim=both), workspace).id
+    source = stages.perform(SourceRun(**common, tasks=sources, teachers=teachers, optim=both), workspace).id
     mpt = {"method": {"name": "mpt"}, "source": source, "optim": both}
     factors = {"method": {"name": "mpt", "train": "factors"}, "source": source, "optim": optim(factors=0.1)}
     full = {"method": {"name": "full"}, "optim": optim(model=0.01)}
     adapted = [
-        stages.adapt(AdaptRun(**common, tasks=gamma, **how), workspace) for how in (mpt, factors, full)
+        stages.perform(AdaptRun(**common, tasks=gamma, **how), workspace) for how in (mpt, factors, full)
     ]
-    stages.evaluate(EvaluateRun(**common, tasks=gamma, run=adapted[0].id), workspace)
+    stages.perform(EvaluateRun(**common, tasks=gamma, run=adapted[0].id), workspace)
 
 
 def answers(run: Run, workspace: Workspace) -> dict[str, list[list[list[float]]]]:

@@ -1,16 +1,23 @@
 """Frozen language models of two families behind one protocol."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 
+from weft.backbone.attention import Attention, is_plain, probe_attention
 from weft.backbone.base import Backbone, Context, HiddenSpec, Outputs, States, TextState
 from weft.backbone.causal import CausalBackbone
+from weft.backbone.memory import checkpoint_layers, free_bytes, rows_that_fit
 from weft.backbone.precision import Precision, probe
 from weft.backbone.seq2seq import Seq2SeqBackbone
+from weft.backbone.text_cache import TextCache
 from weft.backbone.tokens import answer_tokens, load_tokenizer
 from weft.bases import BaseFolder
 from weft.errors import UnsupportedError
 
 __all__ = [
+    "Attention",
     "Backbone",
     "CausalBackbone",
     "Context",
@@ -22,9 +29,12 @@ __all__ = [
     "TextState",
     "answer_tokens",
     "check_position",
+    "free_bytes",
     "load_backbone",
     "load_tokenizer",
     "probe",
+    "probe_attention",
+    "rows_that_fit",
 ]
 
 
@@ -34,7 +44,11 @@ def load_backbone(
     dtype: str,
     position: str = "prefix",
     cache_mb: int = 2048,
+    texts: Path | None = None,
+    warn: Callable[[str], None] = lambda text: None,
     device: str | None = None,
+    attention: str = "library",
+    checkpointing: bool = False,
 ) -> Backbone:
     """A frozen model from its folder.
 
@@ -42,28 +56,55 @@ def load_backbone(
         folder: from `bases.resolve`.
         dtype: `float32` or `bfloat16`.
         position: `prefix`, or `suffix` for causal models.
-        cache_mb: memory for keys and values of texts.
+        cache_mb: room for keys and values of texts, with suffix prompts.
+        texts: the folder they are kept in; none: in memory.
+        warn: told when that folder fails.
         device: none: the accelerator, if there is one.
+        attention: a name in transformers' registry; library: as transformers chooses.
+        checkpointing: compute each layer again in the backward pass, to save memory.
 
     Raises:
-        UnsupportedError: for a suffix prompt on an encoder-decoder, or a sliding window.
+        UnsupportedError: for a suffix prompt on an encoder-decoder, a sliding window, or attention that the
+            model cannot have.
     """
     from accelerate import PartialState
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.utils import logging
 
     check_position(folder, position)
+    check_attention(folder, attention)
     logging.disable_progress_bar()
     auto = AutoModelForSeq2SeqLM if folder.family == "seq2seq" else AutoModelForCausalLM
     lm = auto.from_pretrained(
         folder.path, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
     )
+    if attention != "library":
+        lm.set_attn_implementation(attention)
+    if checkpointing:
+        checkpoint_layers(lm)
     tokenizer = load_tokenizer(folder)
     lm.to(device or PartialState().device)
     names = {"name": folder.name, "base_hash": folder.hash}
     if folder.family == "seq2seq":
         return Seq2SeqBackbone(lm, tokenizer, **names)
-    return CausalBackbone(lm, tokenizer, suffix=position == "suffix", cache_bytes=cache_mb << 20, **names)
+    suffix = position == "suffix"
+    kept = TextCache(lm, cache_mb << 20, texts if suffix else None, warn)
+    return CausalBackbone(lm, tokenizer, suffix=suffix, texts=kept, **names)
+
+
+def check_attention(folder: BaseFolder, attention: str) -> None:
+    """Refuse weft's own attention where a model's does more.
+
+    Raises:
+        UnsupportedError: with the remedy.
+    """
+    if attention == "grouped" and not is_plain(folder.config):
+        raise UnsupportedError(
+            f"attention of {folder.config.get('model_type')!r} models may do more than weft's does",
+            where="base.attention",
+            fix="set base.attention: auto",
+            code="C08",
+        )
 
 
 def check_position(folder: BaseFolder, position: str) -> None:

@@ -125,6 +125,11 @@ class Backbone(nn.Module, ABC):
         """Token ids that are no text."""
         return set(self.tokenizer.all_special_ids) | set(range(len(self.tokenizer), len(self.embeddings)))
 
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether a text is read once and kept, for any prompt."""
+        return False
+
     def weights_hash(self) -> str:
         """SHA-256 of every parameter's bytes; the same before and after any stage but full fine-tuning."""
         digest = hashlib.sha256()

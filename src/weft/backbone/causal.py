@@ -41,15 +41,20 @@ class CausalBackbone(Backbone):
 
     Args:
         suffix: whether prompts stand after the text.
-        cache_bytes: memory for keys and values of texts.
+        texts: keys and values of texts, for suffix prompts; none: in memory, up to 2 GB.
     """
 
     def __init__(
-        self, lm: Any, tokenizer: Any, *, suffix: bool, cache_bytes: int = 2 << 30, **kw: str
+        self, lm: Any, tokenizer: Any, *, suffix: bool, texts: TextCache | None = None, **kw: str
     ) -> None:
         super().__init__(lm, tokenizer, **kw)
         self.suffix = suffix
-        self.texts = TextCache(lm, cache_bytes)
+        self.texts = texts or TextCache(lm, 2 << 30)
+
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether a text is read once and kept: prompts stand after it, and the weights stay put."""
+        return self.suffix and self.frozen
 
     def answer_tokens(self, answer: str) -> Tokens:
         """Token ids of an answer with its leading space, and the end token."""
@@ -62,7 +67,7 @@ class CausalBackbone(Backbone):
 
     def prepare(self, sources: Iterable[Tokens]) -> None:
         """Read texts ahead, where they are kept: many at once cost half of what a few at a time do."""
-        if self.suffix and self.frozen:
+        if self.keeps_texts:
             self.texts.prepare(sources)
 
     def forward(
@@ -134,7 +139,7 @@ class CausalBackbone(Backbone):
 
     def _cached(self, prompts: Tensor | None) -> bool:
         """Whether texts come from the cache: they stand first, a prompt follows, and weights stay put."""
-        return self.suffix and prompts is not None and self.frozen
+        return self.keeps_texts and prompts is not None
 
     def _join(self, state: TextState, prompts: Tensor | None) -> tuple[Tensor, Tensor, DynamicCache | None]:
         """What is still to be read, the mask over all positions, and the cache of those read before."""

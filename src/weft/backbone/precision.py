@@ -1,6 +1,8 @@
 """Which number format a machine multiplies fastest, by measurement: names and flags do not tell."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -23,21 +25,39 @@ class Precision:
 
 
 def probe(device: torch.device) -> Precision:
-    """Time one matrix product per format, each for at most about half a second."""
+    """Time one matrix product per format, for at most about half a second each."""
     rates = {name: _rate(getattr(torch, name), device) for name in ("float32", "bfloat16")}
     return Precision(max(rates, key=lambda name: rates[name]), rates)
 
 
 def _rate(dtype: torch.dtype, device: torch.device) -> float:
-    """GFLOP/s, the best of several products after one that warms up."""
+    """GFLOP/s, the best of several products after one that warms up.
+
+    On a processor, that of one thread's own time, times the threads: neighbours at work do not change it.
+    """
     x = torch.ones(SIZE, SIZE, device=device).to(dtype)
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    clock = time.thread_time if device.type == "cpu" else time.perf_counter
     best, stop = float("inf"), time.perf_counter() + SECONDS
-    for _ in range(50):
-        start = time.perf_counter()
-        x @ x
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-        if time.perf_counter() > stop:
-            break
-    return 2 * SIZE**3 / best / 1e9
+    with one_thread(device):
+        for _ in range(50):
+            start = clock()
+            x @ x
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, clock() - start)
+            if time.perf_counter() > stop:
+                break
+    return 2 * SIZE**3 / best / 1e9 * threads
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """On a CPU, one thread, whose own time others at work on the machine leave as it is."""
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -6,13 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weft.backbone import Backbone, HiddenSpec
+from weft.backbone import Backbone, HiddenSpec, TextState
 from weft.batch import Batch
 from weft.config import DistillConfig, FactorConfig
 from weft.errors import ConfigError, did_you_mean
-from weft.losses import hidden_distillation_sum, lm_loss_sum, logit_distillation_sum
+from weft.losses import hidden_distillation_sum, lm_loss_sum
 from weft.model import TunedModel
 from weft.prompts import PromptBank, draw_factors, mean_factors
+from weft.teaching import Live, TeacherTargets
 from weft.training import Loss, Totals
 
 
@@ -61,7 +62,9 @@ def target_bank(source: PromptBank, starts: Sequence[str], tasks: tuple[str, ...
         return PromptBank(source.shared, source.u[places], source.v[places], tasks)
 
 
-def distillation_loss(teacher: TunedModel | None, distill: DistillConfig) -> Loss:
+def distillation_loss(
+    teacher: TunedModel | None, distill: DistillConfig, targets: TeacherTargets | None = None
+) -> Loss:
     """L_Total = L_PLM + weight * (L_Logits + L_Hidden), as a loss for `fit`.
 
     The teacher runs in its own pass, without gradient and dropout, on the texts that the student reads.
@@ -69,6 +72,7 @@ def distillation_loss(teacher: TunedModel | None, distill: DistillConfig) -> Los
     Args:
         teacher: prompts for all tasks of the student, in its order; none: L_PLM alone.
         distill: weight, temperature, layers.
+        targets: what the teacher says, made ahead; none: it runs in every step, and nothing is rounded.
 
     Source:
         Wang et al. 2023, section 3.3; lambda is 0.9 there.
@@ -81,18 +85,22 @@ def distillation_loss(teacher: TunedModel | None, distill: DistillConfig) -> Los
         terms = {"lm": lm_loss_sum(student.logits, batch.labels) / totals.target_tokens}
         if teacher is None or distill.weight == 0:
             return terms["lm"], _numbers(terms)
-        with torch.no_grad():
-            taught = teacher(batch, state, hidden)
+        taught = targets(batch) if targets is not None else _live(teacher, batch, state, hidden)
         if distill.logits:
-            kl = logit_distillation_sum(student.logits, taught.logits, batch.labels, distill.temperature)
+            kl = taught.logit_sum(student.logits, batch.labels, distill.temperature)
             terms["logits"] = distill.weight * kl / totals.target_tokens
-        for ours, theirs in zip(student.states, taught.states, strict=True):
-            distance = hidden_distillation_sum(ours.hidden, theirs.hidden, ours.mask)
+        for ours, theirs in taught.beside(student.states):
+            distance = hidden_distillation_sum(ours.hidden, theirs, ours.mask)
             share = distill.weight * distance / totals.rows / len(student.states)
             terms["hidden"] = terms.get("hidden", torch.zeros_like(share)) + share
         return torch.stack(list(terms.values())).sum(), _numbers(terms)
 
     return loss
+
+
+@torch.no_grad()
+def _live(teacher: TunedModel, batch: Batch, state: TextState, hidden: HiddenSpec | None) -> Live:
+    return Live(teacher(batch, state, hidden))
 
 
 def _numbers(terms: dict[str, Tensor]) -> dict[str, float]:

@@ -1,0 +1,94 @@
+"""The goals of issue 6, and what a benchmark found for one of them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.measure import Seconds, Spread
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One line of the table.
+
+    Attributes:
+        text: what is compared.
+        unit: `x` (times faster), `share` (percent), `times` (of another step's time) or `s`.
+        goals: for processors with bf16 units, and without.
+        stretch: the same, where there is one.
+        most: whether less is better.
+    """
+
+    text: str
+    unit: str
+    goals: tuple[float, float]
+    stretch: tuple[float | None, float | None] = (None, None)
+    most: bool = False
+
+    def met(self, value: float, kind: int) -> bool:
+        """Whether a value reaches the goal of a kind of processor (0: with bf16 units)."""
+        return value <= self.goals[kind] if self.most else value >= self.goals[kind]
+
+
+GOALS = {
+    "t5-step": Goal("t5-small step / PEFT default", "x", (9, 3.5), (11, 5)),
+    "t5-step-no-dropout": Goal("t5-small step / PEFT, no dropout", "x", (5, 2), (6.5, 3)),
+    "t5-share": Goal("t5-small step, share of matrix rate", "share", (28, 60), (40, 75)),
+    "smollm2-step": Goal("smollm2 step / PEFT", "x", (8, 5), (None, 5.8)),
+    "whole-job": Goal("smollm2, rows to scores / PEFT", "x", (7, 4), (None, 5)),
+    "predict-16": Goal("ten tasks, prompt 16 / PEFT", "x", (8, 5)),
+    "predict-8": Goal("ten tasks, prompt 8 / PEFT", "x", (12, 8)),
+    "distill-live": Goal("distillation / plain step, live", "times", (1.35, 1.35), most=True),
+    "distill-decoder": Goal("same, cached decoder states", "times", (1.05, 1.05), most=True),
+    "distill-encoder": Goal("same, cached encoder states", "times", (1.2, 1.2), most=True),
+    "together": Goal("6 teachers together", "x", (1.3, 1.1)),
+    "closed-t5": Goal("t5-small closed answers / PEFT", "x", (6, 3), (8, 5)),
+    "closed-smollm2": Goal("smollm2 closed answers / PEFT", "x", (6, 3), (8, 5)),
+    "demo": Goal("whole demo on smollm2", "s", (240, 480), most=True),
+    "linear": Goal("step time, farthest off a line", "share", (10, 10), most=True),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a benchmark is run.
+
+    Attributes:
+        rounds: that count.
+        quick: tiny shapes and few rows, to see that it runs; its numbers mean nothing.
+        data: folder of task data, for the built-in tasks.
+        folder: where files of the run may lie.
+        dtype: number format of weft's frozen weights; one for the whole run.
+    """
+
+    rounds: int
+    quick: bool
+    data: Path | None
+    folder: Path
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found.
+
+    Attributes:
+        name: of the goal; other names are told, and have no goal.
+        values: one for each round, in the goal's unit.
+        conditions: what was run, in a sentence.
+        seconds: raw times of every arm, round by round.
+        checks: what shows that both sides did the same work.
+        unit: of a result without a goal.
+    """
+
+    name: str
+    values: list[float]
+    conditions: str
+    seconds: Seconds = field(default_factory=dict)
+    checks: dict[str, Any] = field(default_factory=dict)
+    unit: str = "x"
+
+    @property
+    def spread(self) -> Spread:
+        """Median, smallest and largest value."""
+        return Spread.of(self.values)

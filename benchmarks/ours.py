@@ -1,0 +1,69 @@
+"""weft's side of a comparison: its own training loop and its own answers, as its stages call them."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from weft.backbone import Backbone
+from weft.batch import Batch, Encoded
+from weft.config import FactorConfig, OptimConfig, PromptConfig
+from weft.data import EncodedTask, EpochBatches, ReadAhead, pool_size
+from weft.losses import lm_loss_sum
+from weft.methods import mpt, prompt_tuning
+from weft.model import TunedModel
+from weft.prompts import PromptBank
+from weft.tasks import Task
+from weft.training import Course, Loss, fit, lm_loss
+
+FIRST = torch.zeros(1, dtype=torch.long)  # the task id of a batch of one row
+
+
+def bank(backbone: Backbone, length: int, tasks: tuple[str, ...] = ("task",)) -> PromptBank:
+    """A shared prompt of vocabulary embeddings, with factors for each task."""
+    shared = prompt_tuning.fresh_prompt(backbone, PromptConfig(length=length), seed=0)
+    return mpt.new_bank(shared, FactorConfig(), tasks, seed=0)
+
+
+def prompts(backbone: Backbone, length: int, tasks: int) -> TunedModel:
+    """A model with a plain prompt for each of several tasks."""
+    config = PromptConfig(length=length)
+    starts = [prompt_tuning.fresh_prompt(backbone, config, seed=seed) for seed in range(tasks)]
+    return prompt_tuning.build(backbone, torch.stack(starts), tuple(f"task-{k}" for k in range(tasks)))
+
+
+def train(
+    model: TunedModel,
+    rows: Sequence[Encoded],
+    size: int,
+    *,
+    loss: Loss = lm_loss,
+    teach: Callable[[Sequence[Batch]], None] | None = None,
+) -> None:
+    """One epoch of a task's rows in steps of `size`, as a training run takes them."""
+    backbone, steps = model.backbone, -(-len(rows) // size)
+    task = EncodedTask("task", tuple(rows))
+    batches = EpochBatches((task,), size, seed=0, pool=pool_size(None, backbone))
+    optim = OptimConfig(lr=dict.fromkeys(model.trained, 0.05), steps=steps, batch_size=size)
+    fit(model, ReadAhead(batches, backbone.prepare, steps, teach=teach), loss, optim)
+
+
+def courses(models: Sequence[TunedModel], rows: Sequence[Sequence[Encoded]], size: int) -> list[Course]:
+    """Trainings of one epoch each, ready to go through the frozen model alone or together."""
+    found = []
+    for model, own in zip(models, rows, strict=True):
+        optim = OptimConfig(lr=dict.fromkeys(model.trained, 0.05), steps=len(own) // size, batch_size=size)
+        pool = pool_size(None, model.backbone)
+        batches = EpochBatches((EncodedTask("task", tuple(own)),), size, seed=0, pool=pool)
+        found.append(Course(model, batches, lm_loss, optim))
+    return found
+
+
+def closed(name: str, choices: Sequence[str]) -> Task:
+    """A task that has answers and no rows."""
+    return Task(name, lambda split: [], lambda row: [], lambda row: "", {}, choices=tuple(choices))
+
+
+@torch.no_grad()
+def loss(model: TunedModel, batch: Batch) -> float:
+    """Mean cross-entropy of a batch's target tokens."""
+    return float(lm_loss_sum(model(batch).logits, batch.labels)) / batch.target_tokens

@@ -1,0 +1,111 @@
+"""Adaptation step in the shape of t5-small, against PEFT's multitask prompt tuning and the matrix rate."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from benchmarks import inputs, measure, ours, peers
+from benchmarks.goals import Result, Settings
+from weft.backbone import Backbone
+from weft.batch import Encoded, collate
+from weft.methods import mpt
+from weft.model import TunedModel
+
+
+def run(settings: Settings) -> list[Result]:
+    """Seconds of the same rows as steps of 32: ours, PEFT with dropout as it comes, and without."""
+    shape, length, size, steps = ("tiny", 5, 4, 2) if settings.quick else ("small", 100, 32, 8)
+    folder = inputs.t5_folder(shape, settings.folder)
+    backbone = inputs.load(str(folder), settings, length=length)
+    words = len(backbone.embeddings)
+    pools = [inputs.drawn_rows(size * steps, words, seed=i) for i in range(settings.rounds)]
+    bank = ours.bank(backbone, length)
+    model = mpt.build(backbone, bank)
+    default = peers.multitask(folder, bank)
+    without = peers.no_dropout(peers.multitask(folder, bank))
+    checks = {"loss of PEFT less ours": _difference(model, without, pools[0][:size])}
+    arms = {
+        "weft": lambda i: ours.train(model, pools[i], size),
+        "PEFT": lambda i: peers.train(default, _batches(backbone, pools[i], size)),
+        "PEFT, no dropout": lambda i: peers.train(without, _batches(backbone, pools[i], size)),
+        "PEFT, no dropout, by length": lambda i: peers.train(
+            without, _batches(backbone, sorted(pools[i], key=lambda row: len(row.source)), size)
+        ),
+        "PEFT under the Trainer": lambda i: peers.trainer(
+            default, pools[i], peers.seq2seq_inputs(inputs.PAD),
+            steps=steps, batch_size=size, rate=0.05, folder=settings.folder / "trainer",
+        ).train(),
+    }  # fmt: skip
+    seconds, _ = measure.interleave(arms, settings.rounds)
+    text = (
+        f"random weights, batch {size}, prompt {length}, {steps} steps a round on the same rows; "
+        f"PEFT float32, weft {settings.dtype}"
+    )
+    compare = partial(measure.ratios, seconds, fast="weft")
+    return [
+        Result("t5-step", compare("PEFT"), text, seconds, checks),
+        Result("t5-step-no-dropout", compare("PEFT, no dropout"), text),
+        Result("same / PEFT sorted by length", compare("PEFT, no dropout, by length"), text),
+        Result("same / PEFT under the Trainer", compare("PEFT under the Trainer"), text),
+        _share(model, shape, pools, size, seconds["weft"], length),
+    ]
+
+
+def _batches(backbone: Backbone, rows: Sequence[Encoded], size: int) -> list[peers.Inputs]:
+    """Rows in the order given, as the Trainer's loader makes batches of them."""
+    collate = peers.seq2seq_inputs(backbone.tokenizer.pad_token_id)
+    return [collate(rows[i : i + size]) for i in range(0, len(rows), size)]
+
+
+def _difference(model: TunedModel, peer: peers.PeftModel, rows: Sequence[Encoded]) -> float:
+    """How far apart the losses of both are at equal prompts, on the same rows.
+
+    Raises:
+        AssertionError: where they do not train the same thing.
+    """
+    theirs = peers.loss_of(peer, peers.seq2seq_inputs(inputs.PAD)(rows))
+    difference = abs(ours.loss(model, collate(rows, [0] * len(rows))) - theirs)
+    tolerance = 1e-3 if model.backbone.embeddings.dtype == torch.float32 else 5e-2
+    assert difference < tolerance, f"PEFT and weft differ by {difference}"
+    return difference
+
+
+def _share(
+    model: TunedModel, shape: str, pools: list[list[Encoded]], size: int, seconds: list[float], length: int
+) -> Result:
+    """FLOPs that the rows need without padding, a second, against the rate of the step's own products."""
+    needed = [sum(useful_flops(shape, length, row) for row in pool) for pool in pools]
+    with measure.recorded() as calls:
+        ours.train(model, pools[0][: 2 * size], size)
+    rate = measure.product_rate(calls)
+    done = [flops / time / 1e9 for flops, time in zip(needed, seconds, strict=True)]
+    text = f"unpadded FLOPs, forward and gradient of inputs; the step's products alone: {rate:,.0f} GFLOP/s"
+    return Result("t5-share", [100 * one / rate for one in done], text, {"GFLOP/s": done})
+
+
+def useful_flops(shape: str, length: int, row: Encoded) -> int:
+    """FLOPs of one row alone: forward, and backward to the prompt, without any weight's gradient."""
+    key = (shape, length, len(row.source), len(row.target))
+    if key not in _COUNTED:
+        _COUNTED[key] = _count(*key)
+    return _COUNTED[key]
+
+
+_COUNTED: dict[tuple[str, int, int, int], int] = {}
+_SHAPES: dict[str, torch.nn.Module] = {}
+
+
+def _count(shape: str, length: int, text: int, answer: int) -> int:
+    """Counted on a model without numbers, which takes no time."""
+    if shape not in _SHAPES:
+        with torch.device("meta"):
+            config = inputs.t5_config(shape)
+            config._attn_implementation = "eager"  # every product is counted
+            _SHAPES[shape] = inputs.T5ForConditionalGeneration(config).eval().requires_grad_(False)
+    lm = _SHAPES[shape]
+    embeds = torch.empty(1, length + text, lm.config.d_model, device="meta", requires_grad=True)
+    ids = torch.zeros(1, answer, dtype=torch.long, device="meta")
+    return measure.flops(
+        lambda: lm(inputs_embeds=embeds, decoder_input_ids=ids, use_cache=False).logits.sum().backward()
+    )

@@ -1,0 +1,388 @@
+"""What a machine chooses once: attention, rows in memory. It changes last digits at most, and is kept."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import torch
+from conftest import BACKBONE_IDS, build_backbone, build_lm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_job import command, write_job
+
+from weft import bases, stages
+from weft.backbone import Attention, load_backbone, rows_that_fit
+from weft.backbone import attention as attention_module
+from weft.backbone.attention import Heads, grouped, probe_attention
+from weft.backbone.base import HiddenSpec
+from weft.backbone.memory import SHARE, checkpoint_layers, saved_bytes
+from weft.batch import collate
+from weft.config import BaseConfig, EvaluateRun, TeacherRun
+from weft.errors import ConfigError, UnsupportedError
+from weft.losses import lm_loss_sum
+from weft.runs import Run
+from weft.tasks import named
+from weft.workspace import Workspace
+
+CPU = torch.device("cpu")
+
+
+def loss_and_gradient(backbone, state, batch, dtype=torch.float32, hidden=None):
+    """The loss of a batch under fixed prompts, and its gradient with respect to them."""
+    draw = torch.Generator().manual_seed(7)
+    prompts = torch.randn(len(batch.sources), 5, backbone.width, generator=draw).to(dtype).requires_grad_()
+    out = backbone.forward(state, prompts, batch.labels, hidden)
+    loss = lm_loss_sum(out.logits, batch.labels) + sum(one.hidden.sin().sum() for one in out.states)
+    return loss.detach(), *torch.autograd.grad(loss, prompts)
+
+
+def batch_of(backbone, rows):
+    examples = [
+        backbone.encode(backbone.decode(source), backbone.decode(target))
+        for source, target in zip(rows.sources, rows.targets, strict=True)
+    ]
+    return collate(examples, rows.task_ids)
+
+
+# attention
+
+
+@pytest.mark.parametrize("name", BACKBONE_IDS)
+@pytest.mark.parametrize(
+    ("other", "dtype", "tolerance"),
+    [("eager", torch.float32, 1e-5), ("sdpa", torch.float32, 1e-5), ("sdpa", torch.float64, 1e-9)],
+)
+def test_every_attention_gives_the_same_loss_and_gradient(name, other, dtype, tolerance, rows):
+    """Rows of unlike length, padded on either side, query heads in groups and alone, bias and none."""
+    backbone = build_backbone(name)
+    backbone.lm.to(dtype)
+    batch = batch_of(backbone, rows)
+    state = backbone.read(batch.sources)  # one for both: rounded keys and values of texts are given
+    found = []
+    for attention in (other, "grouped"):
+        backbone.lm.set_attn_implementation(attention)
+        found.append(loss_and_gradient(backbone, state, batch, dtype))
+    (theirs, their_gradient), (ours, our_gradient) = found
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=0)
+    size = their_gradient.abs().max()
+    assert size > 1e-3
+    torch.testing.assert_close(our_gradient / size, their_gradient / size, rtol=0, atol=tolerance)
+
+
+def test_dropout_falls_on_the_same_weights():
+    """With the frozen model's dropout on, one seed gives the same numbers as the library's attention."""
+    lm = build_lm("llama").train()
+    found = []
+    for attention in ("eager", "grouped"):
+        lm.set_attn_implementation(attention)
+        torch.manual_seed(3)
+        found.append(lm(input_ids=torch.arange(3, 15)[None]).logits)
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5)
+    lm.eval()
+    assert (lm(input_ids=torch.arange(3, 15)[None]).logits - found[1]).abs().max() > 1e-3
+
+
+def test_keys_and_values_of_a_group_are_kept_once():
+    """Beside its four inputs, attention keeps scaled queries and weights: nothing is repeated per head."""
+    B, H, G, Q, K, d = 2, 6, 2, 3, 7, 4
+    query, key, value = (torch.randn(B, *shape, d, requires_grad=True) for shape in ((H, Q), (G, K), (G, K)))
+    kept = saved_bytes(lambda: grouped(torch.nn.Module().eval(), query, key, value, None)[0])
+    assert kept == 4 * B * d * (H * Q + 2 * G * K) + 4 * B * H * Q * K
+
+
+@pytest.mark.parametrize(
+    ("family", "heads"),
+    [
+        ("llama", (4, 2, 8, False)),
+        ("qwen2", (4, 2, 8, False)),
+        ("gpt2", (4, 4, 8, False)),
+        ("t5", (2, 2, 8, True)),
+    ],
+)
+def test_heads_are_read_from_a_models_settings(family, heads):
+    """Of every family."""
+    assert Heads.of(build_lm(family).config.to_dict()) == Heads(*heads)
+
+
+@pytest.mark.parametrize("fastest", ["grouped", "sdpa"])
+def test_the_faster_attention_is_chosen(monkeypatch, fastest):
+    """The first round warms up and does not count."""
+    rounds = {name: iter([0.0, *[1.0] * 40]) for name in attention_module.FUNCTIONS}
+    rounds[fastest] = iter([9.0, *[0.5] * 40])
+    names = {function: name for name, function in attention_module.FUNCTIONS.items()}
+    monkeypatch.setattr(attention_module, "_time", lambda function, *_: next(rounds[names[function]]))
+    config = build_lm("llama").config.to_dict()
+    chosen = probe_attention(config, CPU, torch.float32, suffix=True)
+    assert (chosen.name, chosen.milliseconds[fastest]) == (fastest, 500.0)
+    assert chosen.describe().startswith(f"{fastest} (measured: grouped ")
+
+
+@pytest.mark.parametrize("suffix", [False, True])
+def test_attention_is_measured_for_real(suffix):
+    """Both implementations run on the measured inputs."""
+    found = probe_attention(build_lm("qwen2").config.to_dict(), CPU, torch.float32, suffix=suffix)
+    assert set(found.milliseconds) == {"grouped", "sdpa"}
+    assert all(number > 0 for number in found.milliseconds.values())
+
+
+def test_what_is_not_measured():
+    """Unknown models are the library's affair; with position bias on a CPU only plain attention is exact."""
+    assert probe_attention({"model_type": "gemma2"}, CPU, torch.float32, suffix=True).name == "library"
+    t5 = build_lm("t5").config.to_dict()
+    assert probe_attention(t5, CPU, torch.float32, suffix=False) == Attention("grouped", {})
+
+
+# kept with the run
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """Tasks and a causal base model on disk."""
+    folder = tmp_path_factory.mktemp("choices")
+    write_job(folder, "llama", "suffix")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def kernels_as_before() -> Iterator[None]:
+    """What a run asks of torch does not reach other tests."""
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def teacher_run(job, base=None, **optim):
+    """A short run with texts before prompts."""
+    spec = named(["tasks"], job)["alpha"]
+    values = {"model": str(job / "base"), "dtype": "float32", **(base or {})}
+    rates = {"lr": {"prompt": 0.1}, "steps": 2, "batch_size": 6, **optim}
+    return TeacherRun(base=values, prompt={"length": 3}, tasks=(spec,), optim=rates)
+
+
+def choose(monkeypatch, name):
+    """Let the machine measure that this attention is the fastest; counts how often it is asked."""
+    asked = []
+
+    def probe(*_):
+        asked.append(name)
+        return Attention(name, {name: 1.0})
+
+    monkeypatch.setattr("weft.workspace._probe_attention", probe)
+    return asked
+
+
+def env(run: Run) -> dict[str, object]:
+    return json.loads((run.path / "env.json").read_text("utf-8"))
+
+
+def test_attention_is_chosen_once_for_a_folder_of_runs(job, tmp_path, monkeypatch):
+    """Later processes, other seeds and the scores of a run keep to it, whatever would be measured now."""
+    asked = choose(monkeypatch, "grouped")
+    config, workspace = teacher_run(job), Workspace(tmp_path)
+    run = stages.perform(config, workspace)
+    assert workspace.backbone(config).lm.config._attn_implementation == "grouped"
+    assert (asked, env(run)["attention"]) == (["grouped"], "grouped")
+    choose(monkeypatch, "sdpa")
+    assert Workspace(tmp_path).attention(config.model_copy(update={"seed": 1})) == "grouped"
+    (tmp_path / ".experiments" / workspace._times.name).unlink()
+    later = Workspace(tmp_path)
+    scored = EvaluateRun(base=config.base, prompt=config.prompt, tasks=config.tasks, run=run.id)
+    assert later.attention(config) == later.attention(scored) == "grouped"
+    other = config.model_copy(update={"seed": 1})
+    assert later.attention(other) == "sdpa"
+    found = [later.backbone(one).lm.config._attn_implementation for one in (config, other, config)]
+    assert found == ["grouped", "sdpa", "grouped"]  # one workspace serves both
+    assert env(stages.perform(scored, later))["attention"] == "grouped"
+
+
+def test_a_run_of_before_there_was_a_choice_keeps_the_librarys(job, tmp_path, monkeypatch):
+    """It was begun with it."""
+    choose(monkeypatch, "grouped")
+    workspace, config = Workspace(tmp_path), teacher_run(job)
+    folder = workspace.run(config).path
+    folder.mkdir()
+    (folder / "env.json").write_text('{"dtype": "float32"}', "utf-8")
+    assert workspace.attention(config) == "library"
+
+
+def test_pinned_attention_is_used_and_measured_by_nobody(job, tmp_path, monkeypatch):
+    """A setting comes before any measurement, and does not change a run's name."""
+    asked = choose(monkeypatch, "grouped")
+    config, workspace = teacher_run(job, {"attention": "eager"}), Workspace(tmp_path)
+    assert workspace.backbone(config).lm.config._attn_implementation == "eager"
+    assert asked == []
+    assert workspace.run_id(config) == workspace.run_id(teacher_run(job))
+
+
+def test_attention_that_a_model_cannot_have_is_refused(job):
+    """Weft's own does bias and mask, and nothing else."""
+    folder = bases.resolve(BaseConfig(model=str(job / "base")))
+    folder.config["model_type"] = "gemma2"
+    with pytest.raises(UnsupportedError, match="attention of 'gemma2'"):
+        load_backbone(folder, dtype="float32", attention="grouped")
+
+
+def test_deterministic_runs_measure_nothing(job, tmp_path, monkeypatch):
+    """float32, eager, whole batches, kernels that repeat themselves; under a name of its own."""
+    for probe in ("_probe", "_probe_attention", "rows_that_fit"):
+        monkeypatch.setattr(f"weft.workspace.{probe}", lambda *_: pytest.fail("measured"))
+    config = teacher_run(job, {"dtype": "auto", "deterministic": True})
+    workspace = Workspace(tmp_path)
+    assert workspace.run_id(config) != workspace.run_id(teacher_run(job, {"dtype": "auto"}))
+    run = stages.perform(config, workspace)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert (env(run)["dtype"], env(run)["attention"]) == ("float32", "eager")
+    stages.perform(teacher_run(job, {"attention": "eager"}, micro_batch=6), workspace)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("other", [{"dtype": "bfloat16"}, {"attention": "sdpa"}])
+def test_deterministic_contradicts_other_choices(job, other):
+    """Two settings that say different things are refused."""
+    with pytest.raises(ValueError, match="deterministic means float32 and eager"):
+        teacher_run(job, {**other, "deterministic": True})
+
+
+def test_the_flag_sets_the_setting(job, tmp_path, capsys):
+    """`--deterministic` on the command line is `base.deterministic: true`."""
+    text = f"base: {{model: {job / 'base'}}}\nprompt: {{length: 3}}\ntasks: [{job / 'tasks'}]\n"
+    path = tmp_path / "teachers.yaml"
+    path.write_text(text + "optim: {lr: {prompt: 0.1}, steps: 2}\n", "utf-8")
+    for flags, expected in (((), "deterministic: false"), (("--deterministic",), "deterministic: true")):
+        assert command("teachers", path, "--runs", tmp_path / "runs", "--dry-run", *flags) == 0
+        assert expected in capsys.readouterr().out
+
+
+# rows in memory
+
+
+def test_kept_bytes_are_counted():
+    """Results that the backward pass needs, each once, whether it goes backward or not."""
+    x = torch.ones(10, 3, requires_grad=True)
+    assert saved_bytes(lambda: x.exp().sum()) == 120
+    assert saved_bytes(lambda: (x.exp() * x.exp()).sum()) == 240
+    y = x.detach().exp()
+    assert saved_bytes(lambda: (x * y + x * y).sum()) == 120  # y once, and x not at all
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    batch=st.integers(1, 65), width=st.integers(1, 40), fixed=st.integers(0, 100), free=st.integers(0, 40000)
+)
+def test_rows_fit_and_are_an_even_share(batch, width, fixed, free):
+    """As many as fit into the share of memory, cut evenly; one at least; kept weights do not count."""
+    weights = torch.ones(1 + fixed, requires_grad=True)
+
+    def forward(rows):
+        return torch.ones(rows, width, requires_grad=True).exp().sum() + weights.square().sum()
+
+    found = rows_that_fit(forward, batch, free)
+    room = int(free * SHARE) // (4 * width)
+    parts = -(-batch // found)
+    assert 1 <= found <= max(1, min(room, batch))
+    assert found == batch or parts * max(1, room) >= batch  # it takes no more parts than needed
+    assert (parts - 1) * max(1, room) < batch
+    assert found * parts - batch < parts  # evenly
+
+
+def test_rows_in_memory_are_measured_once_for_a_run(job, tmp_path, monkeypatch):
+    """The longest rows decide; the folder notes how many, and a run that goes on keeps to it."""
+    workspace, config = Workspace(tmp_path), teacher_run(job, {"attention": "eager"})
+    backbone = workspace.backbone(config)
+    model, train = prepared(config, backbone, workspace)
+    per_row = {}
+
+    def measure(forward, batch_size, free):
+        per_row["bytes"] = saved_bytes(lambda: forward(2)) - saved_bytes(lambda: forward(1))
+        return rows_that_fit(forward, batch_size, int(4.5 * per_row["bytes"] / SHARE))
+
+    monkeypatch.setattr("weft.workspace.rows_that_fit", measure)
+    with workspace.open(config) as out:
+        assert workspace.fit_memory(config, out, model, train).micro_batch == 3  # 4 fit, 6 in two parts
+        assert env(out)["micro_batch"] == 3
+        assert env(out)["identity"] == workspace.identity(config)
+        monkeypatch.setattr("weft.workspace.rows_that_fit", lambda *_: pytest.fail("measured again"))
+        assert workspace.fit_memory(config, out, model, train).micro_batch == 3
+        out.write_json("result.json", {})
+    assert per_row["bytes"] > 1000
+    pinned = teacher_run(job, micro_batch=5)
+    assert workspace.fit_memory(pinned, out, model, train) == pinned.optim
+
+
+def test_there_is_room_for_a_small_step(job, tmp_path):
+    """With real memory, a tiny batch stays whole."""
+    workspace, config = Workspace(tmp_path), teacher_run(job, {"attention": "eager"})
+    model, train = prepared(config, workspace.backbone(config), workspace)
+    with workspace.open(config) as out:
+        assert workspace.fit_memory(config, out, model, train).micro_batch == 6
+
+
+def prepared(config, backbone, workspace):
+    """A fresh prompt, and the rows of the run's task."""
+    from weft import starts
+    from weft.data import encode_task
+    from weft.methods import prompt_tuning
+
+    task = workspace.tasks(config)[0]
+    prompt = starts.fresh(config, backbone, task)
+    model = prompt_tuning.build(backbone, prompt[None], (task.name,))
+    return model, [encode_task(task.name, task.load("train"), backbone, config.limits.source_tokens)]
+
+
+# activation checkpointing
+
+
+@pytest.mark.parametrize("name", ["t5", "llama-prefix", "qwen2-prefix", "gpt2-prefix"])
+@pytest.mark.parametrize("attention", ["eager", "grouped"])
+def test_checkpointing_changes_memory_and_nothing_else(name, attention, rows):
+    """Loss, hidden states and gradient stay; less is kept for the backward pass."""
+    backbone = build_backbone(name)
+    backbone.lm.set_attn_implementation(attention)
+    batch = batch_of(backbone, rows)
+
+    def run():
+        return loss_and_gradient(backbone, backbone.read(batch.sources), batch, hidden=HiddenSpec("all"))
+
+    def kept():
+        prompts = torch.ones(len(batch.sources), 5, backbone.width, requires_grad=True)
+        return saved_bytes(
+            lambda: backbone.forward(backbone.read(batch.sources), prompts, batch.labels).logits
+        )
+
+    plain, before = run(), kept()
+    checkpoint_layers(backbone.lm)
+    for ours, theirs in zip(run(), plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    assert kept() < 0.7 * before
+    answers = backbone.generate(backbone.begin(backbone.read(batch.sources), None), 3)
+    assert answers == build_answers(name, attention, batch)
+
+
+def build_answers(name, attention, batch):
+    """Answers of the same model without checkpointing."""
+    backbone = build_backbone(name)
+    backbone.lm.set_attn_implementation(attention)
+    return backbone.generate(backbone.begin(backbone.read(batch.sources), None), 3)
+
+
+def test_checkpointing_draws_the_same_dropout_twice():
+    """The second computation of a layer repeats the first, dropout and all."""
+    found = []
+    for wrapped in (False, True):
+        lm = build_lm("t5").train()
+        if wrapped:
+            checkpoint_layers(lm)
+        embeds = torch.ones(2, 6, 32).requires_grad_()
+        torch.manual_seed(5)
+        out = lm(inputs_embeds=embeds, decoder_input_ids=torch.tensor([[0, 5], [0, 7]]), use_cache=False)
+        found.append(torch.autograd.grad(out.logits.sin().sum(), embeds)[0])
+    torch.testing.assert_close(found[1], found[0])
+
+
+def test_checkpointing_is_refused_after_cached_texts(job, tmp_path):
+    """A cache of keys would be filled a second time."""
+    workspace, config = Workspace(tmp_path), teacher_run(job, {"checkpointing": True})
+    with pytest.raises(ConfigError, match="computed twice") as caught:
+        workspace.backbone(config)
+    assert "prompt.position: prefix" in caught.value.fix
+    prefix = config.model_copy(update={"prompt": config.prompt.model_copy(update={"position": "prefix"})})
+    assert workspace.backbone(prefix).lm.base_model.layers[0].forward.args
