@@ -15,7 +15,7 @@ from weft.model import TunedModel
 
 def run(settings: Settings) -> list[Result]:
     """Seconds of the same rows as steps of 32: ours, PEFT with dropout as it comes, and without."""
-    shape, length, size, steps = ("tiny", 5, 4, 2) if settings.quick else ("small", 100, 32, 8)
+    shape, length, size, steps = ("tiny", 5, 4, 2) if settings.quick else ("small", 100, 32, 4)
     folder = inputs.t5_folder(shape, settings.folder)
     backbone = inputs.load(str(folder), settings, length=length)
     words = len(backbone.embeddings)
@@ -29,13 +29,6 @@ def run(settings: Settings) -> list[Result]:
         "weft": lambda i: ours.train(model, pools[i], size),
         "PEFT": lambda i: peers.train(default, _batches(backbone, pools[i], size)),
         "PEFT, no dropout": lambda i: peers.train(without, _batches(backbone, pools[i], size)),
-        "PEFT, no dropout, by length": lambda i: peers.train(
-            without, _batches(backbone, sorted(pools[i], key=lambda row: len(row.source)), size)
-        ),
-        "PEFT under the Trainer": lambda i: peers.trainer(
-            default, pools[i], peers.seq2seq_inputs(inputs.PAD),
-            steps=steps, batch_size=size, rate=0.05, folder=settings.folder / "trainer",
-        ).train(),
     }  # fmt: skip
     seconds, _ = measure.interleave(arms, settings.rounds)
     text = (
@@ -46,8 +39,6 @@ def run(settings: Settings) -> list[Result]:
     return [
         Result("t5-step", compare("PEFT"), text, seconds, checks),
         Result("t5-step-no-dropout", compare("PEFT, no dropout"), text),
-        Result("same / PEFT sorted by length", compare("PEFT, no dropout, by length"), text),
-        Result("same / PEFT under the Trainer", compare("PEFT under the Trainer"), text),
         _share(model, shape, pools, size, seconds["weft"], length),
     ]
 

@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -209,6 +210,29 @@ def test_a_page_that_another_process_removed_is_missing(tmp_path):
     assert same(store.get("1"), entry(1))
 
 
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_page_that_goes_while_it_is_opened_is_missing(tmp_path, monkeypatch, opened):
+    """Removed by another process between two steps of opening it: no error, no warning."""
+    put(open_store(tmp_path), 1)
+    whole = pages.safe_open
+
+    def gone(path, **kw):
+        path.unlink()
+        if opened:  # the file is opened twice, and torch does the second time
+            raise RuntimeError(
+                f"unable to open file <{path}> in read-only mode: No such file or directory (2)"
+            )
+        return whole(path, **kw)
+
+    store = open_store(tmp_path)
+    monkeypatch.setattr(pages, "safe_open", gone)
+    assert store.get("1") is None
+    monkeypatch.setattr(pages, "safe_open", whole)
+    put(store, 1)
+    monkeypatch.setattr(pages, "safe_open", gone)
+    assert "1" not in open_store(tmp_path)
+
+
 # damage
 
 
@@ -355,7 +379,7 @@ def test_a_page_that_cannot_be_removed_is_not_taken_up_again(tmp_path, monkeypat
 # several processes
 
 
-def work(folder, seed, results):
+def work(folder, seed):
     """Puts and gets at random, in a small budget; counts wrong answers and warnings."""
     draw = torch.Generator().manual_seed(seed)
     warnings, wrong = [], 0
@@ -366,19 +390,14 @@ def work(folder, seed, results):
             found = store.get(str(number))
             wrong += found is not None and not same(found, entry(number))
         put(store, *set(numbers))
-    results.put((wrong, warnings))
+    return wrong, warnings
 
 
 def test_processes_share_a_folder(tmp_path):
     """Three at once, adding and dropping: no wrong number, no warning, and the budget holds in the end."""
     context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    workers = [context.Process(target=work, args=(tmp_path, seed, results)) for seed in range(3)]
-    for worker in workers:
-        worker.start()
-    assert [results.get(timeout=240) for _ in workers] == [(0, [])] * 3
-    for worker in workers:
-        worker.join()
+    with ProcessPoolExecutor(3, context) as workers:
+        assert list(workers.map(work, [tmp_path] * 3, range(3))) == [(0, [])] * 3
     put(open_store(tmp_path, 6000), 99)
     names, size = files(tmp_path)
     assert size <= 6000

@@ -1,6 +1,7 @@
 """Texts that are read once: their rounded numbers, what is kept of them, and where."""
 
 import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import torch
@@ -148,23 +149,20 @@ def test_a_text_is_read_once_whoever_asks(suffix, tmp_path, monkeypatch):
     assert sorted(without_probe(read)) == sorted(SOURCES)
 
 
-def read_in_a_process(name, folder, results):
+def read_in_a_process(name, folder):
     """What another process makes of the same texts, and how many it had to read."""
     torch.set_num_threads(1)
     texts = TextCache(build_backbone(name).lm, 1 << 20, folder)
     found = texts.gather(SOURCES)
-    results.put((texts.misses, [tuple(x.numpy() for x in layer) for layer in found]))
+    return texts.misses, [tuple(x.numpy() for x in layer) for layer in found]
 
 
 def test_another_process_reads_nothing_again(tmp_path):
     """A second process finds all texts of the first, and the same bits."""
     here = TextCache(build_backbone("llama-suffix").lm, 1 << 20, tmp_path).gather(SOURCES)
     context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    process = context.Process(target=read_in_a_process, args=("llama-suffix", tmp_path, results))
-    process.start()
-    misses, found = results.get(timeout=120)
-    process.join()
+    with ProcessPoolExecutor(1, context) as workers:
+        misses, found = workers.submit(read_in_a_process, "llama-suffix", tmp_path).result()
     assert misses == 0
     assert equal(here, [tuple(map(torch.from_numpy, layer)) for layer in found])
 

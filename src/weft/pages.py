@@ -28,7 +28,7 @@ from weft.errors import ResourceError
 PAGE = re.compile(r"page-([0-9a-f]{64})\.safetensors")
 FREE_BYTES = 1 << 30  # left to what must be written; a store takes no more when this is all there is
 LEFT_BEHIND = 3600.0  # seconds after which a temporary file is one that a killed process left
-DAMAGE = (OSError, SafetensorError, ValueError)  # what reading a damaged page raises
+UNREADABLE = (OSError, RuntimeError, SafetensorError, ValueError)  # what a page raises, damaged or gone
 
 Entry = dict[str, Tensor]
 
@@ -47,7 +47,7 @@ class _Page:
         """Key -> entry, as views of the mapped file.
 
         Raises:
-            OSError, SafetensorError, ValueError: if the file is gone, or is not the one that was written.
+            OSError, RuntimeError, SafetensorError, ValueError: if the file is gone or damaged.
         """
         if self.entries is None:
             assert self.path is not None
@@ -87,10 +87,9 @@ class PageStore:
         page = self._pages[name]
         try:
             entries = page.load()
-        except DAMAGE as error:
+        except UNREADABLE as error:
             self._forget(name)
-            if page.path is not None and not isinstance(error, FileNotFoundError):
-                self._refuse(page.path, error)
+            self._refuse(page.path, error)
             return None
         self._pages.move_to_end(name)
         return entries.get(key)
@@ -136,9 +135,7 @@ class PageStore:
         path = self.folder / name
         try:
             self._add(name, _Page(path, _keys(path), size))
-        except FileNotFoundError:
-            pass  # another process removed it
-        except DAMAGE as error:
+        except UNREADABLE as error:
             self._refuse(path, error)
 
     def _put_on_disk(self, entries: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -185,7 +182,9 @@ class PageStore:
         if path is not None:
             self._remove(path)
 
-    def _refuse(self, path: Path, error: Exception) -> None:
+    def _refuse(self, path: Path | None, error: Exception) -> None:
+        if path is None or not os.path.lexists(path):
+            return  # another process removed it
         self.warn(f"{path}: {error}; the page is removed, and what it held is computed anew")
         self._remove(path)
 
@@ -241,10 +240,13 @@ def _keys(path: Path) -> tuple[str, ...]:
 
 def _mapped(path: Path) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
-    with safe_open(path, framework="pt") as file:
-        for full in file.keys():  # noqa: SIM118 - no mapping
-            key, name = _split(full)
-            entries.setdefault(key, {})[name] = file.get_tensor(full)
+    try:
+        with safe_open(path, framework="pt") as file:
+            for full in file.keys():  # noqa: SIM118 - no mapping
+                key, name = _split(full)
+                entries.setdefault(key, {})[name] = file.get_tensor(full)
+    except RuntimeError as error:  # so torch says that a file which was there a moment ago is gone
+        raise FileNotFoundError(str(error)) from None
     return entries
 
 
