@@ -32,7 +32,7 @@ def predict(settings: Settings) -> list[Result]:
 
 
 def _closed_t5(settings: Settings) -> list[Result]:
-    shape, length, count = ("tiny", 5, 8) if settings.quick else ("small", 100, 192)
+    shape, length, count = ("tiny", 5, 8) if settings.quick else ("small", 100, 64)
     folder = inputs.t5_folder(shape, settings.folder)
     backbone = inputs.load(str(folder), settings, length=length)
     rows = inputs.drawn_rows(count, len(backbone.embeddings), seed=0)
@@ -52,7 +52,7 @@ def _different_starts(rows: Sequence[Encoded]) -> list[Tokens]:
 
 
 def _closed_smollm2(settings: Settings) -> list[Result]:
-    length, count = (4, 4) if settings.quick else (16, 192)
+    length, count = (4, 4) if settings.quick else (16, 96)
     task = inputs.task_of(settings)
     suffix = inputs.load("smollm2", settings, length=length)
     before = ours.prompts(inputs.load("smollm2", settings, length=length, position="prefix"), length, 1)

@@ -30,7 +30,7 @@ def run(settings: Settings) -> list[Result]:
         "PEFT": lambda i: peers.train(default, _batches(backbone, pools[i], size)),
         "PEFT, no dropout": lambda i: peers.train(without, _batches(backbone, pools[i], size)),
     }  # fmt: skip
-    seconds, _ = measure.interleave(arms, settings.rounds)
+    seconds, _ = measure.interleave(arms, settings.rounds, warm=False)
     text = (
         f"random weights, batch {size}, prompt {length}, {steps} steps a round on the same rows; "
         f"PEFT float32, weft {settings.dtype}"

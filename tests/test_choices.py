@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_job import command, write_job
 
-from weft import bases, stages
+from weft import bases, fitting, stages
 from weft.backbone import Attention, load_backbone, rows_that_fit
 from weft.backbone import attention as attention_module
 from weft.backbone.attention import Heads, grouped, probe_attention
@@ -162,11 +162,11 @@ def choose(monkeypatch, name):
     """Let the machine measure that this attention is the fastest; counts how often it is asked."""
     asked = []
 
-    def probe(*_):
+    def probe(*_, suffix):
         asked.append(name)
         return Attention(name, {name: 1.0})
 
-    monkeypatch.setattr("weft.workspace._probe_attention", probe)
+    monkeypatch.setattr("weft.machine.probe_attention", probe)
     return asked
 
 
@@ -183,7 +183,7 @@ def test_attention_is_chosen_once_for_a_folder_of_runs(job, tmp_path, monkeypatc
     assert (asked, env(run)["attention"]) == (["grouped"], "grouped")
     choose(monkeypatch, "sdpa")
     assert Workspace(tmp_path).attention(config.model_copy(update={"seed": 1})) == "grouped"
-    (tmp_path / ".experiments" / workspace._times.name).unlink()
+    (tmp_path / ".experiments" / workspace.machine.times.name).unlink()
     later = Workspace(tmp_path)
     scored = EvaluateRun(base=config.base, prompt=config.prompt, tasks=config.tasks, run=run.id)
     assert later.attention(config) == later.attention(scored) == "grouped"
@@ -223,8 +223,8 @@ def test_attention_that_a_model_cannot_have_is_refused(job):
 
 def test_deterministic_runs_measure_nothing(job, tmp_path, monkeypatch):
     """float32, eager, whole batches, kernels that repeat themselves; under a name of its own."""
-    for probe in ("_probe", "_probe_attention", "rows_that_fit"):
-        monkeypatch.setattr(f"weft.workspace.{probe}", lambda *_: pytest.fail("measured"))
+    for probe in ("machine.probe", "machine.probe_attention", "fitting.rows_that_fit"):
+        monkeypatch.setattr(f"weft.{probe}", lambda *_, **kw: pytest.fail("measured"))
     config = teacher_run(job, {"dtype": "auto", "deterministic": True})
     workspace = Workspace(tmp_path)
     assert workspace.run_id(config) != workspace.run_id(teacher_run(job, {"dtype": "auto"}))
@@ -287,45 +287,31 @@ def test_rows_fit_and_are_an_even_share(batch, width, fixed, free):
 def test_rows_in_memory_are_measured_once_for_a_run(job, tmp_path, monkeypatch):
     """The longest rows decide; the folder notes how many, and a run that goes on keeps to it."""
     workspace, config = Workspace(tmp_path), teacher_run(job, {"attention": "eager"})
-    backbone = workspace.backbone(config)
-    model, train = prepared(config, backbone, workspace)
-    per_row = {}
+    ready, per_row = stages.prepare(config, workspace), {}
 
     def measure(forward, batch_size, free):
         per_row["bytes"] = saved_bytes(lambda: forward(2)) - saved_bytes(lambda: forward(1))
         return rows_that_fit(forward, batch_size, int(4.5 * per_row["bytes"] / SHARE))
 
-    monkeypatch.setattr("weft.workspace.rows_that_fit", measure)
+    monkeypatch.setattr("weft.fitting.rows_that_fit", measure)
     with workspace.open(config) as out:
-        assert workspace.fit_memory(config, out, model, train).micro_batch == 3  # 4 fit, 6 in two parts
+        assert fitting.rows_in_memory(ready, out).micro_batch == 3  # 4 fit, 6 in two parts
         assert env(out)["micro_batch"] == 3
         assert env(out)["identity"] == workspace.identity(config)
-        monkeypatch.setattr("weft.workspace.rows_that_fit", lambda *_: pytest.fail("measured again"))
-        assert workspace.fit_memory(config, out, model, train).micro_batch == 3
+        monkeypatch.setattr("weft.fitting.rows_that_fit", lambda *_: pytest.fail("measured again"))
+        assert fitting.rows_in_memory(ready, out).micro_batch == 3
         out.write_json("result.json", {})
     assert per_row["bytes"] > 1000
     pinned = teacher_run(job, micro_batch=5)
-    assert workspace.fit_memory(pinned, out, model, train) == pinned.optim
+    assert fitting.rows_in_memory(stages.prepare(pinned, workspace), out) == pinned.optim
 
 
 def test_there_is_room_for_a_small_step(job, tmp_path):
     """With real memory, a tiny batch stays whole."""
     workspace, config = Workspace(tmp_path), teacher_run(job, {"attention": "eager"})
-    model, train = prepared(config, workspace.backbone(config), workspace)
+    ready = stages.prepare(config, workspace)
     with workspace.open(config) as out:
-        assert workspace.fit_memory(config, out, model, train).micro_batch == 6
-
-
-def prepared(config, backbone, workspace):
-    """A fresh prompt, and the rows of the run's task."""
-    from weft import starts
-    from weft.data import encode_task
-    from weft.methods import prompt_tuning
-
-    task = workspace.tasks(config)[0]
-    prompt = starts.fresh(config, backbone, task)
-    model = prompt_tuning.build(backbone, prompt[None], (task.name,))
-    return model, [encode_task(task.name, task.load("train"), backbone, config.limits.source_tokens)]
+        assert fitting.rows_in_memory(ready, out).micro_batch == 6
 
 
 # activation checkpointing

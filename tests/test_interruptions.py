@@ -474,17 +474,17 @@ def test_the_number_format_is_chosen_once(teacher, tmp_path, monkeypatch):
     asked = []
 
     def choose(dtype):
-        def probe():
+        def probe(device):
             asked.append(dtype)
             return Precision(dtype, {dtype: 1.0})
 
         return probe
 
-    monkeypatch.setattr("weft.workspace._probe", choose("bfloat16"))
+    monkeypatch.setattr("weft.machine.probe", choose("bfloat16"))
     with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:  # noqa: PT012
         patch.setattr(training.Course, "_judge", interrupt)
         stages.perform(config, Workspace(tmp_path))
-    monkeypatch.setattr("weft.workspace._probe", choose("float32"))
+    monkeypatch.setattr("weft.machine.probe", choose("float32"))
     run = stages.perform(config, Workspace(tmp_path))
     assert asked == ["bfloat16"]
     assert json.loads((run.path / "env.json").read_text("utf-8"))["dtype"] == "bfloat16"
@@ -655,9 +655,9 @@ def test_too_little_memory_is_a_resource_error(tmp_path, error):
 def test_the_rates_of_a_machine_are_measured_once_for_a_folder_of_runs(teacher, tmp_path, monkeypatch):
     """Runs that begin in another process have the number format of those before them."""
     config = teacher.model_copy(update={"base": teacher.base.model_copy(update={"dtype": "auto"})})
-    monkeypatch.setattr("weft.workspace._probe", lambda: Precision("bfloat16", {"bfloat16": 1.0}))
+    monkeypatch.setattr("weft.machine.probe", lambda device: Precision("bfloat16", {"bfloat16": 1.0}))
     stages.perform(config, Workspace(tmp_path))
-    monkeypatch.setattr("weft.workspace._probe", lambda: pytest.fail("measured again"))
+    monkeypatch.setattr("weft.machine.probe", lambda device: pytest.fail("measured again"))
     other = config.model_copy(update={"seed": 1})
     assert Workspace(tmp_path).dtype(other) == "bfloat16"
 

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from torch import Tensor
 
-from weft import evaluation, storage
-from weft.batch import Batch
+from weft import evaluation, runs, storage
+from weft.backbone import free_bytes, rows_that_fit
+from weft.batch import Batch, collate
 from weft.checkpoints import LOG, Keeper, Pace
-from weft.config import AdaptRun, RunConfig, SourceRun, TeacherRun
+from weft.config import AdaptRun, OptimConfig, RunConfig, SourceRun, TeacherRun
 from weft.data import Batches, EncodedTask, ReadAhead, subset
 from weft.errors import ResourceError, WeftError
+from weft.losses import lm_loss_sum
 from weft.model import TunedModel
 from weft.runs import Run
 from weft.starts import Starts
@@ -24,6 +27,7 @@ from weft.workspace import Workspace
 
 TrainedRun = TeacherRun | SourceRun | AdaptRun
 WINDOW = 16
+STATE_BYTES = 12  # of a trained number, beside its value: a gradient and two moments, in float32
 LOWEST = -100.0  # no metric is lower, so a state with an undefined score is never the best
 LONE = "R17"  # too little memory is a run's own fault; other faults of the machine would stop every run
 
@@ -105,9 +109,40 @@ def _place(prepared: Prepared, names: Sequence[str], workspace: Workspace, every
     window = prepared.window
     ahead = ReadAhead(prepared.batches, model.backbone.prepare, config.optim.steps, window, teach=teach)
     hooks = _hooks(config, workspace, out, keeper)
-    optim = workspace.fit_memory(config, out, model, prepared.train)
+    optim = rows_in_memory(prepared, out)
     course = Course(model, ahead, prepared.loss, optim, validate, hooks, config.seed)
     return _Place(prepared, course, out, keeper, held)
+
+
+def rows_in_memory(prepared: Prepared, out: Run) -> OptimConfig:
+    """A run's settings of training, with as many rows in memory at once as there is room for.
+
+    As configured; else as the run's folder says, since last digits depend on it; else measured on the
+    longest rows.
+
+    Args:
+        prepared: what is trained, as it is before the first step.
+        out: the run's folder, which notes what was measured.
+    """
+    config, model = prepared.config, prepared.model
+    if config.optim.micro_batch is not None or config.base.deterministic:
+        return config.optim
+    noted = runs.noted(out.path)
+    if "micro_batch" not in noted:
+        room = free_bytes(model.backbone.device) - STATE_BYTES * model.trained_parameters
+        longest = partial(_longest_loss, model, prepared.train)
+        noted["micro_batch"] = rows_that_fit(longest, config.optim.batch_size, room)
+        out.write_json("env.json", noted)
+    return config.optim.model_copy(update={"micro_batch": int(noted["micro_batch"])})
+
+
+def _longest_loss(model: TunedModel, train: Sequence[EncodedTask], rows: int) -> Tensor:
+    """The loss of a run's longest row, so many times over."""
+    task = max(range(len(train)), key=lambda k: int(train[k].lengths.max()))
+    row = train[task].rows[int(train[task].lengths.argmax())]
+    batch = collate([row] * rows, [task] * rows).to(model.backbone.device)
+    with torch.random.fork_rng():
+        return lm_loss_sum(model(batch).logits, batch.labels)
 
 
 def _resume(places: Sequence[_Place]) -> None:

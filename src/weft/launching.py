@@ -102,7 +102,7 @@ def _fits(job: Job, group: list[Job], known: dict[str, set[str]], workspace: Wor
     first, last = group[0].config, job.config
     alike = (first.stage, first.base, first.prompt.length) == (last.stage, last.base, last.prompt.length)
     place = workspace.position(first) == workspace.position(last)
-    room = sum(stages.step_tokens(one.config, workspace) for one in every) <= workspace.part_tokens
+    room = sum(stages.step_tokens(one.config, workspace) for one in every) <= workspace.machine.part_tokens
     return alike and place and room and len(every) <= MOST
 
 

@@ -363,10 +363,11 @@ def _parts(courses: list[Course], rows: Batch) -> Iterator[list[int]]:
     tokens = part_tokens(backbone.device)
     optims = [course.optim for course in courses]
     limits = [one.micro_batch for one in optims if one.micro_batch and one.micro_batch < one.batch_size]
-    size = max(1, min([tokens // tokens_of_row(courses[0].model, rows), *limits]))
+    most = max(1, min([tokens // tokens_of_row(courses[0].model, rows), *limits]))
     order = sorted(range(len(rows.sources)), key=lambda i: len(rows.sources[i]))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+    parts = -(-len(order) // most)
+    for part in range(parts):
+        yield order[part * len(order) // parts : (part + 1) * len(order) // parts]
 
 
 def part_tokens(device: torch.device) -> int:

@@ -1,52 +1,24 @@
 """Where stages work: the folder of runs, the data, and models that are loaded once and shared."""
 
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
-from weft import bases, runs, storage
-from weft.backbone import (
-    Attention,
-    Backbone,
-    Precision,
-    free_bytes,
-    load_backbone,
-    probe,
-    probe_attention,
-    rows_that_fit,
-)
+from weft import bases, runs
+from weft.backbone import Backbone, load_backbone
 from weft.bases import BaseFolder
-from weft.batch import collate
-from weft.config import (
-    AdaptRun,
-    AnyRun,
-    BaseConfig,
-    EvaluateRun,
-    OptimConfig,
-    SourceRun,
-    Split,
-    TaskSpec,
-    TeacherRun,
-)
-from weft.data import EncodedTask
+from weft.config import AnyRun, BaseConfig, EvaluateRun, Split, TaskSpec
 from weft.errors import ConfigError, DataError, NumericError
-from weft.losses import lm_loss_sum
-from weft.model import TunedModel
+from weft.machine import Machine
 from weft.progress import Progress
 from weft.runs import Run
 from weft.stopping import Stop
 from weft.tasks import Task, from_spec
-from weft.training import part_tokens
-
-STATE_BYTES = 12  # of a trained number, beside its value: a gradient and two moments, in float32
 
 TEXTS = ".texts"  # of the folder of runs: pages of keys and values
 
@@ -75,8 +47,7 @@ class Workspace:
     _bases: dict[BaseConfig, BaseFolder] = field(default_factory=dict)
     _backbones: dict[tuple[object, ...], Backbone] = field(default_factory=dict)
     _hashes: dict[int, str] = field(default_factory=dict)
-    _precision: Precision | None = None
-    _attention: dict[str, Attention] = field(default_factory=dict)
+    _machines: dict[Path, Machine] = field(default_factory=dict)
     _tasks: dict[str, Task] = field(default_factory=dict)
 
     def base(self, config: AnyRun) -> BaseFolder:
@@ -151,7 +122,7 @@ class Workspace:
         if config.base.dtype != "auto":
             return config.base.dtype
         before = self._begun(config).get("dtype")
-        return self._measured().dtype if before is None else str(before)
+        return self.machine.precision().dtype if before is None else str(before)
 
     def attention(self, config: AnyRun) -> str:
         """The implementation of attention: as configured, noted or measured, as `dtype` is.
@@ -162,8 +133,10 @@ class Workspace:
             return "eager"
         if config.base.attention != "auto":
             return config.base.attention
-        begun = self._begun(config)
-        return str(begun.get("attention", "library")) if begun else self._measured_attention(config).name
+        if begun := self._begun(config):
+            return str(begun.get("attention", "library"))
+        suffix = self.position(config) == "suffix"
+        return self.machine.attention(self.base(config), self.dtype(config), suffix=suffix).name
 
     def _begun(self, config: AnyRun) -> dict[str, Any]:
         """What the folder of a run notes, or that of the run which it scores; empty before it is begun."""
@@ -172,36 +145,13 @@ class Workspace:
 
     def gflops(self) -> float:
         """The measured matrix rate of the chosen number format, in GFLOP/s."""
-        measured = self._measured()
+        measured = self.machine.precision()
         return measured.rates[measured.dtype]
 
-    def _measured(self) -> Precision:
-        """The rates of this machine, from the folder of runs where it noted them before."""
-        if self._precision is None and self._rates.is_file():
-            self._precision = Precision(**storage.read_json(self._rates))
-        self._precision = self._precision or _probe()
-        return self._precision
-
-    def _measured_attention(self, config: AnyRun) -> Attention:
-        """The fastest attention for a base model, from the folder of runs where it was noted before."""
-        if not self._attention and self._times.is_file():
-            noted = storage.read_json(self._times)
-            self._attention = {key: Attention(**value) for key, value in noted.items()}
-        base, dtype, position = self.base(config), self.dtype(config), self.position(config)
-        key = f"{base.hash[:16]}-{dtype}-{position}"
-        if key not in self._attention:
-            self._attention[key] = _probe_attention(base, dtype, position)
-        return self._attention[key]
-
     @property
-    def _times(self) -> Path:
-        """Where runs note what was measured of attention, by base model, number format and position."""
-        return self._rates.with_name(self._rates.name.replace("rates", "attention"))
-
-    @property
-    def _rates(self) -> Path:
-        """Where the first run notes what was measured, for those of later processes."""
-        return self.root / ".experiments" / f"rates-{socket.gethostname()}.json"
+    def machine(self) -> Machine:
+        """What this machine runs fastest, as the folder of runs notes it."""
+        return self._machines.setdefault(self.root, Machine(self.root))
 
     def tasks(self, config: AnyRun) -> list[Task]:
         """A run's tasks, ready to read their rows."""
@@ -248,45 +198,9 @@ class Workspace:
         """The folder of a run, finished or not."""
         return Run(self.root / self.run_id(config))
 
-    def fit_memory(
-        self,
-        config: TeacherRun | SourceRun | AdaptRun,
-        out: Run,
-        model: TunedModel,
-        train: Sequence[EncodedTask],
-    ) -> OptimConfig:
-        """A run's settings of training, with as many rows in memory at once as there is room for.
-
-        As configured; else as the run's folder says, since last digits depend on it; else measured on the
-        longest rows.
-
-        Args:
-            config: the run's.
-            out: its folder, which notes what was measured.
-            model: what is trained, as it is before the first step.
-            train: the rows of each of its tasks.
-        """
-        optim = config.optim
-        if optim.micro_batch is not None or config.base.deterministic:
-            return optim
-        noted = runs.noted(out.path)
-        if "micro_batch" not in noted:
-            room = free_bytes(model.backbone.device) - STATE_BYTES * model.trained_parameters
-            rows = rows_that_fit(partial(_longest_loss, model, train), optim.batch_size, room)
-            out.write_json("env.json", {**noted, "micro_batch": rows})
-            return optim.model_copy(update={"micro_batch": rows})
-        return optim.model_copy(update={"micro_batch": int(noted["micro_batch"])})
-
     def company(self, config: AnyRun) -> set[str]:
         """The runs with which an unfinished run was begun in one batch, itself among them; or none."""
         return set(runs.noted(self.run(config).path).get("together", ()))
-
-    @property
-    def part_tokens(self) -> int:
-        """How many tokens of a training step fill the device."""
-        from accelerate import PartialState
-
-        return part_tokens(PartialState().device)
 
     @contextmanager
     def open(self, config: AnyRun, together: Sequence[str] = ()) -> Iterator[Run]:
@@ -307,12 +221,8 @@ class Workspace:
         begun, now = runs.noted(self.run(config).path).get("threads"), env["threads"]
         if begun not in (None, now):
             self.progress.warn(f"begun with {begun} threads, goes on with {now}: last digits may differ")
-        if self._precision is not None:
-            env["gflops"] = {name: round(rate) for name, rate in self._precision.rates.items()}
-            if not self._rates.is_file():
-                storage.write_json(self._rates, asdict(self._precision))
-        if self._attention:
-            storage.write_json(self._times, {key: asdict(one) for key, one in self._attention.items()})
+        if rates := self.machine.note():
+            env["gflops"] = rates
         torch.use_deterministic_algorithms(config.base.deterministic)
         with runs.create(self.root, self.run_id(config), config, env) as run:
             yield run
@@ -349,25 +259,3 @@ class Workspace:
             majority = config.method is not None and config.method.name == "majority"
             return ["train", config.split] if majority else [config.split]
         return ["train", "dev"] if config.optim.eval_every else ["train"]
-
-
-def _probe() -> Precision:
-    from accelerate import PartialState
-
-    return probe(PartialState().device)
-
-
-def _probe_attention(base: BaseFolder, dtype: str, position: str) -> Attention:
-    from accelerate import PartialState
-
-    kind = getattr(torch, dtype)
-    return probe_attention(base.config, PartialState().device, kind, suffix=position == "suffix")
-
-
-def _longest_loss(model: TunedModel, train: Sequence[EncodedTask], rows: int) -> Tensor:
-    """The loss of a run's longest row, so many times over."""
-    task = max(range(len(train)), key=lambda k: int(train[k].lengths.max()))
-    row = train[task].rows[int(train[task].lengths.argmax())]
-    batch = collate([row] * rows, [task] * rows).to(model.backbone.device)
-    with torch.random.fork_rng():
-        return lm_loss_sum(model(batch).logits, batch.labels)
