@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from weft.backbone import Backbone
-from weft.batch import Batch, Encoded
+from weft.batch import Batch, Encoded, collate
 from weft.config import FactorConfig, OptimConfig, PromptConfig
 from weft.data import EncodedTask, EpochBatches, ReadAhead, pool_size
 from weft.losses import lm_loss_sum
@@ -45,6 +45,14 @@ def train(
     batches = EpochBatches((task,), size, seed=0, pool=pool_size(None, backbone))
     optim = OptimConfig(lr=dict.fromkeys(model.trained, 0.05), steps=steps, batch_size=size)
     fit(model, ReadAhead(batches, backbone.prepare, steps, teach=teach), loss, optim)
+
+
+def steps(model: TunedModel, batches: Sequence[Sequence[Encoded]]) -> None:
+    """A training step of each of some batches."""
+    made = [collate(rows, [0] * len(rows)) for rows in batches]
+    rates = dict.fromkeys(model.trained, 0.05)
+    optim = OptimConfig(lr=rates, steps=len(made), batch_size=len(batches[0]))
+    fit(model, made.__getitem__, lm_loss, optim)
 
 
 def courses(models: Sequence[TunedModel], rows: Sequence[Sequence[Encoded]], size: int) -> list[Course]:

@@ -8,38 +8,47 @@ import torch
 from benchmarks import inputs, measure, ours, peers
 from benchmarks.goals import Result, Settings
 from weft.backbone import Backbone
-from weft.batch import Encoded, collate
+from weft.batch import IGNORE, Encoded, collate
+from weft.data import EncodedTask, EpochBatches
 from weft.methods import mpt
 from weft.model import TunedModel
 
+POOL = 32  # batches, as in a run of ours
+
 
 def run(settings: Settings) -> list[Result]:
-    """Seconds of the same rows as steps of 32: ours, PEFT with dropout as it comes, and without."""
+    """Seconds of steps of 32 from one pool of rows: ours, PEFT with dropout as it comes, and without.
+
+    A run of ours draws batches of like length out of 32; of these every eighth is timed, in the order of
+    their lengths, from another one on in every round. PEFT takes the pool's rows as they come, as many steps.
+    """
     shape, length, size, steps = ("tiny", 5, 4, 2) if settings.quick else ("small", 100, 32, 4)
     folder = inputs.t5_folder(shape, settings.folder)
     backbone = inputs.load(str(folder), settings, length=length)
     words = len(backbone.embeddings)
-    pools = [inputs.drawn_rows(size * steps, words, seed=i) for i in range(settings.rounds)]
+    drawn = [inputs.drawn_rows(size * POOL, words, seed=i) for i in range(settings.rounds)]
+    pools = [rows[: size * steps] for rows in drawn]
+    sampled = [_every(rows, size, steps, i) for i, rows in enumerate(drawn)]
     bank = ours.bank(backbone, length)
     model = mpt.build(backbone, bank)
     default = peers.multitask(folder, bank)
     without = peers.no_dropout(peers.multitask(folder, bank))
     checks = {"loss of PEFT less ours": _difference(model, without, pools[0][:size])}
     arms = {
-        "weft": lambda i: ours.train(model, pools[i], size),
+        "weft": lambda i: ours.steps(model, sampled[i]),
         "PEFT": lambda i: peers.train(default, _batches(backbone, pools[i], size)),
         "PEFT, no dropout": lambda i: peers.train(without, _batches(backbone, pools[i], size)),
     }  # fmt: skip
     seconds, _ = measure.interleave(arms, settings.rounds, warm=False)
     text = (
-        f"random weights, batch {size}, prompt {length}, {steps} steps a round on the same rows; "
-        f"PEFT float32, weft {settings.dtype}"
+        f"random weights, batch {size}, prompt {length}, {steps} steps a round of a pool of {POOL} "
+        f"batches; PEFT float32, weft {settings.dtype}"
     )
     compare = partial(measure.ratios, seconds, fast="weft")
     return [
         Result("t5-step", compare("PEFT"), text, seconds, checks),
         Result("t5-step-no-dropout", compare("PEFT, no dropout"), text),
-        _share(model, shape, pools, size, seconds["weft"], length),
+        _share(model, shape, sampled, seconds["weft"], length),
     ]
 
 
@@ -62,13 +71,28 @@ def _difference(model: TunedModel, peer: peers.PeftModel, rows: Sequence[Encoded
     return difference
 
 
+def _every(rows: Sequence[Encoded], size: int, steps: int, offset: int) -> list[list[Encoded]]:
+    """Some of the batches that a run makes of a pool of rows: evenly over their lengths."""
+    tasks = (EncodedTask("task", tuple(rows)),)
+    batches = EpochBatches(tasks, size, seed=0, pool=len(rows) // size)
+    known = {(row.source, row.target): row for row in rows}
+    made = []
+    for step in range(len(rows) // size):
+        batch = batches(step)
+        targets = [tuple(label for label in row if label != IGNORE) for row in batch.labels.tolist()]
+        made.append([known[pair] for pair in zip(batch.sources, targets, strict=True)])
+    made.sort(key=lambda batch: max(len(row.source) for row in batch))
+    stride = len(made) // steps
+    return made[(2 * offset + 1) % stride :: stride]
+
+
 def _share(
-    model: TunedModel, shape: str, pools: list[list[Encoded]], size: int, seconds: list[float], length: int
+    model: TunedModel, shape: str, sampled: list[list[list[Encoded]]], seconds: list[float], length: int
 ) -> Result:
     """FLOPs that the rows need without padding, a second, against the rate of the step's own products."""
-    needed = [sum(useful_flops(shape, length, row) for row in pool) for pool in pools]
+    needed = [sum(useful_flops(shape, length, row) for batch in one for row in batch) for one in sampled]
     with measure.recorded() as calls:
-        ours.train(model, pools[0][: 2 * size], size)
+        ours.steps(model, sampled[0][1:3])
     rate = measure.product_rate(calls)
     done = [flops / time / 1e9 for flops, time in zip(needed, seconds, strict=True)]
     text = f"unpadded FLOPs, forward and gradient of inputs; the step's products alone: {rate:,.0f} GFLOP/s"
