@@ -370,7 +370,8 @@ class Disk:
 @pytest.fixture(scope="module")
 def teacher(job):
     """A teacher's configuration, of three steps."""
-    config = load_config(job, Experiment, {"teachers.optim.steps": 3, "teachers.optim.eval_every": 3})
+    steps = {"teachers.optim.steps": 3, "teachers.optim.eval_every": 3, "teachers.optim.micro_batch": 6}
+    config = load_config(job, Experiment, steps)
     plan = experiments.plan(config, experiments.specs_of(config), lambda run: f"{run.stage}-{id(run)}")
     return next(one.config for one in plan.jobs if isinstance(one.config, TeacherRun))
 
@@ -378,9 +379,10 @@ def teacher(job):
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A workspace whose model is loaded once; its root is set by each test."""
-    return Workspace(tmp_path_factory.mktemp("runs"), save_seconds=0.0)
+    return Workspace(tmp_path_factory.mktemp("runs"), save_seconds=0.0, keep_texts=False)
 
 
+@pytest.mark.timeout(900)  # some thousand runs
 def test_every_disk_operation_may_fail(teacher, workspace, tmp_path, monkeypatch):
     """Each system call of a run, one after the other, fails in each way.
 
