@@ -1,6 +1,7 @@
 """Answers of closed sets against PEFT's `generate`: one task, and ten tasks on the same texts."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks import inputs, measure, ours, peers
@@ -106,18 +107,27 @@ def _compare(
 def agreement(model: TunedModel, peer: peers.PeftModel, task: Task, sources: list[Tokens]) -> dict[str, Any]:
     """Shares of texts with the same answer at equal prompts: of the closed set, and written freely.
 
-    PEFT's closed answers are those it writes when nothing but the choices may be written.
+    PEFT answers one text at a time here, and its closed answers are those it writes when nothing but the
+    choices may be written. In a batch its decoder-only models number the padding between prompt and text as
+    positions, which changes answers; the last share says how many stay.
     """
     backbone, most = model.backbone, longest(model.backbone, task)
     choices = [backbone.answer_tokens(word) for word in task.choices]
+    peer_answers = partial(peers.answer, peer, backbone.tokenizer, sources, max_tokens=most)
     chosen = [one.text for one in answers(model, [task], sources)]
-    theirs = peers.answer(peer, backbone.tokenizer, sources, max_tokens=most, choices=choices)
-    free = peers.answer(peer, backbone.tokenizer, sources, max_tokens=most)
-    context = model.begin(sources, [0] * len(sources))
-    ours_free = backbone.generate(context, most)
-    same = [one == backbone.decode(two) for one, two in zip(chosen, theirs, strict=True)]
-    same_free = [tuple(one) == tuple(two) for one, two in zip(ours_free, free, strict=True)]
-    return {"same answers": sum(same) / len(same), "same written": sum(same_free) / len(same_free)}
+    written = backbone.generate(model.begin(sources, [0] * len(sources)), most)
+    closed = [backbone.decode(one) for one in peer_answers(batch_size=1, choices=choices)]
+    free = peer_answers(batch_size=1)
+    return {
+        "same answers": _same(chosen, closed),
+        "same written": _same(written, free),
+        "PEFT in a batch as alone": _same(peer_answers(), free),
+    }
+
+
+def _same(one: Sequence[object], two: Sequence[object]) -> float:
+    """Share of pairs that are equal."""
+    return sum(a == b for a, b in zip(one, two, strict=True)) / len(two)
 
 
 def answers(model: TunedModel, tasks: list[Task], sources: list[Tokens]) -> list[evaluation.Answer]:

@@ -1,5 +1,6 @@
 """What the benchmarks found: a table for the terminal, and docs/performance.md, both from bench.json."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ Bench = dict[str, Any]
 NAME, CELL = 37, 10
 INTRO = """# Performance
 
-Printed by the program from `bench.json` (`weft bench --write-docs`); nothing here is typed by hand. Every
-line is the median of rounds that took both sides in turn in one process, with the smallest and the largest;
-a ratio is taken round by round. The peer's code is `benchmarks/peers.py`: PEFT's prompts on a stock
-transformers model, padded to each batch's longest text, one prompt module, answers written with a cache in
-batches of like length. A GPU has a script of its own (`python -m benchmarks.gpu`); none was at hand here.
+Printed by the program (`weft bench --write-docs`) from [`performance.json`](performance.json), which has the
+seconds of every round; nothing here is typed by hand. Every line is the median of rounds that took both sides
+in turn in one process, with the smallest and the largest; a ratio is taken round by round. The peer's code is
+`benchmarks/peers.py`: PEFT's prompts on a stock transformers model, padded to each batch's longest text, one
+prompt module, answers written with a cache in batches of like length. A GPU has a script of its own
+(`python -m benchmarks.gpu`); none was at hand here.
 """
 
 
@@ -110,5 +112,6 @@ def _short(value: object) -> str:
 
 
 def write(bench: Bench, path: Path) -> None:
-    """Write docs/performance.md."""
+    """Write docs/performance.md, and beside it the values of every round that it is printed from."""
     path.write_text(document(bench))
+    path.with_suffix(".json").write_text(json.dumps(bench, indent=1) + "\n")

@@ -282,7 +282,7 @@ def test_a_page_under_a_foreign_name_is_refused(tmp_path):
 def test_names_that_are_no_entries_are_refused(tmp_path):
     """A file with a right hash and names without a key is no page."""
     data = pages.save({"kv": torch.ones(3)})
-    (tmp_path / pages._name(storage.sha256_bytes(data))).write_bytes(data)
+    (tmp_path / f"page-{storage.sha256_bytes(data)}.safetensors").write_bytes(data)
     warnings = []
     open_store(tmp_path, warn=warnings.append)
     assert len(warnings) == 1

@@ -10,12 +10,12 @@ import torch
 from test_interruptions import SMALL
 from tiny_job import command, write_job
 
-from weft import experiments, launching, runs, stages
+from weft import experiments, fitting, launching, runs, stages
 from weft.batch import IGNORE, Encoded, collate, join
 from weft.config import AdaptRun, Experiment, OptimConfig, TeacherRun
 from weft.config_files import load_config
 from weft.data import EncodedTask, EpochBatches
-from weft.errors import NumericError
+from weft.errors import NumericError, ResourceError
 from weft.losses import lm_loss_rows, lm_loss_sum
 from weft.methods import mpt, prompt_tuning
 from weft.prompts import PromptBank
@@ -278,3 +278,24 @@ def test_a_failure_in_company_is_one_runs_own(job, tmp_path, monkeypatch):
 def test_files_of_the_whole_job_are_named(whole: Path):
     """Nothing of the way is left in any folder."""
     assert not [path for path in whole.glob("*/*") if path.name.startswith(runs.PASSING)]
+
+
+@pytest.mark.parametrize("error", [NumericError("planted"), MemoryError()], ids=["fault", "memory"])
+def test_what_fails_before_its_first_step_is_not_sealed(job, tmp_path, monkeypatch, error):
+    """A fault once the folder is open: the run stays unfinished, says why, and its company is trained."""
+    workspace = Workspace(tmp_path)
+    configs = [one.config for one in plan_of(job, workspace).jobs if isinstance(one.config, TeacherRun)]
+    real = fitting.rows_in_memory
+
+    def fails(prepared, out):
+        if prepared.config is configs[0]:
+            raise error
+        return real(prepared, out)
+
+    monkeypatch.setattr(fitting, "rows_in_memory", fails)
+    found = dict(stages.perform_together(configs, workspace))
+    first, second = (workspace.run(config) for config in configs)
+    assert (first.done, second.done) == (False, True)
+    assert isinstance(found[first.id], NumericError if isinstance(error, NumericError) else ResourceError)
+    monkeypatch.undo()
+    assert stages.perform(configs[0], workspace).tensors()

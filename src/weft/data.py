@@ -25,6 +25,7 @@ from weft.token_store import TokenRows, TokenStore, key_of
 
 SUBSET_SEED = 0
 T5_CAP = 2**18
+WINDOW = 16  # steps whose texts are read at once
 POOL = 32  # batches; padding falls little beyond
 LARGE = 4096  # rows, from which on a task's tokens are kept on the disk
 CHUNK = 4096  # texts of one call of the tokenizer
@@ -273,7 +274,7 @@ class ReadAhead:
     batches: Batches
     prepare: Callable[[Iterable[Tokens]], None]
     steps: int
-    window: int = 16
+    window: int = WINDOW
     teach: Callable[[Sequence[Batch]], None] | None = None
     _announced: int = 0
 

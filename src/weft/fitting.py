@@ -11,10 +11,10 @@ from torch import Tensor
 
 from weft import evaluation, runs, storage
 from weft.backbone import free_bytes, rows_that_fit
-from weft.batch import Batch, collate
+from weft.batch import Batch, Tokens, collate
 from weft.checkpoints import LOG, Keeper, Pace
-from weft.config import AdaptRun, OptimConfig, RunConfig, SourceRun, TeacherRun
-from weft.data import Batches, EncodedTask, ReadAhead, subset
+from weft.config import AdaptRun, OptimConfig, SourceRun, TeacherRun
+from weft.data import WINDOW, Batches, EncodedTask, ReadAhead, subset
 from weft.errors import ResourceError, WeftError
 from weft.losses import lm_loss_sum
 from weft.model import TunedModel
@@ -26,7 +26,6 @@ from weft.training import Course, Hooks, Loss, Progress, fit_together
 from weft.workspace import Workspace
 
 TrainedRun = TeacherRun | SourceRun | AdaptRun
-WINDOW = 16
 STATE_BYTES = 12  # of a trained number, beside its value: a gradient and two moments, in float32
 LOWEST = -100.0  # no metric is lower, so a state with an undefined score is never the best
 LONE = "R17"  # too little memory is a run's own fault; other faults of the machine would stop every run
@@ -83,11 +82,11 @@ def train(prepared: Sequence[Prepared], workspace: Workspace) -> Iterator[tuple[
     with ExitStack() as every:
         places: list[_Place] = []
         names = [workspace.run_id(one.config) for one in prepared]
-        for one in prepared:
+        for name, one in zip(names, prepared, strict=True):
             try:
                 places.append(_place(one, names, workspace, every))
             except WeftError as error:
-                yield workspace.run_id(one.config), spared(error)
+                yield name, spared(error)
         if not places:
             return
         _resume(places)
@@ -99,19 +98,20 @@ def train(prepared: Sequence[Prepared], workspace: Workspace) -> Iterator[tuple[
 
 
 def _place(prepared: Prepared, names: Sequence[str], workspace: Workspace, every: ExitStack) -> _Place:
-    """Open a run's folder, and a course that logs and saves there."""
+    """Open a run's folder, and a course that logs and saves there; where that fails, let the folder go."""
     config, model = prepared.config, prepared.model
-    held = every.enter_context(ExitStack())
-    out = held.enter_context(workspace.open(config, names))
-    keeper = Keeper(out, workspace.progress.warn)
-    validate = _validator(config, model, workspace) if config.optim.eval_every else None
-    teach = prepared.targets.prepare if prepared.targets is not None else None
-    window = prepared.window
-    ahead = ReadAhead(prepared.batches, model.backbone.prepare, config.optim.steps, window, teach=teach)
-    hooks = _hooks(config, workspace, out, keeper)
-    optim = rows_in_memory(prepared, out)
-    course = Course(model, ahead, prepared.loss, optim, validate, hooks, config.seed)
-    return _Place(prepared, course, out, keeper, held)
+    with ExitStack() as held:
+        out = held.enter_context(workspace.open(config, names))
+        keeper = Keeper(out, workspace.progress.warn)
+        validate = _validator(config, model, workspace) if config.optim.eval_every else None
+        teach = prepared.targets.prepare if prepared.targets is not None else None
+        window = prepared.window
+        ahead = ReadAhead(prepared.batches, model.backbone.prepare, config.optim.steps, window, teach=teach)
+        hooks = _hooks(config, workspace, out, keeper)
+        with enough_memory(out):
+            optim = rows_in_memory(prepared, out)
+        course = Course(model, ahead, prepared.loss, optim, validate, hooks, config.seed)
+        return _Place(prepared, course, out, keeper, every.enter_context(held.pop_all()))
 
 
 def rows_in_memory(prepared: Prepared, out: Run) -> OptimConfig:
@@ -147,7 +147,8 @@ def _longest_loss(model: TunedModel, train: Sequence[EncodedTask], rows: int) ->
 
 def _resume(places: Sequence[_Place]) -> None:
     """Go on from where an earlier process stopped, or begin the log."""
-    common = set.intersection(*(place.keeper.steps() for place in places))
+    several = len(places) > 1
+    common = set.intersection(*(place.keeper.steps() for place in places)) if several else None
     for place in places:
         checkpoint = place.keeper.latest(common)
         if checkpoint is None:
@@ -248,14 +249,15 @@ def _validator(config: TrainedRun, model: TunedModel, workspace: Workspace) -> C
     parts = []
     for k, task in enumerate(workspace.tasks(config)):
         examples = subset(task.load("dev"), config.limits.dev_rows)
-        parts.append(partial(_dev_score, config, model, task, examples, k))
+        limit = config.limits.source_tokens
+        sources = [model.backbone.text_tokens(one.source, limit)[0] for one in examples]
+        parts.append(partial(_dev_score, model, task, examples, sources, k))
     return lambda: sum(part() for part in parts) / len(parts)
 
 
 def _dev_score(
-    config: RunConfig, model: TunedModel, task: Task, examples: list[Example], task_id: int
+    model: TunedModel, task: Task, examples: list[Example], sources: list[Tokens], task_id: int
 ) -> float:
-    sources = [model.backbone.text_tokens(one.source, config.limits.source_tokens)[0] for one in examples]
     scores, _ = evaluation.evaluate(model, task, examples, sources, task_id=task_id, generate=False)
     value = scores.metrics[task.main_metric]
     return LOWEST if value is None else value

@@ -51,7 +51,7 @@ class _Page:
         """
         if self.entries is None:
             assert self.path is not None
-            if not self.proven and self.path.name != _name(storage.sha256_file(self.path)):
+            if not (self.proven or storage.is_proven(self.path)):
                 raise ValueError("its bytes are not those that were written")
             self.entries = _mapped(self.path)
             with contextlib.suppress(OSError):
@@ -200,10 +200,6 @@ class PageStore:
         self.folder = None
 
 
-def _name(sha256: str) -> str:
-    return f"page-{sha256}.safetensors"
-
-
 def _pages_in(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Names of a folder's pages; on the way, what killed processes left behind is removed."""
     with os.scandir(folder) as listing:
@@ -228,9 +224,7 @@ def _publish(folder: Path, data: bytes) -> Path:
     place = folder if folder.exists() else folder.parent
     if place.exists() and shutil.disk_usage(place).free < FREE_BYTES + len(data):
         raise ResourceError(f"less than {FREE_BYTES / 1e9:.1f} GB are free", where=str(folder))
-    path = folder / _name(storage.sha256_bytes(data))
-    storage.write_bytes(path, data, sync=False)
-    return path
+    return storage.write_proven(folder, "page", ".safetensors", data, sync=False)
 
 
 def _keys(path: Path) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import torch
 from weft import evaluation, fitting, runs, scoring, starts
 from weft.backbone import Backbone
 from weft.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, TeacherRun
-from weft.data import EncodedTask, EpochBatches, TaskBatches, encode_task, few_shot, pool_size, subset
+from weft.data import WINDOW, EncodedTask, EpochBatches, TaskBatches, encode_task, few_shot, pool_size, subset
 from weft.errors import WeftError
 from weft.fitting import Prepared, TrainedRun
 from weft.methods import mpt, prompt_tuning
@@ -119,14 +119,14 @@ def perform_together(
     for config in configs:
         run = workspace.run(config)
         run.tidy()
+        if run.done:
+            yield run.id, run
+            continue
         try:
-            if run.done:
-                yield run.id, run
-            elif isinstance(config, EvaluateRun):
-                workspace.check_data(config)
+            workspace.check_data(config)
+            if isinstance(config, EvaluateRun):
                 yield run.id, evaluate(config, workspace)
             else:
-                workspace.check_data(config)
                 ready.append(prepare(config, workspace))
         except WeftError as error:
             yield run.id, fitting.spared(error)
@@ -161,7 +161,7 @@ def _targets(
 ) -> tuple[TeacherTargets | None, int]:
     """What the teachers will say of the rows, and for how many steps it is made at once."""
     if teacher is None or config.distill.weight == 0:
-        return None, fitting.WINDOW
+        return None, WINDOW
     uses = config.optim.steps * config.optim.batch_size
     return targets_of(
         teacher,

@@ -190,13 +190,31 @@ def remove(path: Path) -> None:
         os.unlink(path)
 
 
-def write_proven(folder: Path, stem: str, suffix: str, data: bytes) -> None:
+def write_proven(folder: Path, stem: str, suffix: str, data: bytes, *, sync: bool = True) -> Path:
     """Write a file whose name carries the SHA-256 of its bytes, so that it proves itself before any manifest.
+
+    Args:
+        folder: where.
+        stem: what the name begins with.
+        suffix: what it ends with.
+        data: the bytes.
+        sync: as in `write_bytes`; a file that a crash tore is found by its name.
 
     Raises:
         ResourceError: if the disk refuses.
     """
-    write_bytes(folder / f"{stem}-{sha256_bytes(data)}{suffix}", data)
+    path = folder / f"{stem}-{sha256_bytes(data)}{suffix}"
+    write_bytes(path, data, sync=sync)
+    return path
+
+
+def is_proven(path: Path) -> bool:
+    """Whether a file holds the bytes of its name; it is not read into memory.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    return path.stem.endswith(f"-{sha256_file(path)}")
 
 
 def read_proven(path: Path) -> bytes:

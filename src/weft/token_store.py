@@ -140,7 +140,7 @@ class TokenStore:
 
 def _proven(path: Path) -> bool:
     try:
-        return path.stem.endswith(f"-{storage.sha256_file(path)}")
+        return storage.is_proven(path)
     except OSError:
         return False
 

@@ -20,7 +20,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
-from weft.backbone.precision import one_thread
+from weft.backbone.precision import one_thread, seconds
 
 ROWS, PROMPT, TEXT = 8, 32, 64  # of the measured attention
 SECONDS, ROUNDS = 1.0, 30
@@ -167,10 +167,9 @@ def _time(function: Callable[..., tuple[Tensor, None]], heads: Heads, *inputs: T
     """Seconds of one forward and backward pass."""
     module = SimpleNamespace(training=False, is_causal=True, num_key_value_groups=heads.query // heads.keys)
     *parts, mask = inputs
-    clock = time.thread_time if mask.device.type == "cpu" else time.perf_counter
-    start = clock()
-    out, _ = function(module, *parts, mask, scaling=heads.size**-0.5)
-    torch.autograd.grad(out.sum(), parts)
-    if mask.device.type == "cuda":
-        torch.cuda.synchronize()
-    return clock() - start
+
+    def step() -> None:
+        out, _ = function(module, *parts, mask, scaling=heads.size**-0.5)
+        torch.autograd.grad(out.sum(), parts)
+
+    return seconds(step, mask.device)

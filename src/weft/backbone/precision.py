@@ -1,7 +1,7 @@
 """Which number format a machine multiplies fastest, by measurement: names and flags do not tell."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -37,18 +37,23 @@ def _rate(dtype: torch.dtype, device: torch.device) -> float:
     """
     x = torch.ones(SIZE, SIZE, device=device).to(dtype)
     threads = torch.get_num_threads() if device.type == "cpu" else 1
-    clock = time.thread_time if device.type == "cpu" else time.perf_counter
     best, stop = float("inf"), time.perf_counter() + SECONDS
     with one_thread(device):
         for _ in range(50):
-            start = clock()
-            x @ x
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            best = min(best, clock() - start)
+            best = min(best, seconds(lambda: x @ x, device))
             if time.perf_counter() > stop:
                 break
     return 2 * SIZE**3 / best / 1e9 * threads
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Of some work: on a CPU this thread's own time, elsewhere until the device is done."""
+    clock = time.thread_time if device.type == "cpu" else time.perf_counter
+    start = clock()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return clock() - start
 
 
 @contextmanager
