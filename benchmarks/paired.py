@@ -36,18 +36,26 @@ app = App(name="benchmarks.paired", result_action="return_value")
 
 @app.default
 def paired(
-    *, data: Path, tasks: tuple[str, ...] = ("cr", "trec", "mpqa"), seeds: int = 3, rows: int = 500
+    *,
+    data: Path,
+    tasks: tuple[str, ...] = ("cr", "trec", "mpqa"),
+    ways: tuple[str, ...] = (),
+    seeds: int = 3,
+    rows: int = 500,
 ) -> None:
     """Train every task and seed in each way, and print each way's accuracy and its difference from plain.
 
     Args:
         data: folder of task data.
         tasks: built-in tasks.
+        ways: beside plain; none: all.
         seeds: of rows and starts.
         rows: test rows that are scored.
     """
     found: dict[str, list[float]] = {}
-    for way, (attention, rounding, together) in WAYS.items():
+    chosen = ["plain", *(ways or list(WAYS)[1:])]
+    for way in chosen:
+        attention, rounding, together = WAYS[way]
         backbone = _backbone(attention)
         with rounded(rounding):
             for name in tasks:
@@ -55,7 +63,7 @@ def paired(
                 scores = _scores(backbone, task, range(seeds), rows, together=together)
                 found.setdefault(way, []).extend(scores)
                 print(f"{way:22} {name:8} {'  '.join(f'{one:.1f}' for one in scores)}", flush=True)
-    for way in list(WAYS)[1:]:
+    for way in chosen[1:]:
         print(f"{way:22} less plain: {_difference(found[way], found['plain'])}")
 
 

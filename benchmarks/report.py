@@ -19,6 +19,22 @@ in turn in one process, with the smallest and the largest; a ratio is taken roun
 prompt module, answers written with a cache in batches of like length. A GPU has a script of its own
 (`python -m benchmarks.gpu`); none was at hand here.
 """
+LIMITS = """
+## What a count of multiplications allows
+
+A frozen model's step or answer costs about the tokens that go through it. Where the count allows less than a
+goal, no program reaches the goal at these lengths:
+
+- *Closed answers*: PEFT reads `text + prompt` and writes a token or two; weft reads the same and writes none.
+  With 24 tokens of text, a prompt of 16 and two written tokens that is 42 to 40, or 1.05x. What weft has
+  beyond that are batches of like length, which the line "texts as they come" shows.
+- *Ten tasks on the same texts*: PEFT reads `10 (text + prompt + answer)`, weft `text + 10 prompt`. With 24
+  tokens of text that is 2.3x at a prompt of 16 and 3.3x at 8; 5x at 16 needs texts of about 125 tokens.
+- *Distillation with a live teacher*: a student's step is a forward pass and a backward pass of the same size,
+  the teacher's forward pass one more: 1.5x. Less than that only where its part is kept (cached states).
+- *Teachers together*: here a product of 256 tokens, one teacher's step, already runs at nine tenths of the
+  rate of a product of 1,024.
+"""
 
 
 def table(bench: Bench) -> str:
@@ -89,6 +105,7 @@ def document(bench: Bench) -> str:
     lines += [
         "",
         "`!`: the goal is not met. Lines without a goal are there to compare.",
+        *LIMITS.splitlines(),
         "",
         "## Conditions",
         "",

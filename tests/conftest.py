@@ -11,6 +11,10 @@ install_import_hook("weft", "shape_checks.check")  # before weft is imported any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E402
 from transformers import (  # noqa: E402
+    BertConfig,
+    BertModel,
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -37,9 +41,11 @@ cat man woman child runs sits eats likes hates sees what who where why question 
 """
 WORDS = TEXT.split()
 VOCABULARY = 72  # rows of the embedding matrix; the tokenizer uses fewer, as real ones do
-LANGUAGE_MODELS = ("t5", "llama", "qwen2", "gpt2")
-CAUSAL_IDS = [f"{name}-{place}" for name in LANGUAGE_MODELS[1:] for place in ("prefix", "suffix")]
-BACKBONE_IDS = ["t5", *CAUSAL_IDS]
+SEQ2SEQ = ("t5", "bert")
+CAUSAL = ("llama", "qwen2", "gpt2")
+LANGUAGE_MODELS = (*SEQ2SEQ, *CAUSAL)
+CAUSAL_IDS = [f"{name}-{place}" for name in CAUSAL for place in ("prefix", "suffix")]
+BACKBONE_IDS = [*SEQ2SEQ, *CAUSAL_IDS]
 SUFFIX_IDS = [name for name in CAUSAL_IDS if name.endswith("suffix")]
 
 
@@ -66,12 +72,25 @@ def build_lm(name: str, seed: int = 3) -> torch.nn.Module:
             sizes |= {"dropout_rate": 0.1, "initializer_factor": 2.0}
             config = T5Config(vocab_size=VOCABULARY, decoder_start_token_id=PAD, **sizes, **ids)
             return T5ForConditionalGeneration(config).eval()
+        if name == "bert":
+            return _two_berts(grouped)
         if name == "llama":
             return LlamaForCausalLM(LlamaConfig(**grouped)).eval()
         if name == "qwen2":
             return Qwen2ForCausalLM(Qwen2Config(**grouped)).eval()
         sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128, "initializer_range": 0.2}
         return GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, **sizes, **ids)).eval()
+
+
+def _two_berts(sizes: dict[str, object]) -> torch.nn.Module:
+    """A BERT that reads and one that writes."""
+    sizes = {**sizes, "tie_word_embeddings": True}
+    encoder = BertConfig(**sizes)
+    decoder = BertConfig(**sizes, is_decoder=True, add_cross_attention=True)
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    config.decoder_start_token_id, config.pad_token_id = UNKNOWN, PAD  # a PAD would be masked as padding
+    reader = BertModel(encoder, add_pooling_layer=False)
+    return EncoderDecoderModel(config, encoder=reader).eval()
 
 
 def build_tokenizer(*, ends_texts: bool = False) -> PreTrainedTokenizerFast:
@@ -100,7 +119,7 @@ def build_backbone(name: str, **kw: object) -> Backbone:
     """A fresh backbone from an id such as `t5` or `llama-suffix`, with weights of its own."""
     family, _, place = name.partition("-")
     lm = build_lm(family)
-    if family == "t5":
+    if family in SEQ2SEQ:
         return Seq2SeqBackbone(lm, build_tokenizer(ends_texts=True), name=name)
     texts = ExactTexts(lm, 1 << 24)
     return CausalBackbone(lm, build_tokenizer(), suffix=place == "suffix", texts=texts, name=name, **kw)

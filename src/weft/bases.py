@@ -22,6 +22,7 @@ FAMILIES = {
     "t5": "seq2seq",
     "mt5": "seq2seq",
     "umt5": "seq2seq",
+    "encoder-decoder": "seq2seq",  # of BERT; see `describe`
     "llama": "causal",
     "qwen2": "causal",
     "qwen3": "causal",
@@ -55,11 +56,15 @@ class BaseFolder:
     config: dict[str, Any]
 
     @property
+    def reader(self) -> dict[str, Any]:
+        """Settings of the part that reads text: the encoder's, where encoder and decoder have their own."""
+        return dict(self.config.get("encoder") or self.config)
+
+    @property
     def width(self) -> int:
         """D, the size of an embedding."""
-        return int(
-            self.config.get("hidden_size") or self.config.get("d_model") or self.config.get("n_embd") or 0
-        )
+        names = ("hidden_size", "d_model", "n_embd")
+        return next((int(self.reader[name]) for name in names if self.reader.get(name)), 0)
 
     @cached_property
     def tokenizer_hash(self) -> str:
@@ -79,7 +84,8 @@ class BaseFolder:
     @property
     def positions(self) -> int | None:
         """Longest input of models with absolute positions; none where positions are relative."""
-        return int(self.config["n_positions"]) if self.config.get("model_type") == "gpt2" else None
+        name = {"gpt2": "n_positions", "bert": "max_position_embeddings"}.get(self.reader.get("model_type", ""))
+        return int(self.reader[name]) if name else None
 
 
 def resolve(base: BaseConfig) -> BaseFolder:
@@ -110,10 +116,13 @@ def describe(name: str, path: Path, origin: str) -> BaseFolder:
         raise UnsupportedError(
             "the model brings its own code, which weft does not run", where=str(path), code="A10"
         )
-    family = FAMILIES.get(str(config.get("model_type")))
+    kind = str(config.get("model_type"))
+    if kind == "encoder-decoder" and config.get("encoder", {}).get("model_type") != "bert":
+        kind = f"encoder-decoder of {config.get('encoder', {}).get('model_type')}"
+    family = FAMILIES.get(kind)
     if family is None:
         raise UnsupportedError(
-            f"weft does not know models of type {config.get('model_type')!r}",
+            f"weft does not know models of type {kind!r}",
             where=str(path / "config.json"),
             fix=f"use one of {', '.join(sorted(FAMILIES))}",
             code="C08",

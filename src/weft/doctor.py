@@ -56,7 +56,7 @@ def _attention(base: BaseConfig, device: "torch.device", dtype: str) -> str:
     except WeftError:
         return "needs a base model"
     suffix = folder.family == "causal"
-    return probe_attention(folder.config, device, getattr(torch, dtype), suffix=suffix).describe()
+    return probe_attention(folder.reader, device, getattr(torch, dtype), suffix=suffix).describe()
 
 
 def check(path: Path) -> dict[str, list[str]]:

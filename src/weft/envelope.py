@@ -29,6 +29,7 @@ EMBEDDINGS = (  # names of the input embeddings in the weights files of known fa
     *("shared.weight", "model.shared.weight", "model.embed_tokens.weight", "embed_tokens.weight"),
     *("transformer.wte.weight", "wte.weight", "model.decoder.embed_tokens.weight"),
     *("gpt_neox.embed_in.weight", "transformer.word_embeddings.weight"),
+    "encoder.embeddings.word_embeddings.weight",
 )
 BASE_KEYS = ("base", "base_hash", "embedding_hash", "tokenizer_hash")  # in env.json
 RESTORE = "restore the folder from a copy, or delete it and run the same command again"

@@ -42,7 +42,7 @@ class Machine:
         key = f"{base.hash[:16]}-{dtype}-{'suffix' if suffix else 'prefix'}"
         if key not in self._attention:
             kind, device = getattr(torch, dtype), PartialState().device
-            self._attention[key] = probe_attention(base.config, device, kind, suffix=suffix)
+            self._attention[key] = probe_attention(base.reader, device, kind, suffix=suffix)
         return self._attention[key]
 
     @property

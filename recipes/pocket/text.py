@@ -1,0 +1,93 @@
+"""Passages whose stated licence lets a model trained on them be released, less what benchmarks hold."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recipes.pocket.overlap import Overlap, benchmark_texts
+
+KINDS = {"wikipedia": "encyclopedia", "books": "book", "dialogues": "dialogue", "trivia": "quiz"}
+REFUSED = (
+    "unknown",
+    "nc",
+    "gpl",
+    "european",
+)  # in a licence's words: not stated, non-commercial, not for models
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text to learn from.
+
+    Attributes:
+        kind: encyclopedia, book, dialogue, quiz, or instruction.
+        paragraphs: its paragraphs; of an instruction: what is asked, the input, an answer.
+        task: of an instruction, which.
+    """
+
+    kind: str
+    paragraphs: list[str]
+    task: str = ""
+
+
+def collect(data: Path, out: Path) -> Counter[str]:
+    """Write documents.parquet of all that may be used; say what was dropped and why.
+
+    Args:
+        data: folder with corpus/, tasks/ and natural_instructions.parquet.
+        out: folder to write in.
+
+    Returns:
+        Numbers of paragraphs and instructions kept and dropped.
+    """
+    overlap, counts = Overlap(benchmark_texts(data / "tasks")), Counter[str]()
+    kept = [*_clean(documents(data / "corpus"), overlap, counts), *_instructions(data, overlap, counts)]
+    out.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([asdict(one) for one in kept]), out / "documents.parquet")
+    (out / "text.json").write_text(json.dumps(dict(sorted(counts.items())), indent=1) + "\n")
+    return counts
+
+
+def read(out: Path) -> list[Document]:
+    """What `collect` wrote."""
+    return [Document(**row) for row in pq.read_table(out / "documents.parquet").to_pylist()]
+
+
+def documents(corpus: Path) -> Iterator[Document]:
+    """Documents of the corpora that are named in KINDS; film reviews state no licence and are not."""
+    for path in sorted(corpus.glob("*.parquet")):
+        kind = KINDS.get(path.stem.split("-")[0].split("_")[0])
+        if kind is not None:
+            for text in pq.read_table(path, columns=["text"]).column("text").to_pylist():
+                yield Document(kind, [line.strip() for line in text.splitlines() if line.strip()])
+
+
+def _clean(found: Iterator[Document], overlap: Overlap, counts: Counter[str]) -> Iterator[Document]:
+    for document in found:
+        good = [text for text in document.paragraphs if not overlap.shares(text)]
+        counts[f"{document.kind}: kept"] += len(good)
+        counts[f"{document.kind}: shared with a benchmark"] += len(document.paragraphs) - len(good)
+        if good:
+            yield Document(document.kind, good)
+
+
+def _instructions(data: Path, overlap: Overlap, counts: Counter[str]) -> Iterator[Document]:
+    for row in pq.read_table(data / "natural_instructions.parquet").to_pylist():
+        if not allowed(row["licence"]):
+            counts["instruction: licence"] += 1
+        elif overlap.shares(row["input"]):
+            counts["instruction: shared with a benchmark"] += 1
+        else:
+            counts["instruction: kept"] += 1
+            yield Document("instruction", [row["definition"], row["input"], row["output"][0]], row["task"])
+
+
+def allowed(licence: str) -> bool:
+    """Whether a stated licence lets a model trained on the text be released."""
+    words = licence.lower().replace("-", " ").split()
+    return bool(words) and not any(word.startswith(REFUSED) for word in words) and "©" not in licence

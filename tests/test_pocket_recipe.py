@@ -1,0 +1,210 @@
+"""The recipe of the small base model: what may not be learned from, what is learned, and going on."""
+
+import random
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import build_lm, build_tokenizer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recipes.pocket import examples, shards, text, train, ways
+from recipes.pocket.batches import Batches
+from recipes.pocket.overlap import RUN, SHORTEST, Overlap
+from recipes.pocket.text import Document
+
+WORDS = st.lists(
+    st.sampled_from(["one", "two", "three", "four", "five", "six", "seven", "8", "nine"]), max_size=40
+)
+
+
+def shares_slowly(text: str, benchmark: str) -> bool:
+    """The definition, by comparing lists of words."""
+    words, wanted = text.lower().split(), benchmark.lower().split()
+    size = min(len(wanted), RUN)
+    if size < SHORTEST:
+        return False
+    runs = {tuple(wanted[i : i + size]) for i in range(len(wanted) - size + 1)}
+    return any(tuple(words[i : i + size]) in runs for i in range(len(words) - size + 1))
+
+
+@given(WORDS, WORDS, WORDS)
+def test_overlap_is_a_run_of_words(before, benchmark, after):
+    """Against plain lists, with the benchmark's text in the middle, cut or whole."""
+    told = Overlap([" ".join(benchmark)])
+    for inner in (benchmark, benchmark[1:], benchmark[: RUN - 1], []):
+        found = " ".join([*before, *inner, *after])
+        assert told.shares(found) == shares_slowly(found, " ".join(benchmark))
+
+
+def test_overlap_sees_through_case_and_punctuation():
+    """As benchmarks and corpora write the same sentence in unlike ways."""
+    told = Overlap(["One, two -- three four; five six seven (eight)."])
+    assert told.shares("He said: ONE two three. Four five six 'seven' eight!")
+    assert not told.shares("one two three four five six seven nine")
+
+
+@pytest.mark.parametrize(
+    ("licence", "may"),
+    [
+        ("MIT", True),
+        ("CC BY-SA 4.0", True),
+        ("Apache 2.0", True),
+        ("CC BY-NC 4.0", False),
+        ("CC BY-NC-SA 4.0", False),
+        ("CC BY-NC", False),
+        ("Unknown", False),
+        ("© European Union, 1998-2021", False),
+        ("", False),
+    ],
+)
+def test_licences(licence, may):
+    """Not stated, or not for every use: not learned from."""
+    assert text.allowed(licence) == may
+
+
+def some_documents() -> list[Document]:
+    """Documents of every kind, long enough for every maker."""
+    draw = random.Random(0)
+    vocabulary = [
+        f"{a}{b}" for a in ("river", "garden", "letter", "window", "summer") for b in ("", "s", "ing")
+    ]
+
+    def sentence() -> str:
+        return " ".join(draw.choices(vocabulary, k=12)).capitalize() + "."
+
+    def paragraph() -> str:
+        return " ".join(sentence() for _ in range(5))
+
+    found = [Document("encyclopedia", ["A Title", paragraph(), paragraph()]) for _ in range(5)]
+    found += [Document("book", [paragraph(), paragraph()]) for _ in range(5)]
+    found += [Document("dialogue", [f"User: {sentence()}", f"Assistant: {sentence()}"] * 3) for _ in range(5)]
+    quiz = "Question: {}? Choices: one, two. Answer: two."
+    found += [Document("quiz", [quiz.format(sentence()[:-1])] * 3) for _ in range(5)]
+    return [*found, Document("instruction", ["Say it.", "a text", "it"], "task1")]
+
+
+def test_examples_are_of_every_kind_and_the_same_again():
+    """Shares are kept, and a seed makes the same examples."""
+    made = list(examples.examples(some_documents(), 2000, seed=1))
+    assert made == list(examples.examples(some_documents(), 2000, seed=1))
+    assert {one.task for one in made} == {*examples.TASKS, "task1"} - {"instruction"}
+    assert all(one.source and one.target for one in made)
+
+
+@given(st.integers(0, 10_000))
+def test_what_is_filled_in_was_there(seed):
+    """A filled gap is the text again; a word said to be there is there, another is not."""
+    draw = random.Random(seed)
+    document, other = draw.sample([one for one in some_documents() if one.kind == "book"], 2)
+    own, foreign = examples.sentences(draw, document), examples.sentences(draw, other)
+    passage = examples.Passage(document, own, foreign[0])
+    source, target = examples.fill(draw, passage)
+    assert source.replace("[MASK]", target) in " ".join(own)
+    source, target = examples.contains(draw, passage)
+    word, _, said = source.partition(" : ")
+    assert (target == "yes") == (word in [one.strip(".") for one in said.split()])
+    source, target = examples.follows(draw, passage)
+    second = source.partition(" second : ")[2]
+    assert (target == "next") == any(one.startswith(second) for one in own)
+
+
+@pytest.fixture
+def shard(tmp_path) -> shards.Shard:
+    """Examples of two tasks in the tiny tokenizer's words."""
+    made = [
+        examples.Example(f"t{i % 2}", "say", "cat dog " * (1 + i % 5), "yes" if i % 2 else "no one")
+        for i in range(40)
+    ]
+    shards.write(tmp_path / "train", made, build_tokenizer())
+    return shards.read(tmp_path / "train")
+
+
+def test_a_shard_gives_back_what_was_written(shard):
+    """Tokens of every example, and of the instructions."""
+    tokenizer = build_tokenizer()
+    for i in range(40):
+        assert tokenizer.decode(shard.source(i)).split() == ["cat", "dog"] * (1 + i % 5)
+        assert tokenizer.decode(shard.target(i)) == ("yes" if i % 2 else "no one")
+        assert shard.names[shard.task[i]] == f"t{i % 2}"
+    assert shard.lengths.tolist() == [2 * (1 + i % 5) for i in range(40)]
+
+
+def test_an_epoch_holds_every_row_once(shard):
+    """And the batch of a step does not depend on those before."""
+    batches = Batches(shard, 8, seed=3, begin=5, end=1, pad=0)
+    every = np.stack([batches.rows(step) for step in range(10)])
+    first, second = every[:5], every[5:]
+    assert sorted(first.flat) == sorted(second.flat) == list(range(40))
+    assert (first != second).any()
+    assert Batches(shard, 8, seed=3, begin=5, end=1, pad=0).rows(7).tolist() == every[7].tolist()
+
+
+def test_a_batch_has_its_special_tokens(shard):
+    """Begin, instruction, text, end; padding beyond; the target with its end."""
+    rows = Batches(shard, 8, seed=0, begin=5, end=1, pad=0).at(0, told=True)
+    for ids, mask, labels in zip(rows.ids, rows.mask, rows.labels, strict=True):
+        held = ids[mask.bool()].tolist()
+        assert (held[0], held[-1]) == (5, 1)
+        assert (ids[~mask.bool()] == 0).all()
+        assert labels[labels != -100][-1] == 1
+
+
+@pytest.fixture
+def tiny(monkeypatch, shard, tmp_path) -> Path:
+    """The recipe with a tiny model in the place of the borrowed one."""
+
+    def way() -> ways.Way:
+        return ways.Way(build_lm("t5").requires_grad_(True), build_tokenizer(), None, 5, 1)
+
+    monkeypatch.setattr(train, "WAYS", {"tiny": way})
+    monkeypatch.setattr(train, "FIRST_WORD", 3)
+    return tmp_path
+
+
+def settings(**changes: object) -> train.Settings:
+    """A short run."""
+    return train.Settings(**{"way": "tiny", "steps": 6, "batch": 8, "rate": 1e-2, "warmup": 2, **changes})
+
+
+def test_a_stopped_run_ends_with_the_same_numbers(tiny, monkeypatch):
+    """Six steps at once, or two and four in another process, give equal bytes."""
+    whole = train.train(settings(), tiny, tiny / "whole", minutes=1)
+    clock = iter([0.0, 0.0, 0.0, 0.0, *[1e9] * 99])
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    part = train.train(settings(), tiny, tiny / "parts", minutes=1)
+    assert 0 < part.step < 6
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        train, "WAYS", {"tiny": lambda: ways.Way(build_lm("t5"), build_tokenizer(), None, 5, 1)}
+    )
+    monkeypatch.setattr(train, "FIRST_WORD", 3)
+    ended = train.train(settings(), tiny, tiny / "parts", minutes=1)
+    assert ended.step == whole.step == 6
+    assert torch.equal(ended.soft, whole.soft)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(ended.way.model.parameters(), whole.way.model.parameters(), strict=True)
+    )
+
+
+def test_training_learns_and_other_settings_are_refused(tiny):
+    """The loss falls; a folder stays with the settings it was begun with."""
+    trainer = train.begin(settings(steps=60), 2, torch.device("cpu"))
+    rows = Batches(shards.read(tiny / "train"), 8, 0, 5, 1, 0).at(0, told=False)
+    losses = [trainer.update(rows)[0] for _ in range(30)]
+    assert losses[-1] < losses[0] / 2
+    train.train(settings(steps=1), tiny, tiny / "out", minutes=1)
+    with pytest.raises(ValueError, match="other settings"):
+        train.train(settings(steps=2), tiny, tiny / "out", minutes=1)
+
+
+def test_principal_directions_keep_distances():
+    """With all of them, distances between words are those of the table, up to one factor."""
+    table = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32))
+    found = ways.principal(table, 8)
+    ratio = torch.pdist(found) / torch.pdist(table)
+    assert torch.allclose(ratio, ratio[:1].expand_as(ratio), rtol=1e-4)
