@@ -239,6 +239,7 @@ CONFIG: dict[str, Case] = {
     "layer that is not there": (setting("weight: 0.9", "weight: 0.9, layers: [0, 2]"), "C06", 2, "layer 2 does not exist", "source.distill.layers", "layers 0 to 1"),
     "length 0": (setting("length: 4", "length: 0"), "C07", 2, "greater than 0", "(prompt.length)", ""),
     "too long for positions": (both(model(model_type="gpt2", n_positions=16, n_embd=32, n_layer=2), setting("length: 4", "length: 4")), "C07", 2, "prompt 4, text 12 and answer 3 are 19 tokens, and 'base' has 16 positions", "prompt.length, limits.source_tokens", "set limits.source_tokens to 9 or less"),
+    "too long for a BERT's positions": (both(model(model_type="encoder-decoder", encoder={"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "max_position_embeddings": 16}, decoder={"num_hidden_layers": 2}), setting("length: 4", "length: 4")), "C07", 2, "'base' has 16 positions", "prompt.length, limits.source_tokens", ""),
     "suffix on an encoder-decoder": (both(model(model_type="t5", d_model=32, num_layers=2), setting("length: 4", "length: 4, position: suffix")), "C08", 2, "an encoder-decoder reads its prompt before the text", "prompt.position", "set prompt.position: prefix"),
     "sliding window": (model(sliding_window=8), "C08", 2, "sees a window of 8 tokens", "base (sliding_window)", ""),
     "kappa 1": (setting("kappa: 2", "kappa: 1"), "C09", 2, "greater than or equal to 2", "(source.sampling.kappa)", ""),
@@ -273,7 +274,8 @@ CONFIG: dict[str, Case] = {
     "base misspelt": (setting("model: base", "model: smollm"), "C24", 4, "there is no base model 'smollm'", "base.model", "did you mean 'smollm2'?"),
     "base without weights": (both(model(), remove("base/model.safetensors")), "C24", 4, "no *.safetensors weights", "base", ""),
     "base without config": (both(model(), remove("base/config.json")), "", 4, "", "config.json", ""),
-    "base of a strange family": (model(model_type="mamba"), "C08", 2, "does not know models of type 'mamba'", "config.json", "use one of gpt2"),
+    "base of a strange family": (model(model_type="mamba"), "C08", 2, "does not know models of type 'mamba'", "config.json", "use one of encoder-decoder, gpt2"),
+    "base with an encoder that is no BERT": (model(model_type="encoder-decoder", encoder={"model_type": "vit"}), "C08", 2, "does not know models of type 'encoder-decoder of vit'", "config.json", ""),
     "base with code of its own": (model(auto_map={"AutoModel": "x.Y"}), "A10", 2, "the model brings its own code", "base", ""),
     "base without tokenizer": (both(model(), remove("base/tokenizer.json"), remove("base/tokenizer_config.json")), "A09", 4, "no tokenizer that can be read", "base", "needs tokenizer.json"),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from recipes.pocket import examples, release, shards, text, train
 from recipes.pocket.ways import WAYS
 
-HERE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[2] / "src" / "weft" / "pocket"
 app = App(name="recipes.pocket", help=__doc__)
 
 
@@ -68,6 +68,16 @@ def export(run: Path) -> None:
         run: folder of a training run.
     """
     print(release.export(run))
+
+
+@app.command(name="release")
+def write_parts(run: Path) -> None:
+    """Write a run's model, in parts, to where weft ships it.
+
+    Args:
+        run: folder of an exported training run of the way `borrowed`.
+    """
+    print(json.dumps(release.parts(run, PACKAGE), indent=1))
 
 
 if __name__ == "__main__":

