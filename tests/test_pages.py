@@ -379,6 +379,29 @@ def test_a_page_that_cannot_be_removed_is_not_taken_up_again(tmp_path, monkeypat
 # several processes
 
 
+def test_a_page_that_is_written_again_is_no_damage(tmp_path, monkeypatch):
+    """Removed by one process while it is read, and written again by another at once: it stays."""
+    put(open_store(tmp_path), 1)
+    warnings = []
+    store = open_store(tmp_path, warn=warnings.append)
+    real = pages.safe_open
+
+    def vanishing(path, framework):
+        data = Path(path).read_bytes()
+        Path(path).unlink()
+        try:
+            return real(path, framework=framework)
+        finally:
+            Path(path).write_bytes(data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pages, "safe_open", vanishing)
+        assert store.get("1") is None
+    assert warnings == []
+    store.refresh()
+    assert same(store.get("1"), entry(1))
+
+
 def work(folder, seed):
     """Puts and gets at random, in a small budget; counts wrong answers and warnings."""
     draw = torch.Generator().manual_seed(seed)

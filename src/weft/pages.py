@@ -183,7 +183,8 @@ class PageStore:
             self._remove(path)
 
     def _refuse(self, path: Path | None, error: Exception) -> None:
-        if path is None or not os.path.lexists(path):
+        gone = isinstance(error, FileNotFoundError)  # it may have been written again since
+        if path is None or gone or not os.path.lexists(path):
             return  # another process removed it
         self.warn(f"{path}: {error}; the page is removed, and what it held is computed anew")
         self._remove(path)
