@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForSeq2SeqLM, BertConfig, BertModel, PreTrainedTokenizerFast
 
-from recipes.pocket import examples, parts, release, shards, text, train, ways
+from recipes.pocket import examples, look, parts, release, shards, text, train, ways
 from recipes.pocket.batches import Batches
 from recipes.pocket.overlap import RUN, SHORTEST, Overlap
 from recipes.pocket.text import Document
@@ -98,6 +98,9 @@ def test_examples_are_of_every_kind_and_the_same_again():
     assert made == list(examples.examples(some_documents(), 2000, seed=1))
     assert {one.task for one in made} == {*examples.TASKS, "task1"} - {"instruction"}
     assert all(one.source and one.target for one in made)
+    told = examples.instructions(some_documents())
+    assert all(told[one.task] == one.told for one in made)
+    assert set(told) == {one.task for one in made}
 
 
 @given(st.integers(0, 10_000))
@@ -124,7 +127,7 @@ def shard(tmp_path) -> shards.Shard:
         examples.Example(f"t{i % 2}", "say", "cat dog " * (1 + i % 5), "yes" if i % 2 else "no one")
         for i in range(40)
     ]
-    shards.write(tmp_path / "train", made, build_tokenizer())
+    shards.write(tmp_path / "train", made, {"t0": "say", "t1": "say"}, build_tokenizer())
     return shards.read(tmp_path / "train")
 
 
@@ -207,6 +210,21 @@ def test_training_learns_and_other_settings_are_refused(tiny):
         train.train(settings(steps=2), tiny, tiny / "out", minutes=1)
 
 
+def test_what_is_learned_is_seen(tiny):
+    """Rows right to the last token, and losses as training counts them."""
+    trainer = train.begin(settings(steps=200), 2, torch.device("cpu"))
+    shard = shards.read(tiny / "train")
+    before = look.look(trainer, shard, 1)
+    batches = Batches(shard, 8, 0, 5, 1, 0)
+    for step in range(60):
+        trainer.update(batches.at(step, told=False))
+    after = look.look(trainer, shard, 1)
+    (name,) = after  # neither task is the recipe's own, so they count as one
+    assert (name, after[name].rows) == ("instruction", 32)
+    assert after[name].right == 100 > before[name].right
+    assert after[name].loss < before[name].loss / 5
+
+
 def test_principal_directions_keep_distances():
     """With all of them, distances between words are those of the table, up to one factor."""
     table = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32))
@@ -246,7 +264,7 @@ def logits(folder: Path) -> torch.Tensor:
 def test_a_borrowed_model_goes_out_in_parts_and_comes_back(wheel, tmp_path):
     """Trained, exported, cut into parts, put together: stock transformers gives the logits of the run."""
     made = [examples.Example("t", "say", "cat dog", "yes") for _ in range(16)]
-    shards.write(tmp_path / "train", made, ways.borrowed().tokenizer)
+    shards.write(tmp_path / "train", made, {"t": "say"}, ways.borrowed().tokenizer)
     changes = {"way": "borrowed", "encoder_rate": 1e-3, "steps": 3}
     done = train.train(settings(**changes), tmp_path, tmp_path / "run", minutes=1)
     folder = release.export(tmp_path / "run")

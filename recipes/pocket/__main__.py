@@ -4,10 +4,11 @@ import json
 import sys
 from pathlib import Path
 
+import torch
 from cyclopts import App
 from ruamel.yaml import YAML
 
-from recipes.pocket import examples, release, shards, text, train
+from recipes.pocket import examples, look, release, shards, text, train
 from recipes.pocket.ways import WAYS
 
 app = App(name="recipes.pocket", help=__doc__)
@@ -42,7 +43,9 @@ def write_shards(
         seed: of what is drawn.
         work: folder of what is made.
     """
-    shards.write(work / name, examples.examples(text.read(work), count, seed), WAYS[way]().tokenizer)
+    documents = text.read(work)
+    made, told = examples.examples(documents, count, seed), examples.instructions(documents)
+    shards.write(work / name, made, told, WAYS[way]().tokenizer)
 
 
 @app.command(name="train")
@@ -57,6 +60,24 @@ def run(settings: Path, *, minutes: float, work: Path = Path(".cache/pocket")) -
     wanted = train.Settings(**YAML(typ="safe").load(settings.read_text()))
     done = train.train(wanted, work, work / settings.stem, minutes=minutes)
     print(f"step {done.step} of {wanted.steps}")
+
+
+@app.command(name="look")
+def look_at(
+    run: Path, *, shard: str = "held-out", batches: int = 30, work: Path = Path(".cache/pocket")
+) -> None:
+    """Say how much of each kind of example a run has learned.
+
+    Args:
+        run: folder of a training run.
+        shard: examples of another seed than those of the training.
+        batches: of 32 examples.
+        work: folder of the shards.
+    """
+    other = shards.read(work / shard)
+    trainer = train.restored(run, len(other.names), torch.device("cpu"))
+    for name, one in look.look(trainer, other, batches).items():
+        print(f"{name:12} {one.rows:5} rows  {one.loss:6.2f} nats  {one.right:5.1f} % right")
 
 
 @app.command

@@ -189,6 +189,17 @@ TASKS: dict[str, tuple[float, str, Maker]] = {  # share, instruction, maker
 }
 
 
+def instructions(documents: Sequence[Document]) -> dict[str, str]:
+    """The instruction of every task that examples of these documents can have."""
+    own = {name: told for name, (_, told, _) in TASKS.items() if told}
+    asked = {one.task: _told(one) for one in documents if one.kind == "instruction"}
+    return own | asked
+
+
+def _told(document: Document) -> str:
+    return f"{_short(document.paragraphs[0], 50)} :"
+
+
 def examples(documents: Sequence[Document], count: int, seed: int) -> Iterator[Example]:
     """So many examples, the same for the same seed: the task drawn by its share, then a document.
 
@@ -228,10 +239,10 @@ def _made(draw: random.Random, name: str, by_kind: dict[str, list[Document]]) ->
 
 def _instructed(draw: random.Random, asked: Sequence[Document]) -> Example | None:
     document = draw.choice(asked)
-    told, source, target = document.paragraphs
+    _, source, target = document.paragraphs
     if len(source.split()) > 2 * MOST_WORDS or len(target.split()) > 2 * LONGEST_ANSWER or not target.strip():
         return None
-    return Example(document.task, f"{_short(told, 50)} :", source, target)
+    return Example(document.task, _told(document), source, target)
 
 
 def sentences(draw: random.Random, document: Document) -> list[str]:

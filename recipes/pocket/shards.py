@@ -1,7 +1,7 @@
 """Examples as token ids: flat arrays with offsets in one safetensors file, as small as they can be sent."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,10 +57,16 @@ class Shard:
         return np.diff(self.target_ends.astype(np.int64), prepend=0)
 
 
-def write(path: Path, examples: Iterable[Example], tokenizer: Any) -> None:
-    """Tokenise examples and write them; `path` gets .safetensors and .json."""
+def write(path: Path, examples: Iterable[Example], told: Mapping[str, str], tokenizer: Any) -> None:
+    """Tokenise examples and write them; `path` gets .safetensors and .json.
+
+    Args:
+        path: without suffix.
+        examples: what to write.
+        told: the instruction of every task there is; their order by name is that of the soft prompts.
+        tokenizer: of the model to train.
+    """
     every = list(examples)
-    told = {one.task: one.told for one in every}
     number = {name: i for i, name in enumerate(sorted(told))}
     arrays = {"task": np.array([number[one.task] for one in every], np.uint16)}
     for side, most in (("source", MOST_SOURCE), ("target", MOST_TARGET)):

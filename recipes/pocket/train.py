@@ -78,24 +78,25 @@ class Trainer:
 
     def loss(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Cross-entropy (mean over rows of each row's mean over tokens) and the distance to the teacher."""
-        model, told = self.way.model, self.told
-        embeds = model.get_input_embeddings()(rows.ids)
-        if not told:
-            prompts = self.soft[rows.task, : self._length()]
+        prompts = None if self.told else self.soft[rows.task, : self._length()]
+        out = self.forward(rows, prompts)
+        losses = F.cross_entropy(out.logits.float().transpose(1, 2), rows.labels, reduction="none")
+        counted = rows.labels != IGNORE
+        loss = (losses.sum(1) / counted.sum(1)).mean()
+        return loss, self._distance(out.encoder_last_hidden_state, rows)
+
+    def forward(self, rows: Rows, prompts: Tensor | None) -> Any:
+        """What the model says of a batch, with prompts `[B, P, D]` before the texts or without."""
+        embeds, mask = self.way.model.get_input_embeddings()(rows.ids), rows.mask
+        if prompts is not None:
             embeds = torch.cat([prompts, embeds], 1)
-        mask = torch.cat(
-            [rows.mask.new_ones(len(embeds), embeds.shape[1] - rows.mask.shape[1]), rows.mask], 1
-        )
-        out = model(
+            mask = torch.cat([mask.new_ones(prompts.shape[:2]), mask], 1)
+        return self.way.model(
             inputs_embeds=embeds,
             attention_mask=mask,
             decoder_input_ids=self._shifted(rows.labels),
             use_cache=False,
         )
-        losses = F.cross_entropy(out.logits.float().transpose(1, 2), rows.labels, reduction="none")
-        counted = rows.labels != IGNORE
-        loss = (losses.sum(1) / counted.sum(1)).mean()
-        return loss, self._distance(out.encoder_last_hidden_state, rows)
 
     @property
     def told(self) -> bool:
@@ -204,15 +205,21 @@ def train(settings: Settings, work: Path, out: Path, *, minutes: float) -> Train
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shard = shards.read(work / settings.shard)
-    trainer = begin(settings, len(shard.names), device)
     out.mkdir(parents=True, exist_ok=True)
     _same_settings(settings, out)
-    if (out / "state.json").exists():
-        trainer.load(torch.load(io.BytesIO(read_parts(out)), map_location=device, weights_only=True))
+    trainer = restored(out, len(shard.names), device)
     way = trainer.way
     batches = Batches(shard, settings.batch, settings.seed, way.begin, way.end, way.tokenizer.pad_token_id)
     _run(trainer, batches, out, time.monotonic() + 60 * minutes)
     save(trainer, out)
+    return trainer
+
+
+def restored(out: Path, tasks: int, device: torch.device) -> Trainer:
+    """The trainer of a run's folder, at its last saved step."""
+    trainer = begin(Settings(**storage.read_json(out / "settings.json")), tasks, device)
+    if (out / "state.json").exists():
+        trainer.load(torch.load(io.BytesIO(read_parts(out)), map_location=device, weights_only=True))
     return trainer
 
 
