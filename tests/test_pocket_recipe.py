@@ -247,7 +247,7 @@ def wheel(tmp_path, monkeypatch) -> Path:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
     config = BertConfig(vocab_size=len(words), max_position_embeddings=64, **sizes)
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    BertModel(config).save_pretrained(folder)
     monkeypatch.setattr(ways, "wheel", lambda: folder)
     monkeypatch.setattr(train, "FIRST_WORD", 5)
     return folder

