@@ -11,13 +11,25 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from benchmarks import answers, demo, linear, machine, report, smollm2_step, t5_step, teaching, whole_job
+from benchmarks import (
+    answers,
+    demo,
+    linear,
+    machine,
+    pocket_step,
+    report,
+    smollm2_step,
+    t5_step,
+    teaching,
+    whole_job,
+)
 from benchmarks.goals import Result, Settings
 from weft.errors import ConfigError, WeftError, did_you_mean
 
 BENCHMARKS = {
     "t5-step": t5_step.run,
     "smollm2-step": smollm2_step.run,
+    "pocket-step": pocket_step.run,
     "whole-job": whole_job.run,
     "predict": answers.predict,
     "closed": answers.closed,
@@ -43,7 +55,8 @@ def bench(
     """Run benchmarks, all or those named; write OUT/bench.json and print a table.
 
     Args:
-        names: t5-step, smollm2-step, whole-job, predict, closed, distill, together, linear, demo.
+        names: t5-step, smollm2-step, pocket-step, whole-job, predict, closed, distill, together, linear,
+            demo.
         rounds: how often each side is timed.
         out: folder of bench.json, in which what other benchmarks found stays.
         data: folder of task data: rows of CR, else of the demo.

@@ -1,4 +1,4 @@
-"""The goals of issue 6, and what a benchmark found for one of them."""
+"""The goals of issues 6 and 7, and what a benchmark found for one of them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ GOALS = {
     "t5-step-no-dropout": Goal("t5-small step / PEFT, no dropout", "x", (5, 2), (6.5, 3)),
     "t5-share": Goal("t5-small step, share of matrix rate", "share", (28, 60), (40, 75)),
     "smollm2-step": Goal("smollm2 step / PEFT", "x", (8, 5), (None, 5.8)),
+    "pocket-step": Goal("pocket step / smollm2's, both prefix", "x", (5, 5)),
     "whole-job": Goal("smollm2, rows to scores / PEFT", "x", (7, 4), (None, 5)),
     "predict-16": Goal("ten tasks, prompt 16 / PEFT", "x", (8, 5)),
     "predict-8": Goal("ten tasks, prompt 8 / PEFT", "x", (12, 8)),

@@ -89,7 +89,7 @@ def _two_berts(sizes: dict[str, object]) -> torch.nn.Module:
     decoder = BertConfig(**sizes, is_decoder=True, add_cross_attention=True)
     config = EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
     config.decoder_start_token_id, config.pad_token_id = UNKNOWN, PAD  # a PAD would be masked as padding
-    reader = BertModel(encoder, add_pooling_layer=False)
+    reader = BertModel(config.encoder, add_pooling_layer=False)  # one config for all its layers
     return EncoderDecoderModel(config, encoder=reader).eval()
 
 

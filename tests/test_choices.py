@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from tiny_job import command, write_job
 
 from weft import bases, fitting, stages
-from weft.backbone import Attention, load_backbone, rows_that_fit
+from weft.backbone import Attention, Precision, load_backbone, rows_that_fit, set_attention
 from weft.backbone import attention as attention_module
 from weft.backbone.attention import Heads, grouped, probe_attention
 from weft.backbone.base import HiddenSpec
 from weft.backbone.memory import SHARE, checkpoint_layers, saved_bytes
 from weft.batch import collate
-from weft.config import BaseConfig, EvaluateRun, TeacherRun
+from weft.config import AdaptRun, BaseConfig, EvaluateRun, FullConfig, TeacherRun
 from weft.errors import ConfigError, UnsupportedError
 from weft.losses import lm_loss_sum
 from weft.runs import Run
@@ -47,6 +47,11 @@ def batch_of(backbone, rows):
 # attention
 
 
+def is_attention(part):
+    """Whether a module asks its config which attention to use."""
+    return type(part).__name__.endswith("Attention") and hasattr(part, "config")
+
+
 @pytest.mark.parametrize("name", BACKBONE_IDS)
 @pytest.mark.parametrize(
     ("other", "dtype", "tolerance"),
@@ -60,7 +65,9 @@ def test_every_attention_gives_the_same_loss_and_gradient(name, other, dtype, to
     state = backbone.read(batch.sources)  # one for both: rounded keys and values of texts are given
     found = []
     for attention in (other, "grouped"):
-        backbone.lm.set_attn_implementation(attention)
+        set_attention(backbone.lm, attention)
+        used = {part.config._attn_implementation for part in backbone.lm.modules() if is_attention(part)}
+        assert used == {attention}
         found.append(loss_and_gradient(backbone, state, batch, dtype))
     (theirs, their_gradient), (ours, our_gradient) = found
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=0)
@@ -192,6 +199,19 @@ def test_attention_is_chosen_once_for_a_folder_of_runs(job, tmp_path, monkeypatc
     found = [later.backbone(one).lm.config._attn_implementation for one in (config, other, config)]
     assert found == ["grouped", "sdpa", "grouped"]  # one workspace serves both
     assert env(stages.perform(scored, later))["attention"] == "grouped"
+
+
+def test_weights_are_trained_in_float32(job, tmp_path, monkeypatch):
+    """Where bfloat16 is the faster one, prompts are trained on such weights; weights themselves are not."""
+    rates = {"bfloat16": 2.0, "float32": 1.0}
+    monkeypatch.setattr("weft.machine.probe", lambda device: Precision("bfloat16", rates))
+    workspace, teacher = Workspace(tmp_path), teacher_run(job, {"dtype": "auto"})
+    assert workspace.dtype(teacher) == "bfloat16"
+    settings = {"method": FullConfig(), "optim": {"lr": {"model": 1e-3}, "steps": 2, "batch_size": 6}}
+    shared = {"base": teacher.base, "prompt": teacher.prompt, "tasks": teacher.tasks}
+    trained = stages.perform(AdaptRun(**shared, **settings), workspace)
+    scored = stages.perform(EvaluateRun(**shared, run=trained.id), workspace)
+    assert env(trained)["dtype"] == env(scored)["dtype"] == "float32"
 
 
 def test_a_run_of_before_there_was_a_choice_keeps_the_librarys(job, tmp_path, monkeypatch):

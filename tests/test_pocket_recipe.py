@@ -1,10 +1,13 @@
 """The recipe of the small base model: what may not be learned from, what is learned, and going on."""
 
 import random
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import build_lm, build_tokenizer
@@ -14,12 +17,13 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForSeq2SeqLM, BertConfig, BertModel, PreTrainedTokenizerFast
 
-from recipes.pocket import examples, look, parts, release, shards, text, train, ways
+from recipes.pocket import examples, look, mood, parts, release, shards, text, train, ways
 from recipes.pocket.batches import Batches
 from recipes.pocket.overlap import RUN, SHORTEST, Overlap
 from recipes.pocket.text import Document
 from weft.backbone import load_backbone
 from weft.bases import describe
+from weft.known import TABLES, assemble
 
 WORDS = st.lists(
     st.sampled_from(["one", "two", "three", "four", "five", "six", "seven", "8", "nine"]), max_size=40
@@ -75,7 +79,7 @@ def some_documents() -> list[Document]:
     """Documents of every kind, long enough for every maker."""
     draw = random.Random(0)
     vocabulary = [
-        f"{a}{b}" for a in ("river", "garden", "letter", "window", "summer") for b in ("", "s", "ing")
+        f"{a}{b}" for a in ("river", "garden", "letter", "window", "glad", "sad") for b in ("", "s", "ing")
     ]
 
     def sentence() -> str:
@@ -89,6 +93,9 @@ def some_documents() -> list[Document]:
     found += [Document("dialogue", [f"User: {sentence()}", f"Assistant: {sentence()}"] * 3) for _ in range(5)]
     quiz = "Question: {}? Choices: one, two. Answer: two."
     found += [Document("quiz", [quiz.format(sentence()[:-1])] * 3) for _ in range(5)]
+    for _ in range(2):
+        found += [Document("entailment", [sentence(), sentence(), "follows"])]
+        found += [Document("reading", ["What?", "river", f"A river here. {sentence()}", sentence()])]
     return [*found, Document("instruction", ["Say it.", "a text", "it"], "task1")]
 
 
@@ -118,6 +125,44 @@ def test_what_is_filled_in_was_there(seed):
     source, target = examples.follows(draw, passage)
     second = source.partition(" second : ")[2]
     assert (target == "next") == any(one.startswith(second) for one in own)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("A wonderful and moving story", [0, 1, 0, 0, 0]),
+        ("It was not a good film.", [0, 0, 0, 0, -1, 0]),
+        ("We didn't hate it at all!", [0, 0, 1, 0, 0, 0]),
+        ("No plot, then five minutes on: dull", [0, 0, 0, 0, 0, 0, -1]),
+    ],
+)
+def test_praise_and_blame_hear_negations(text, wanted):
+    """Three words after a negation are turned around, those behind are not."""
+    assert mood.signs(text.split()) == wanted
+    assert not mood.PRAISE & mood.BLAME
+
+
+def test_a_feeling_is_told_by_what_it_hides():
+    """Both answers are as frequent; hidden words are the telling ones, and what is shown decides."""
+    made = [one for one in examples.examples(some_documents(), 2000, seed=1) if one.task == "feeling"]
+    counts = Counter(one.target for one in made)
+    assert counts.total() > 100
+    assert abs(counts["positive"] - counts["negative"]) <= 1
+    plain = [one for one in made if "[MASK]" not in one.source]
+    for one in plain:
+        assert sum(mood.signs(one.source.split())) * (1 if one.target == "positive" else -1) > 0
+    assert 0 < len(plain) < len(made)
+
+
+def test_a_question_stands_beside_the_sentence_that_holds_its_answer(tmp_path):
+    """The sentence is found in its passage, at its borders; the other one does not hold the answer."""
+    context = "First one here. The king, Olaf II, fell in 1030. He was young."
+    answer = {"text": ["1030"], "answer_start": [context.index("1030")]}
+    rows = [{"question": "When did he fall?", "context": context, "answers": answer}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    (found,) = text._reading(tmp_path)
+    assert found.paragraphs[:3] == ["When did he fall?", "1030", "The king, Olaf II, fell in 1030."]
+    assert found.paragraphs[3] in ("First one here.", "He was young.")
 
 
 @pytest.fixture
@@ -248,7 +293,7 @@ def wheel(tmp_path, monkeypatch) -> Path:
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
     config = BertConfig(vocab_size=len(words), max_position_embeddings=64, **sizes)
     BertModel(config).save_pretrained(folder)
-    monkeypatch.setattr(ways, "wheel", lambda: folder)
+    monkeypatch.setattr(ways, "minilm_folder", lambda: folder)
     monkeypatch.setattr(train, "FIRST_WORD", 5)
     return folder
 
@@ -275,15 +320,16 @@ def test_a_borrowed_model_goes_out_in_parts_and_comes_back(wheel, tmp_path):
             input_ids=torch.tensor([[2, 5, 6, 3]]), decoder_input_ids=torch.tensor([[2, 7]])
         ).logits
     torch.testing.assert_close(logits(folder), expected, rtol=1e-5, atol=1e-5)
-    sizes = release.release(tmp_path / "run")
-    shipped = [load_file(tmp_path / "run" / "parts" / name) for name in parts.PARTS]
+    sizes = release.release(tmp_path / "run", tmp_path / "parts")
+    shipped = [load_file(tmp_path / "parts" / name) for name in parts.PARTS]
     assert list(sizes) == list(parts.PARTS)
     assert {value.dtype for part in shipped for value in part.values()} == {np.dtype(np.float16)}
-    assert not {*parts.TABLES, parts.OUTPUT} & {name for part in shipped for name in part}
-    parts.assemble(tmp_path / "run" / "parts", tmp_path / "again")
+    assert not {*TABLES, parts.OUTPUT} & {name for part in shipped for name in part}
+    assemble(tmp_path / "parts", wheel, tmp_path / "again")
     torch.testing.assert_close(logits(tmp_path / "again"), expected, rtol=0, atol=5e-3)
     found = describe("again", tmp_path / "again", "here")
     assert (found.family, found.width, found.positions) == ("seq2seq", 16, 64)
+    assert found.seen == set(release.SEEN)
     again = load_backbone(found, dtype="float32")
     assert again.text_tokens("cat dog")[0] == (5, 6)
 

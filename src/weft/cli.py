@@ -32,7 +32,7 @@ Sets = Annotated[
 ]
 Runs = Annotated[Path, Parameter(help="folder of runs")]
 Data = Annotated[Path | None, Parameter(help="folder of task data; else the variable WEFT_DATA")]
-Base = Annotated[str | None, Parameter(help="base model: smollm2, a folder, or a hub id")]
+Base = Annotated[str | None, Parameter(help="base model: smollm2, pocket, a folder, or a hub id")]
 DryRun = Annotated[bool, Parameter(negative="", help="say what would be done, and stop")]
 Deterministic = Annotated[
     bool, Parameter(negative="", help="float32, eager attention, whole batches: nothing is measured")

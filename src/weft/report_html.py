@@ -143,7 +143,7 @@ def _scores(table: Sequence[Line], below: Sequence[str]) -> str:
         _column([(cost_texts(line)[0], line.parameters) for line in table], sign=-1),
         _column([(cost_texts(line)[1], line.seconds) for line in table], sign=-1),
     ]
-    head = ["method", *(entries[0].target for entries in by_target), *SUMMARY]
+    head = ["method", *(entries[0].head for entries in by_target), *SUMMARY]
     said = [
         "Bold: the best of a column; of costs, the least among the methods that train.",
         *(["Written: the score of freely written answers."] if _any_written(table) else []),

@@ -18,7 +18,7 @@ from weft.runs import Run
 if TYPE_CHECKING:  # weft.experiments loads torch
     from weft.experiments import Cell, Plan
 
-DASH = "—"
+DASH, SEEN = "—", "†"
 CONFIDENCE = 0.95
 RIVALS = {"scratch": "prompt tuning from scratch", "transfer": "SPoT"}
 
@@ -45,6 +45,7 @@ class Entry:
         dtype: number format of the base model's weights.
         leaked: scored rows whose whole input is in training rows; none if that was not counted.
         shared: scored rows that share a sentence, and no more, with training rows.
+        seen: whether the base model was trained on the target's data before, so that it is in no average.
     """
 
     row: str
@@ -64,6 +65,12 @@ class Entry:
     dtype: str | None = None
     leaked: int | None = None
     shared: int | None = None
+    seen: bool = False
+
+    @property
+    def head(self) -> str:
+        """The target's name over its column, with a mark where it was seen."""
+        return f"{self.target} {SEEN}" if self.seen else self.target
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,8 @@ class Line:
         kind: `scratch` and `transfer` for prompt tuning by its start, else the method's name.
         trains: whether the method trains anything.
         entries: one for each target, in the experiment's order.
-        scores: average over targets, for each seed that has a score on all of them.
-        mean: of `scores`; none if a target is missing.
+        scores: average over the targets that were not seen, for each seed that has a score on all of them.
+        mean: of `scores`; none if a target is missing, or all were seen.
         half: half the width of its 95 % interval.
         parameters: trained parameters per task.
         seconds: mean time of training one target.
@@ -148,7 +155,8 @@ def _entry(cells: "list[Cell]", metric: str, root: Path) -> Entry:
         runs=tuple(cell.run for cell in cells),
         missing=len(cells) - len(found),
         undefined=len(found) - len(scores),
-        dtype=_dtype(cells, root),
+        dtype=_env(cells, root, "dtype"),
+        seen=target in (_env(cells, root, "seen_in_pretraining") or ()),
     )
 
 
@@ -158,10 +166,10 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def _dtype(cells: "list[Cell]", root: Path) -> str | None:
-    """The number format of the first finished run; all of an experiment's runs on one machine agree."""
+def _env(cells: "list[Cell]", root: Path, name: str) -> Any:
+    """What the first finished run's `env.json` says; an experiment's runs on one machine agree."""
     done = [root / cell.run for cell in cells if Run(root / cell.run).done]
-    return str(Run(done[0]).env()["dtype"]) if done else None
+    return Run(done[0]).env().get(name) if done else None
 
 
 def interval(scores: Sequence[float]) -> float | None:
@@ -185,8 +193,9 @@ def lines(entries: Sequence[Entry], plan: "Plan") -> list[Line]:
 
 def _line(row: config.Entry, entries: list[Entry]) -> Line:
     """Each seed is averaged over targets first, so that the interval is that of the average."""
-    by_seed = [dict(zip(entry.seeds, entry.scores, strict=True)) for entry in entries]
-    seeds = [seed for seed in by_seed[0] if all(seed in scores for scores in by_seed)]
+    counted = [entry for entry in entries if not entry.seen]
+    by_seed = [dict(zip(entry.seeds, entry.scores, strict=True)) for entry in counted]
+    seeds = [seed for seed in (by_seed or [{}])[0] if all(seed in scores for scores in by_seed)]
     whole = all(entry.mean is not None for entry in entries)
     scores = tuple(fmean(scores[seed] for scores in by_seed) for seed in seeds) if whole else ()
     return Line(

@@ -9,7 +9,7 @@ from io import StringIO
 from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
-from weft.report_scores import DASH, Entry, Line, collect, lines, score_text, verdict
+from weft.report_scores import DASH, SEEN, Entry, Line, collect, lines, score_text, verdict
 
 if TYPE_CHECKING:  # weft.experiments loads torch
     from weft.experiments import Plan
@@ -40,7 +40,7 @@ def table_text(entries: Sequence[Entry], plan: "Plan") -> str:
 
 def _block(table: list[Line], part: range, *, last: bool) -> str:
     """Some targets of the table; averages and costs stand with the last ones."""
-    names = ["method", *(table[0].entries[i].target for i in part), *(SUMMARY if last else ())]
+    names = ["method", *(table[0].entries[i].head for i in part), *(SUMMARY if last else ())]
     for joint, width, gap in LAYOUTS:
         head = ["\n".join(wrap(name, width)) for name in names]
         body = [_cells(line, part, joint, last) for line in table]
@@ -89,7 +89,7 @@ def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
         f"Base model: {', '.join(dict.fromkeys(model))}. 'seconds' is the training of one target.",
         f"Seeds vary {varied} of targets; the source stage is trained once.",
     ]
-    return said + _caps(plan) + _allowed(plan) + _overlaps(entries) + _gaps(entries)
+    return said + _caps(plan) + _allowed(plan) + _seen(entries) + _overlaps(entries) + _gaps(entries)
 
 
 def _metrics(entries: Sequence[Entry]) -> str:
@@ -145,6 +145,14 @@ def _allowed(plan: "Plan") -> list[str]:
     return allowed + ([f"Targets that are also sources: {', '.join(both)}."] if both else [])
 
 
+def _seen(entries: Sequence[Entry]) -> list[str]:
+    """Targets that the base model was trained on before."""
+    names = dict.fromkeys(entry.target for entry in entries if entry.seen)
+    if not names:
+        return []
+    return [f"{SEEN} The base model was trained on data of {', '.join(names)} before: left out of averages."]
+
+
 def _overlaps(entries: Sequence[Entry]) -> list[str]:
     """Scored rows that are in training rows, whole or with one sentence."""
     whole = {one.target: one.leaked for one in entries if one.leaked}
@@ -170,7 +178,8 @@ def _gaps(entries: Sequence[Entry]) -> list[str]:
 def table_markdown(entries: Sequence[Entry], plan: "Plan") -> str:
     """The table for documents, with the scores of freely written answers and a footnote."""
     experiment, table = plan.experiment, lines(entries, plan)
-    head = ["method", *(x for name in experiment.targets for x in (name, f"{name}, written")), *SUMMARY]
+    names = [entry.head for entry in table[0].entries]
+    head = ["method", *(x for name in names for x in (name, f"{name}, written")), *SUMMARY]
     rules = ["---", *["---:"] * (len(head) - 1)]
     rows = [_markdown_row(row) for row in [head, rules, *(_markdown_cells(line) for line in table)]]
     below = [f"[^{experiment.name}]: {' '.join(notes(entries, plan))} Source run: `{plan.source}`."]

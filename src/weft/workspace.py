@@ -12,7 +12,7 @@ import torch
 from weft import bases, runs
 from weft.backbone import Backbone, load_backbone
 from weft.bases import BaseFolder
-from weft.config import AnyRun, BaseConfig, EvaluateRun, Split, TaskSpec
+from weft.config import AdaptRun, AnyRun, BaseConfig, EvaluateRun, Split, TaskSpec
 from weft.errors import ConfigError, DataError, NumericError
 from weft.machine import Machine
 from weft.progress import Progress
@@ -115,13 +115,16 @@ class Workspace:
         """The number format of the frozen weights.
 
         As configured; else as the folder says, of the run if it was begun before, of the run that is scored;
-        else the faster one on this machine, measured once for a folder of runs.
+        else float32 where the weights are trained (most steps are too small for a bfloat16 to move); else
+        the faster one on this machine, measured once for a folder of runs.
         """
         if config.base.deterministic:
             return "float32"
         if config.base.dtype != "auto":
             return config.base.dtype
         before = self._begun(config).get("dtype")
+        if before is None and isinstance(config, AdaptRun) and config.method.name == "full":
+            return "float32"
         return self.machine.precision().dtype if before is None else str(before)
 
     def attention(self, config: AnyRun) -> str:
@@ -216,6 +219,8 @@ class Workspace:
         env["identity"] = self.identity(config)
         env["dtype"], env["position"] = self.dtype(config), self.position(config)
         env["attention"], env["threads"] = self.attention(config), torch.get_num_threads()
+        if seen := sorted(base.seen & {task.name for task in config.tasks}):
+            env["seen_in_pretraining"] = seen
         if len(together) > 1:
             env["together"] = list(together)
         begun, now = runs.noted(self.run(config).path).get("threads"), env["threads"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from weft.backbone.attention import Attention, is_plain, probe_attention
+from weft.backbone.attention import Attention, is_plain, probe_attention, set_attention
 from weft.backbone.base import Backbone, Context, HiddenSpec, Outputs, States, TextState
 from weft.backbone.causal import CausalBackbone
 from weft.backbone.memory import checkpoint_layers, free_bytes, rows_that_fit
@@ -35,6 +35,7 @@ __all__ = [
     "probe",
     "probe_attention",
     "rows_that_fit",
+    "set_attention",
 ]
 
 
@@ -79,7 +80,7 @@ def load_backbone(
         folder.path, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
     )
     if attention != "library":
-        lm.set_attn_implementation(attention)
+        set_attention(lm, attention)
     if checkpointing:
         checkpoint_layers(lm)
     tokenizer = load_tokenizer(folder)
@@ -98,9 +99,9 @@ def check_attention(folder: BaseFolder, attention: str) -> None:
     Raises:
         UnsupportedError: with the remedy.
     """
-    if attention == "grouped" and not is_plain(folder.config):
+    if attention == "grouped" and not is_plain(folder.reader):
         raise UnsupportedError(
-            f"attention of {folder.config.get('model_type')!r} models may do more than weft's does",
+            f"attention of {folder.reader.get('model_type')!r} models may do more than weft's does",
             where="base.attention",
             fix="set base.attention: auto",
             code="C08",

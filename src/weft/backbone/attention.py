@@ -57,7 +57,7 @@ def grouped(
 
 AttentionInterface.register("grouped", grouped)
 AttentionMaskInterface.register("grouped", eager_mask)
-PLAIN = ("gpt2", "llama", "mistral", "mt5", "qwen2", "qwen3", "t5")  # with bias and mask, and nothing else
+PLAIN = ("bert", "gpt2", "llama", "mistral", "mt5", "qwen2", "qwen3", "t5")  # bias and mask, nothing else
 FUNCTIONS: dict[str, Callable[..., tuple[Tensor, None]]] = {
     "grouped": grouped,
     "sdpa": sdpa_attention_forward,
@@ -105,6 +105,13 @@ class Attention:
         """One line for people."""
         times = ", ".join(f"{name} {number:.2f} ms" for name, number in self.milliseconds.items())
         return f"{self.name} (measured: {times})" if times else self.name
+
+
+def set_attention(lm: Any, name: str) -> None:
+    """Choose a model's attention; to a model put together of two, the library does not pass it on."""
+    halves = (lm.encoder, lm.decoder) if lm.config.model_type == "encoder-decoder" else (lm,)
+    for half in halves:
+        half.set_attn_implementation(name)
 
 
 def is_plain(config: Mapping[str, Any]) -> bool:
