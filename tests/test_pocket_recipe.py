@@ -1,7 +1,10 @@
 """The recipe of the small base model: what may not be learned from, what is learned, and going on."""
 
+import os
 import random
+import re
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,16 +17,21 @@ from conftest import build_lm, build_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
+from scipy import stats
+from tiny_job import write_job
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForSeq2SeqLM, BertConfig, BertModel, PreTrainedTokenizerFast
 
-from recipes.pocket import examples, look, mood, parts, release, shards, text, train, ways
+from recipes.pocket import examples, look, mood, parts, quality, release, shards, text, train, ways
 from recipes.pocket.batches import Batches
-from recipes.pocket.overlap import RUN, SHORTEST, Overlap
+from recipes.pocket.overlap import RUN, SHORTEST, Overlap, benchmark_texts
 from recipes.pocket.text import Document
 from weft.backbone import load_backbone
 from weft.bases import describe
 from weft.known import TABLES, assemble
+from weft.runs import Run
+from weft.tasks import named
+from weft.workspace import Workspace
 
 WORDS = st.lists(
     st.sampled_from(["one", "two", "three", "four", "five", "six", "seven", "8", "nine"]), max_size=40
@@ -343,3 +351,48 @@ def test_what_is_borrowed_begins_the_decoder(wheel):
     table = model.encoder.embeddings.word_embeddings.weight
     assert model.decoder.cls.predictions.decoder.weight is table
     assert not table.requires_grad
+
+
+@pytest.mark.parametrize(("method", "rates"), [("prompt", (0.1, 0.3)), ("full", (1e-3,))])
+def test_quality_searches_a_rate_and_scores_three_seeds(method, rates, tmp_path, monkeypatch):
+    """The best rate on dev rows is trained with every seed; the table says mean and interval."""
+    write_job(tmp_path, "t5", "prefix")
+    monkeypatch.setattr(quality, "LENGTH", 3)
+    monkeypatch.setattr(quality, "find_specs", lambda paths: named(["tasks"], tmp_path))
+    workspace, out = Workspace(tmp_path / "runs"), tmp_path / "quality.jsonl"
+    settings = {"tasks": ("alpha",), "steps": 3, "search": 2, "rates": rates}
+    (found,) = quality.measure(str(tmp_path / "base"), method, workspace, out, **settings)
+    assert set(found.dev) == ({"0.1", "0.3"} if len(rates) > 1 else set())
+    assert found.rate in rates
+    assert all(found.dev[f"{found.rate:g}"] >= score for score in found.dev.values())
+    runs = [Run(workspace.root / name) for name in found.runs]
+    assert [run.config().seed for run in runs] == [0, 1, 2]
+    assert found.test == tuple(run.result()["scores"]["alpha"]["metrics"]["accuracy"] for run in runs)
+    half = stats.t.ppf(0.975, 2) * np.std(found.test, ddof=1) / 3**0.5
+    cells = quality.table(quality.read(out)).splitlines()[-1].split(" | ")
+    assert cells[1:] == [f"{found.majority:.1f}", f"{np.mean(found.test):.1f} ± {half:.1f} |"]
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_no_held_out_text_is_learned_from(tmp_path):
+    """On a sample of what may be learned from, against plain sets of the runs of words of four benchmarks."""
+    if not os.environ.get("WEFT_DATA"):
+        pytest.skip("needs the real task data, given by WEFT_DATA, and corpus/ beside it")
+    tasks, counts = Path(os.environ["WEFT_DATA"]), Counter()
+    for name in ("snli", "squad", "qnli", "sst2"):
+        (tmp_path / name).symlink_to((tasks / name).resolve())
+    told, held = Overlap(benchmark_texts(tasks)), set()
+    for one in benchmark_texts(tmp_path):
+        held |= runs_of(one, RUN)
+    pages = islice(text.documents(tasks.parent / "corpus"), 400)
+    kept = [*text._clean(pages, told, counts), *islice(text._supervised(tasks, told, counts), 45_000)]
+    assert counts["reading: shared with a benchmark"] > 100  # what is to be dropped is there
+    assert len(kept) > 40_000
+    assert not [one for one in kept for part in one.paragraphs if runs_of(part, RUN) & held]
+
+
+def runs_of(some: str, size: int) -> set[tuple[str, ...]]:
+    """Every run of so many words, by a plain list."""
+    words = re.findall(r"[a-z0-9]+", some.lower())
+    return {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}

@@ -99,7 +99,7 @@ def measure(
     *,
     data: Path,
     tasks: tuple[str, ...] = quality.TASKS,
-    steps: int = 250,
+    steps: int = 300,
     search: int = 80,
     rates: tuple[float, ...] = (),
     work: Path = Path(".cache/pocket"),
@@ -120,6 +120,16 @@ def measure(
     workspace = Workspace(work / "runs", data)
     for found in quality.measure(base, method, workspace, work / "quality.jsonl", **settings):
         print(f"{found.task:8} {found.dev} {found.rate} {found.test} {found.majority}", flush=True)
+
+
+@app.command(name="table")
+def show(*, work: Path = Path(".cache/pocket")) -> None:
+    """Print what `quality` found so far.
+
+    Args:
+        work: folder in which it is kept.
+    """
+    print(quality.table(quality.read(work / "quality.jsonl")))
 
 
 @app.command(name="release")

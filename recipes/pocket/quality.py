@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from weft import stages
@@ -19,16 +20,19 @@ from weft.config import (
     PromptTuningConfig,
 )
 from weft.errors import WeftError
+from weft.known import KNOWN
+from weft.report_scores import DASH, interval, score_text
 from weft.runs import Run
 from weft.tasks import BUILTIN, find_specs
 from weft.workspace import Workspace
 
 TASKS = ("sst2", "ag_news", "trec", "subj", "qqp", "qnli")
 METHODS = {"prompt": PromptTuningConfig(), "full": FullConfig()}
+NAMES = {"prompt": "tuned prompt", "full": "fine-tuned"}
 GROUPS = {"prompt": "prompt", "full": "model"}  # what each method's learning rate is of
 RATES = {"prompt": (0.01, 0.03, 0.1), "full": (3e-5, 1e-4, 3e-4)}
-SEEDS, LENGTH, BATCH = (0, 1, 2), 32, 32
-LIMITS = LimitsConfig(source_tokens=96, dev_rows=400, test_rows=1000)
+SEEDS, LENGTH, BATCH = (0, 1, 2), 32, 16
+LIMITS = LimitsConfig(source_tokens=96, dev_rows=300, test_rows=1000)
 
 
 @dataclass(frozen=True)
@@ -84,42 +88,41 @@ class Question:
         Args:
             steps: of a scored run.
             search: of a run of the search.
-            rates: learning rates.
+            rates: learning rates; a single one is used as it is.
         """
-        tried = [self.run(rate, 0, search) for rate in rates] if len(rates) > 1 else []
-        dev = {
-            f"{rate:g}": run.result()["dev"] for rate, run in zip(rates, self.trained(tried), strict=False)
-        }
-        best = max(dev, key=lambda rate: dev[rate]) if dev else f"{rates[0]:g}"
-        trained = self.trained([self.run(float(best), seed, steps) for seed in SEEDS])
+        dev = self.search(rates, search) if len(rates) > 1 else {}
+        best = max(dev, key=lambda rate: dev[rate]) if dev else rates[0]
+        trained = self.trained([self.run(best, seed, steps) for seed in SEEDS])
         scored = [self.scored(run=run.id, seed=seed) for run, seed in zip(trained, SEEDS, strict=True)]
-        majority = self.scored(method=MajorityConfig())
         return Found(
-            self.base if not Path(self.base).is_dir() else Path(self.base).parent.name,
-            self.method,
-            self.task,
-            (steps, search if dev else 0),
-            dev,
-            float(best),
-            tuple(self.accuracy(run) for run in scored),
-            self.accuracy(majority),
-            scored[0].result()["scores"][self.task]["rows"],
-            tuple(round(run.seconds(), 1) for run in trained),
-            tuple(run.id for run in scored),
+            base=self.base if self.base in KNOWN else Path(self.base).resolve().parent.name,
+            method=self.method,
+            task=self.task,
+            steps=(steps, search if dev else 0),
+            dev={f"{rate:g}": score for rate, score in dev.items()},
+            rate=best,
+            test=tuple(self.accuracy(run) for run in scored),
+            majority=self.accuracy(self.scored(method=MajorityConfig())),
+            rows=scored[0].result()["scores"][self.task]["rows"],
+            seconds=tuple(round(run.seconds() or 0.0, 1) for run in trained),
+            runs=tuple(run.id for run in scored),
         )
 
+    def search(self, rates: tuple[float, ...], steps: int) -> dict[float, float]:
+        """Accuracy on dev rows after so many steps at each rate."""
+        tried = self.trained([self.run(rate, SEEDS[0], steps) for rate in rates])
+        return {rate: run.result()["dev"] for rate, run in zip(rates, tried, strict=True)}
+
     def run(self, rate: float, seed: int, steps: int) -> AdaptRun:
-        """A training run, scored on dev rows twice."""
-        optim = OptimConfig(
-            lr={GROUPS[self.method]: rate}, steps=steps, batch_size=BATCH, eval_every=max(1, steps // 2)
-        )
+        """A training run, scored on dev rows at its end."""
+        optim = OptimConfig(lr={GROUPS[self.method]: rate}, steps=steps, batch_size=BATCH, eval_every=steps)
         return AdaptRun(**self.common, method=METHODS[self.method], seed=seed, optim=optim)
 
     def trained(self, runs: list[AdaptRun]) -> list[Run]:
         """Train what is not there yet; prompts go through the frozen model together."""
         if self.method == "full":
             return [stages.perform(run, self.workspace) for run in runs]
-        found = dict(stages.perform_together(runs, self.workspace)) if runs else {}
+        found = dict(stages.perform_together(runs, self.workspace))
         done = [found[self.workspace.run_id(run)] for run in runs]
         for one in done:
             if isinstance(one, WeftError):
@@ -174,3 +177,24 @@ def measure(
         with out.open("a") as file:
             file.write(json.dumps(asdict(found)) + "\n")
         yield found
+
+
+def read(path: Path) -> list[Found]:
+    """What `measure` wrote; of equal questions the last answer."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return list({(one["base"], one["method"], one["task"]): Found(**one) for one in lines}.values())
+
+
+def table(found: list[Found]) -> str:
+    """Mean and 95 % interval over seeds, task by task, in Markdown."""
+    arms = list(dict.fromkeys((one.base, one.method) for one in found))
+    known = {(one.task, one.base, one.method): one for one in found}
+    head = ["task", "majority", *(f"{base}, {NAMES[method]}" for base, method in arms)]
+    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for task, majority in {one.task: one.majority for one in found}.items():
+        rows.append([task, f"{majority:.1f}", *(_cell(known.get((task, *arm))) for arm in arms)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def _cell(one: Found | None) -> str:
+    return score_text(fmean(one.test), interval(one.test)) if one else DASH

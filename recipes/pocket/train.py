@@ -80,8 +80,8 @@ class Trainer:
         """Cross-entropy (mean over rows of each row's mean over tokens) and the distance to the teacher."""
         prompts = None if self.told else self.soft[rows.task, : self._length()]
         out = self.forward(rows, prompts)
-        losses = F.cross_entropy(out.logits.float().transpose(1, 2), rows.labels, reduction="none")
-        counted = rows.labels != IGNORE
+        flat = F.cross_entropy(out.logits.flatten(0, 1).float(), rows.labels.flatten(), reduction="none")
+        losses, counted = flat.view_as(rows.labels), rows.labels != IGNORE
         loss = (losses.sum(1) / counted.sum(1)).mean()
         return loss, self._distance(out.encoder_last_hidden_state, rows)
 
