@@ -26,7 +26,7 @@ from recipes.pocket import examples, look, mood, parts, quality, release, shards
 from recipes.pocket.batches import Batches
 from recipes.pocket.overlap import RUN, SHORTEST, Overlap, benchmark_texts
 from recipes.pocket.text import Document
-from weft.backbone import load_backbone
+from weft.backbone import Precision, load_backbone
 from weft.bases import describe
 from weft.known import TABLES, assemble
 from weft.runs import Run
@@ -223,6 +223,7 @@ def tiny(monkeypatch, shard, tmp_path) -> Path:
 
     monkeypatch.setattr(train, "WAYS", {"tiny": way})
     monkeypatch.setattr(train, "FIRST_WORD", 3)
+    monkeypatch.setattr(train, "probe", lambda device: Precision("float32", {"float32": 1.0}))
     return tmp_path
 
 
@@ -235,14 +236,10 @@ def test_a_stopped_run_ends_with_the_same_numbers(tiny, monkeypatch):
     """Six steps at once, or two and four in another process, give equal bytes."""
     whole = train.train(settings(), tiny, tiny / "whole", minutes=1)
     clock = iter([0.0, 0.0, 0.0, 0.0, *[1e9] * 99])
-    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    part = train.train(settings(), tiny, tiny / "parts", minutes=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        part = train.train(settings(), tiny, tiny / "parts", minutes=1)
     assert 0 < part.step < 6
-    monkeypatch.undo()
-    monkeypatch.setattr(
-        train, "WAYS", {"tiny": lambda: ways.Way(build_lm("t5"), build_tokenizer(), None, 5, 1)}
-    )
-    monkeypatch.setattr(train, "FIRST_WORD", 3)
     ended = train.train(settings(), tiny, tiny / "parts", minutes=1)
     assert ended.step == whole.step == 6
     assert torch.equal(ended.soft, whole.soft)
