@@ -262,11 +262,11 @@ def test_training_learns_and_other_settings_are_refused(tiny):
 
 def test_what_is_learned_is_seen(tiny):
     """Rows right to the last token, and losses as training counts them."""
-    trainer = train.begin(settings(steps=200), 2, torch.device("cpu"))
+    trainer = train.begin(settings(steps=200, rate=3e-3), 2, torch.device("cpu"))
     shard = shards.read(tiny / "train")
     before = look.look(trainer, shard, 1)
     batches = Batches(shard, 8, 0, 5, 1, 0)
-    for step in range(60):
+    for step in range(200):
         trainer.update(batches.at(step, told=False))
     after = look.look(trainer, shard, 1)
     (name,) = after  # neither task is the recipe's own, so they count as one
