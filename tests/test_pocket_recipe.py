@@ -33,6 +33,7 @@ from weft.runs import Run
 from weft.tasks import named
 from weft.workspace import Workspace
 
+CPU = torch.device("cpu")
 WORDS = st.lists(
     st.sampled_from(["one", "two", "three", "four", "five", "six", "seven", "8", "nine"]), max_size=40
 )
@@ -204,6 +205,16 @@ def test_an_epoch_holds_every_row_once(shard):
     assert Batches(shard, 8, seed=3, begin=5, end=1, pad=0).rows(7).tolist() == every[7].tolist()
 
 
+def test_kinds_and_lengths_choose_examples(shard):
+    """By the name of a task and the length of an answer; batches hold no others."""
+    long = shard.of((), 1)  # `yes`, of t1; `no one`, of t0, has two tokens
+    assert long.tolist() == [i for i in range(40) if i % 2]
+    assert shard.of(("instruction",), 9).tolist() == list(range(40))  # neither is a task of the recipe's own
+    assert shard.of(("copy",), 9).size == 0
+    batches = Batches(shard, 5, seed=0, begin=5, end=1, pad=0, chosen=long)
+    assert sorted(np.concatenate([batches.rows(step) for step in range(4)])) == long.tolist()
+
+
 def test_a_batch_has_its_special_tokens(shard):
     """Begin, instruction, text, end; padding beyond; the target with its end."""
     rows = Batches(shard, 8, seed=0, begin=5, end=1, pad=0).at(0, told=True)
@@ -222,7 +233,6 @@ def tiny(monkeypatch, shard, tmp_path) -> Path:
         return ways.Way(build_lm("t5").requires_grad_(True), build_tokenizer(), None, 5, 1)
 
     monkeypatch.setattr(train, "WAYS", {"tiny": way})
-    monkeypatch.setattr(train, "FIRST_WORD", 3)
     monkeypatch.setattr(train, "probe", lambda device: Precision("float32", {"float32": 1.0}))
     return tmp_path
 
@@ -236,11 +246,12 @@ def test_a_stopped_run_ends_with_the_same_numbers(tiny, monkeypatch):
     """Six steps at once, or two and four in another process, give equal bytes."""
     whole = train.train(settings(), tiny, tiny / "whole", minutes=1)
     clock = iter([0.0, 0.0, 0.0, 0.0, *[1e9] * 99])
+    chosen = settings(kinds=("instruction",))  # all there are
     with monkeypatch.context() as patch:
         patch.setattr(train, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-        part = train.train(settings(), tiny, tiny / "parts", minutes=1)
+        part = train.train(chosen, tiny, tiny / "parts", minutes=1)
     assert 0 < part.step < 6
-    ended = train.train(settings(), tiny, tiny / "parts", minutes=1)
+    ended = train.train(chosen, tiny, tiny / "parts", minutes=1)
     assert ended.step == whole.step == 6
     assert torch.equal(ended.soft, whole.soft)
     assert all(
@@ -251,7 +262,7 @@ def test_a_stopped_run_ends_with_the_same_numbers(tiny, monkeypatch):
 
 def test_training_learns_and_other_settings_are_refused(tiny):
     """The loss falls; a folder stays with the settings it was begun with."""
-    trainer = train.begin(settings(steps=60), 2, torch.device("cpu"))
+    trainer = train.begin(settings(steps=60), [[3], [4]], CPU)
     rows = Batches(shards.read(tiny / "train"), 8, 0, 5, 1, 0).at(0, told=False)
     losses = [trainer.update(rows)[0] for _ in range(30)]
     assert losses[-1] < losses[0] / 2
@@ -260,9 +271,28 @@ def test_training_learns_and_other_settings_are_refused(tiny):
         train.train(settings(steps=2), tiny, tiny / "out", minutes=1)
 
 
+def test_soft_prompts_begin_as_instructions(tiny):
+    """The embeddings of a task's instruction, again and again."""
+    trainer = train.begin(settings(), [[3], [4, 7, 5]], CPU)
+    table = trainer.way.model.get_input_embeddings().weight
+    assert torch.equal(trainer.soft[0], table[[3] * train.SOFT])
+    assert torch.equal(trainer.soft[1, :5], table[[4, 7, 5, 4, 7]])
+
+
+def test_a_run_can_begin_with_the_model_of_another(tiny):
+    """With its weights, and with nothing else of it."""
+    before = train.train(settings(), tiny, tiny / "before", minutes=1)
+    after = settings(start="before", steps=1, rate=1e-9, soft_rate=1e-9)
+    found = train.train(after, tiny, tiny / "after", minutes=1)
+    assert found.step == 1
+    for one, other in zip(found.way.model.parameters(), before.way.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+    assert not torch.allclose(found.soft, before.soft, atol=1e-3)
+
+
 def test_what_is_learned_is_seen(tiny):
     """Rows right to the last token, and losses as training counts them."""
-    trainer = train.begin(settings(steps=200, rate=3e-3), 2, torch.device("cpu"))
+    trainer = train.begin(settings(steps=200, rate=3e-3), [[3], [4]], CPU)
     shard = shards.read(tiny / "train")
     before = look.look(trainer, shard, 1)
     batches = Batches(shard, 8, 0, 5, 1, 0)
@@ -299,7 +329,6 @@ def wheel(tmp_path, monkeypatch) -> Path:
     config = BertConfig(vocab_size=len(words), max_position_embeddings=64, **sizes)
     BertModel(config).save_pretrained(folder)
     monkeypatch.setattr(ways, "minilm_folder", lambda: folder)
-    monkeypatch.setattr(train, "FIRST_WORD", 5)
     return folder
 
 

@@ -77,7 +77,7 @@ def look_at(
         work: folder of the shards.
     """
     other = shards.read(work / shard)
-    trainer = train.restored(run, len(other.names), torch.device("cpu"))
+    trainer = train.restored(run, other.told, torch.device("cpu"))
     for name, one in look.look(trainer, other, batches).items():
         print(f"{name:12} {one.rows:5} rows  {one.loss:6.2f} nats  {one.right:5.1f} % right")
 

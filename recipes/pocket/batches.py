@@ -40,6 +40,7 @@ class Batches:
         seed: of the order.
         begin, end: special tokens around a source.
         pad: fills rows up.
+        chosen: numbers of the examples that are used; none: all.
     """
 
     shard: Shard
@@ -48,12 +49,13 @@ class Batches:
     begin: int
     end: int
     pad: int
+    chosen: np.ndarray | None = None
     _epoch: int = -1
     _order: np.ndarray = field(default_factory=lambda: np.empty(0, int))
 
     def rows(self, step: int) -> np.ndarray:
         """Numbers of the examples of a step's batch."""
-        of_epoch = len(self.shard) // self.size
+        of_epoch = len(self._chosen) // self.size
         epoch, batch = divmod(step, of_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._ordered(epoch, of_epoch)
@@ -78,10 +80,14 @@ class Batches:
             ids, mask, padded(targets, IGNORE), torch.from_numpy(shard.task[numbers].astype(np.int64))
         )
 
+    @property
+    def _chosen(self) -> np.ndarray:
+        return np.arange(len(self.shard)) if self.chosen is None else self.chosen
+
     def _ordered(self, epoch: int, count: int) -> np.ndarray:
         """An epoch's batches: rows drawn, sorted in pools (short answers, then long), batches drawn again."""
         draw = np.random.default_rng([self.seed, epoch])
-        rows = draw.permutation(len(self.shard))[: count * self.size]
+        rows = draw.permutation(self._chosen)[: count * self.size]
         pools = [rows[i : i + POOL * self.size] for i in range(0, len(rows), POOL * self.size)]
         writes = self.shard.target_lengths > LONG_ANSWER
         ordered = np.concatenate(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from recipes.pocket import mood
 from recipes.pocket.text import SENTENCE_END, Document
 
-MOST_WORDS, LONGEST_ANSWER = 60, 16
+MOST_WORDS, LONGEST_ANSWER = 40, 16
 COMMON = 4  # letters; shorter words say little
 QUIZ = re.compile(r"Question: (?P<question>.+) Choices: (?P<choices>.+)\. Answer: (?P<answer>.+)\.")
 
@@ -59,7 +59,7 @@ def fill(random: random.Random, passage: Passage) -> Pair | None:
 
 def copy(random: random.Random, passage: Passage) -> Pair | None:
     """Write a sentence back."""
-    sentence = _short(random.choice(passage.sentences))
+    sentence = _short(random.choice(passage.sentences), LONGEST_ANSWER // 2)
     return sentence, sentence
 
 
@@ -172,9 +172,9 @@ def number_of_words(random: random.Random, passage: Passage) -> Pair | None:
 
 def feeling(random: random.Random, passage: Passage) -> Pair | None:
     """Whether a text praises or blames, by its words, of which the model sees about half."""
-    words = _window(random, passage, MOST_WORDS // 2).split()
+    words = _window(random, passage, MOST_WORDS * 3 // 4).split()
     signs = mood.signs(words)
-    mean, sure = sum(signs), 1 if len(words) < MOST_WORDS // 4 else 2
+    mean, sure = sum(signs), 1 if len(words) < MOST_WORDS // 3 else 2
     if passage.document.kind == "quiz" or abs(mean) < sure:
         return None
     hidden = random.choice((0.0, 0.5, 1.0))
@@ -207,25 +207,25 @@ def holds(random: random.Random, passage: Passage) -> Pair | None:
 
 
 TASKS: dict[str, tuple[float, str, Maker]] = {  # share, instruction, maker
-    "fill": (0.16, "write the missing words :", fill),
-    "copy": (0.07, "write the sentence again :", copy),
-    "go_on": (0.05, "continue the text :", go_on),
-    "title": (0.05, "write a title :", title),
-    "changed": (0.06, "which word does not belong here :", changed),
+    "fill": (0.06, "write the missing words :", fill),
+    "copy": (0.05, "write the sentence again :", copy),
+    "go_on": (0.02, "continue the text :", go_on),
+    "title": (0.04, "write a title :", title),
+    "changed": (0.04, "which word does not belong here :", changed),
     "missing": (0.05, "is every word right or is one wrong :", missing),
     "contains": (0.04, "does the word occur, yes or no :", contains),
-    "follows": (0.05, "is the second sentence the next one or another :", follows),
-    "order": (0.03, "are the sentences ordered or swapped :", order),
+    "follows": (0.06, "is the second sentence the next one or another :", follows),
+    "order": (0.02, "are the sentences ordered or swapped :", order),
     "answered": (0.04, "is the part present or absent in the text :", answered),
     "kind": (0.04, "does this come from a book, an encyclopedia, a quiz or a dialogue :", kind),
-    "speaker": (0.01, "who says this, the user or the assistant :", speaker),
+    "speaker": (0.02, "who says this, the user or the assistant :", speaker),
     "quiz": (0.05, "answer the question :", quiz),
     "length": (0.01, "is the text short or long :", number_of_words),
-    "feeling": (0.10, "is this positive or negative :", feeling),
-    "entailment": (0.06, "does the hypothesis follow, is it open, or does it contradict :", entailment),
-    "reading": (0.06, "answer the question from the text :", reading),
-    "holds": (0.05, "is the question answered or open :", holds),
-    "instruction": (0.06, "", lambda random, passage: None),
+    "feeling": (0.15, "is this positive or negative :", feeling),
+    "entailment": (0.18, "does the hypothesis follow, is it open, or does it contradict :", entailment),
+    "reading": (0.05, "answer the question from the text :", reading),
+    "holds": (0.10, "is the question answered or open :", holds),
+    "instruction": (0.08, "", lambda random, passage: None),
 }
 
 

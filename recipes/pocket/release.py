@@ -1,7 +1,6 @@
 """From a training state to a folder that stock transformers loads, and to the parts that are shipped."""
 
 import copy
-import io
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ def release(run: Path, out: Path) -> dict[str, int]:
 def trained(run: Path) -> Way:
     """The model of a run's last state."""
     settings = train.Settings(**storage.read_json(run / "settings.json"))
-    state = torch.load(io.BytesIO(train.read_parts(run)), map_location="cpu", weights_only=True)
+    state = train.read_state(run, torch.device("cpu"))
     way = WAYS[settings.way]()
     way.model.load_state_dict(state["model"])
     return way

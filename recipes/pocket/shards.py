@@ -1,7 +1,7 @@
 """Examples as token ids: flat arrays with offsets in one safetensors file, as small as they can be sent."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from recipes.pocket.examples import Example
+from recipes.pocket.examples import TASKS, Example
 
 MOST_SOURCE, MOST_TARGET = 96, 24  # tokens
 CHUNK = 4096
@@ -45,6 +45,17 @@ class Shard:
     def target(self, i: int) -> list[int]:
         """Ids of an example's target."""
         return _part(self.targets, self.target_ends, i)
+
+    def of(self, kinds: Collection[str], longest: int) -> np.ndarray:
+        """Numbers of the examples of some kinds whose target has so many ids at most.
+
+        Args:
+            kinds: tasks by name; instruction: all that are told in the words of others. None: every kind.
+            longest: ids of a target.
+        """
+        named = [name if name in TASKS else "instruction" for name in self.names]
+        wanted = np.array([not kinds or name in kinds for name in named])
+        return np.flatnonzero(wanted[self.task] & (self.target_lengths <= longest))
 
     @property
     def lengths(self) -> np.ndarray:

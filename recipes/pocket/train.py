@@ -3,7 +3,9 @@
 import io
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,6 @@ from weft.backbone import probe, set_attention
 from weft.batch import IGNORE
 
 LOG_EVERY, SAVE_SECONDS, PART_BYTES = 50, 300, 15 << 20
-FIRST_WORD = 1000  # id of a vocabulary from which on whole words stand
 SOFT = 32  # vectors of a soft prompt, of which a batch uses the first 8, 16 or all
 
 
@@ -38,6 +39,9 @@ class Settings(BaseModel):
         soft_rate: of the soft prompts.
         told: share of batches with instructions in words in place of soft prompts.
         distance: weight of the distance to the teacher's states, where the way has a teacher.
+        kinds: of examples; none: all.
+        longest: tokens of a target.
+        start: name of a run whose model this one begins with; none: the way's own.
         seed: of everything.
     """
 
@@ -52,6 +56,9 @@ class Settings(BaseModel):
     told: float = 0.25
     distance: float = 1.0
     warmup: int = 200
+    kinds: tuple[str, ...] = ()
+    longest: int = shards.MOST_TARGET
+    start: str | None = None
     seed: int = 0
 
 
@@ -158,16 +165,21 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def begin(settings: Settings, tasks: int, device: torch.device) -> Trainer:
-    """A trainer at step 0."""
+def begin(settings: Settings, told: Sequence[Sequence[int]], device: torch.device) -> Trainer:
+    """A trainer at step 0.
+
+    Args:
+        settings: of the run.
+        told: ids of every task's instruction, whose embeddings begin its soft prompt.
+        device: to train on.
+    """
     torch.manual_seed(settings.seed)
     way = WAYS[settings.way]()
     model = way.model.to(device).eval()  # without dropout: no run here sees a text often
     if device.type == "cpu":
         set_attention(model, "eager")  # in bfloat16 without matrix units a third faster a step
-    table = model.get_input_embeddings().weight
-    words = torch.randint(FIRST_WORD, len(table), (tasks, SOFT))
-    soft = nn.Parameter(table.data[words.to(device)].clone())
+    words = torch.tensor([list(islice(cycle(ids), SOFT)) for ids in told], device=device)
+    soft = nn.Parameter(model.get_input_embeddings().weight.data[words].clone())
     match = None
     if way.teacher is not None:
         way.teacher.to(device).eval().requires_grad_(False)
@@ -209,19 +221,24 @@ def train(settings: Settings, work: Path, out: Path, *, minutes: float) -> Train
     shard = shards.read(work / settings.shard)
     out.mkdir(parents=True, exist_ok=True)
     _same_settings(settings, out)
-    trainer = restored(out, len(shard.names), device)
+    trainer = restored(out, shard.told, device)
     way = trainer.way
-    batches = Batches(shard, settings.batch, settings.seed, way.begin, way.end, way.tokenizer.pad_token_id)
+    chosen = shard.of(settings.kinds, settings.longest)
+    special = (way.begin, way.end, way.tokenizer.pad_token_id)
+    batches = Batches(shard, settings.batch, settings.seed, *special, chosen)
     _run(trainer, batches, out, time.monotonic() + 60 * minutes)
     save(trainer, out)
     return trainer
 
 
-def restored(out: Path, tasks: int, device: torch.device) -> Trainer:
+def restored(out: Path, told: Sequence[Sequence[int]], device: torch.device) -> Trainer:
     """The trainer of a run's folder, at its last saved step."""
-    trainer = begin(Settings(**storage.read_json(out / "settings.json")), tasks, device)
+    trainer = begin(Settings(**storage.read_json(out / "settings.json")), told, device)
     if (out / "state.json").exists():
-        trainer.load(torch.load(io.BytesIO(read_parts(out)), map_location=device, weights_only=True))
+        trainer.load(read_state(out, device))
+    elif trainer.settings.start:
+        before = read_state(out.parent / trainer.settings.start, device)
+        trainer.way.model.load_state_dict(before["model"])
     return trainer
 
 
@@ -287,7 +304,7 @@ def _moved(rows: Rows, device: torch.device) -> Rows:
 
 
 def _same_settings(settings: Settings, out: Path) -> None:
-    path, wanted = out / "settings.json", settings.model_dump()
+    path, wanted = out / "settings.json", settings.model_dump(mode="json")
     if path.exists() and json.loads(path.read_text()) != wanted:
         raise ValueError(f"{out} was begun with other settings; give another folder")
     storage.write_json(path, wanted)
@@ -308,6 +325,9 @@ def save(trainer: Trainer, out: Path) -> None:
             storage.remove(old)
 
 
-def read_parts(out: Path) -> bytes:
+def read_state(out: Path, device: torch.device) -> dict[str, Any]:
     """What `save` wrote."""
-    return b"".join((out / name).read_bytes() for name in storage.read_json(out / "state.json")["parts"])
+    names = storage.read_json(out / "state.json")["parts"]
+    data = b"".join((out / name).read_bytes() for name in names)
+    state: dict[str, Any] = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+    return state
