@@ -373,10 +373,33 @@ def test_what_is_borrowed_begins_the_decoder(wheel):
     model = ways.borrowed().model
     last = model.encoder.encoder.layer[-1].attention.self.query.weight
     assert torch.equal(model.decoder.bert.encoder.layer[-1].attention.self.query.weight, last)
-    assert torch.equal(model.decoder.bert.encoder.layer[-1].crossattention.self.query.weight, last)
+    assert torch.equal(model.decoder.bert.encoder.layer[-1].crossattention.self.key.weight, key_of(model))
     table = model.encoder.embeddings.word_embeddings.weight
     assert model.decoder.cls.predictions.decoder.weight is table
     assert not table.requires_grad
+
+
+def key_of(model: torch.nn.Module) -> torch.Tensor:
+    """Of the encoder's last layer."""
+    return model.encoder.encoder.layer[-1].attention.self.key.weight
+
+
+def test_the_decoder_begins_as_a_reader_of_the_mean(wheel):
+    """It hears the encoder's states in any order, each of them alike; queries have gradients to grow from."""
+    model = ways.borrowed().model.eval()
+    read, states = torch.tensor([[2]]), torch.randn(1, 6, 16, generator=torch.Generator().manual_seed(0))
+
+    def logits_of(heard: torch.Tensor) -> torch.Tensor:
+        return model.decoder(input_ids=read, encoder_hidden_states=heard).logits
+
+    torch.testing.assert_close(logits_of(states[:, [3, 1, 5, 0, 2, 4]]), logits_of(states))
+    heard = states.clone().requires_grad_()
+    logits_of(heard)[0, -1, 7].backward()
+    assert (heard.grad.abs().sum(-1) > 1e-3).all()
+    torch.testing.assert_close(heard.grad[0], heard.grad[0, :1].expand(6, -1))
+    query = model.decoder.bert.encoder.layer[0].crossattention.self.query.weight
+    assert not query.any()
+    assert query.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize(("method", "rates"), [("prompt", (0.1, 0.3)), ("full", (1e-3,))])

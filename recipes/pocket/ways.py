@@ -74,12 +74,25 @@ def tie(model: EncoderDecoderModel) -> None:
 
 
 def _begin_decoder(encoder: BertModel, decoder: BertLMHeadModel) -> None:
-    """The encoder's last layers; cross-attention begins as their attention, its output small."""
+    """Begin as a reader of the mean of the encoder's states, which its gradients reach at once.
+
+    Its layers are the encoder's last ones, but cross-attention looks everywhere alike (no queries) and hands
+    on what it sees; self-attention and feed-forward add nothing yet; the output's transform is the identity.
+    """
     decoder.bert.embeddings.load_state_dict(encoder.embeddings.state_dict())
     last = encoder.encoder.layer[-DECODER_LAYERS:]
     for mine, other in zip(decoder.bert.encoder.layer, last, strict=True):
         mine.load_state_dict(other.state_dict(), strict=False)
         mine.crossattention.load_state_dict(other.attention.state_dict())
+        cross = mine.crossattention
+        nn.init.eye_(cross.self.value.weight)
+        nn.init.eye_(cross.output.dense.weight)
+        nothing = (cross.self.query, mine.attention.output.dense, mine.output.dense)
+        for layer in nothing:
+            nn.init.zeros_(layer.weight)
+        for layer in (*nothing, cross.self.value, cross.output.dense):
+            nn.init.zeros_(layer.bias)
+    nn.init.eye_(decoder.cls.predictions.transform.dense.weight)
 
 
 def scratch(width: int = 256, encoder: int = 6, decoder: int = 3) -> Way:
