@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from recipes.pocket import mood
-from recipes.pocket.text import SENTENCE_END, Document
+from recipes.pocket import answers, mood
+from recipes.pocket.text import QUIZ, SENTENCE_END, Document
 
 MOST_WORDS, LONGEST_ANSWER = 40, 16
 COMMON = 4  # letters; shorter words say little
-QUIZ = re.compile(r"Question: (?P<question>.+) Choices: (?P<choices>.+)\. Answer: (?P<answer>.+)\.")
+MONTHS = "January|February|March|April|June|July|August|September|October|November|December"
+DATE = re.compile(rf"\b1\d{{3}}\b|\b20[01]\d\b|{MONTHS}")
 
 Pair = tuple[str, str]
 Maker = Callable[[random.Random, "Passage"], Pair | None]
@@ -188,7 +189,7 @@ def feeling(random: random.Random, passage: Passage) -> Pair | None:
 def entailment(random: random.Random, passage: Passage) -> Pair | None:
     """Whether one sentence follows from another."""
     premise, hypothesis, label = passage.document.paragraphs
-    return f"premise : {premise} hypothesis : {hypothesis}", label
+    return f"premise : {_short(premise, MOST_WORDS)} hypothesis : {_short(hypothesis)}", label
 
 
 def reading(random: random.Random, passage: Passage) -> Pair | None:
@@ -206,30 +207,79 @@ def holds(random: random.Random, passage: Passage) -> Pair | None:
     return f"question : {question} sentence : {sentence}", "answered" if real else "open"
 
 
+def same(random: random.Random, passage: Passage) -> Pair | None:
+    """Whether two texts say the same."""
+    *both, label = passage.document.paragraphs
+    one, two = random.sample(both, 2)
+    return f"first : {one} second : {two}", label
+
+
+def opinion(random: random.Random, passage: Passage) -> Pair | None:
+    """Whether a review praises or blames."""
+    label, said = passage.document.paragraphs
+    return said, label
+
+
+def asks(random: random.Random, passage: Passage) -> Pair | None:
+    """What a question asks for, by the look of its answer."""
+    question, answer, _, _ = passage.document.paragraphs
+    if DATE.search(answer):
+        return question, "time"
+    if any(sign.isdigit() for sign in answer):
+        return question, "number"
+    return question, "name" if all(word[:1].isupper() for word in answer.split()) else "thing"
+
+
 TASKS: dict[str, tuple[float, str, Maker]] = {  # share, instruction, maker
-    "fill": (0.06, "write the missing words :", fill),
-    "copy": (0.05, "write the sentence again :", copy),
-    "go_on": (0.02, "continue the text :", go_on),
-    "title": (0.04, "write a title :", title),
-    "changed": (0.04, "which word does not belong here :", changed),
-    "missing": (0.05, "is every word right or is one wrong :", missing),
-    "contains": (0.04, "does the word occur, yes or no :", contains),
-    "follows": (0.06, "is the second sentence the next one or another :", follows),
-    "order": (0.02, "are the sentences ordered or swapped :", order),
-    "answered": (0.04, "is the part present or absent in the text :", answered),
-    "kind": (0.04, "does this come from a book, an encyclopedia, a quiz or a dialogue :", kind),
+    "fill": (0.03, "write the missing words :", fill),
+    "copy": (0.01, "write the sentence again :", copy),
+    "go_on": (0.01, "continue the text :", go_on),
+    "title": (0.02, "write a title :", title),
+    "changed": (0.03, "which word does not belong here :", changed),
+    "missing": (0.04, "is every word right or is one wrong :", missing),
+    "contains": (0.03, "does the word occur, yes or no :", contains),
+    "follows": (0.05, "is the second sentence the next one or another :", follows),
+    "order": (0.01, "are the sentences ordered or swapped :", order),
+    "answered": (0.03, "is the part present or absent in the text :", answered),
+    "kind": (0.06, "is this from a book, an encyclopedia, a quiz, a dialogue or a review :", kind),
     "speaker": (0.02, "who says this, the user or the assistant :", speaker),
-    "quiz": (0.05, "answer the question :", quiz),
+    "quiz": (0.02, "answer the question :", quiz),
     "length": (0.01, "is the text short or long :", number_of_words),
-    "feeling": (0.15, "is this positive or negative :", feeling),
-    "entailment": (0.18, "does the hypothesis follow, is it open, or does it contradict :", entailment),
-    "reading": (0.05, "answer the question from the text :", reading),
+    "feeling": (0.10, "is this positive or negative :", feeling),
+    "opinion": (0.10, "is this review positive or negative :", opinion),
+    "entailment": (0.17, "does the hypothesis follow, is it open, or does it contradict :", entailment),
+    "reading": (0.04, "answer the question from the text :", reading),
     "holds": (0.10, "is the question answered or open :", holds),
-    "instruction": (0.08, "", lambda random, passage: None),
+    "same": (0.14, "do both say the same, or are they different :", same),
+    "asks": (0.05, "does the question ask for a name, a time, a number or another thing :", asks),
+    "instruction": (0.06, "", lambda random, passage: None),
+}
+ANSWERS = {  # all that can be answered, where that is few words
+    "missing": ("right", "wrong"),
+    "contains": ("yes", "no"),
+    "follows": ("next", "other"),
+    "order": ("ordered", "swapped"),
+    "answered": ("present", "absent"),
+    "kind": ("book", "encyclopedia", "quiz", "dialogue", "review"),
+    "speaker": ("user", "assistant"),
+    "length": ("short", "long"),
+    "feeling": ("positive", "negative"),
+    "opinion": ("positive", "negative"),
+    "entailment": ("follows", "open", "contradicts"),
+    "holds": ("answered", "open"),
+    "same": ("same", "different"),
+    "asks": ("name", "time", "number", "thing"),
 }
 
 
-PLAIN = {"encyclopedia": 5.0, "book": 4.0, "dialogue": 1.5, "quiz": 1.0}  # shares of running text
+VARIANTS, RENAMED = 16, 0.6  # sets of words for a task's answers; share of examples that are told one
+PLAIN = {
+    "encyclopedia": 5.0,
+    "book": 4.0,
+    "dialogue": 1.5,
+    "quiz": 1.0,
+    "review": 0.0,
+}  # shares of running text
 ONLY = {  # tasks that are made of one kind of document
     "title": "encyclopedia",
     "speaker": "dialogue",
@@ -237,12 +287,16 @@ ONLY = {  # tasks that are made of one kind of document
     "entailment": "entailment",
     "reading": "reading",
     "holds": "reading",
+    "asks": "reading",
+    "same": "alike",
+    "opinion": "review",
 }
 
 
 def instructions(documents: Sequence[Document]) -> dict[str, str]:
     """The instruction of every task that examples of these documents can have."""
     own = {name: told for name, (_, told, _) in TASKS.items() if told}
+    own |= {variant(name, i): _renamed(name, i)[0] for name in ANSWERS for i in range(1, VARIANTS)}
     asked = {one.task: _told(one) for one in documents if one.kind == "instruction"}
     return own | asked
 
@@ -275,7 +329,34 @@ def examples(documents: Sequence[Document], count: int, seed: int) -> Iterator[E
             one = _instructed(draw, asked) if name == "instruction" else _made(draw, name, by_kind)
         if name == "feeling":
             felt[one.target] += 1
-        yield one
+        yield renamed(one, draw.randrange(VARIANTS)) if name in ANSWERS and draw.random() < RENAMED else one
+
+
+def variant(name: str, number: int) -> str:
+    """The name of a task whose answers are called otherwise; 0 is the task itself."""
+    return f"{name}/{number}" if number else name
+
+
+def kind_of(name: str) -> str:
+    """The kind of example that a task, whatever its answers are called, asks for."""
+    own = name.partition("/")[0]
+    return own if own in TASKS else "instruction"
+
+
+def renamed(one: Example, number: int) -> Example:
+    """The same question with other words for its answers, which its instruction tells.
+
+    So the answers' words are a matter of the prompt, and a prompt for a new task finds its own quickly.
+    """
+    if not number:
+        return one
+    told, words = _renamed(one.task, number)
+    return Example(variant(one.task, number), told, one.source, words[one.target])
+
+
+def _renamed(name: str, number: int) -> tuple[str, dict[str, str]]:
+    called = answers.others(name, ANSWERS[name], number)
+    return f"{answers.said(called)} : {TASKS[name][1]}", called
 
 
 def _made(draw: random.Random, name: str, by_kind: dict[str, list[Document]]) -> Example | None:

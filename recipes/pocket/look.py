@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from recipes.pocket import shards, train
 from recipes.pocket.batches import Batches, Rows
-from recipes.pocket.examples import TASKS
+from recipes.pocket.examples import kind_of
 from weft.batch import IGNORE
 
 
@@ -42,8 +42,7 @@ def look(trainer: train.Trainer, shard: shards.Shard, batches: int) -> dict[str,
     for step in range(batches):
         rows = order.at(step, told=False)
         for number, one in zip(rows.task.tolist(), _rows(trainer, rows), strict=True):
-            name = shard.names[number]
-            found[name if name in TASKS else "instruction"].append(one)
+            found[kind_of(shard.names[number])].append(one)
     return {name: _learned(rows) for name, rows in sorted(found.items())}
 
 

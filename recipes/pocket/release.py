@@ -10,7 +10,7 @@ from recipes.pocket import parts, train
 from recipes.pocket.ways import WAYS, Way
 from weft import storage
 
-SEEN = ("snli", "mnli", "qqp", "qnli", "squad", "nq_swap")  # by all-MiniLM-L6-v2 before; SNLI, SQuAD here too
+SEEN = ("snli", "mnli", "qqp", "qnli", "squad", "nq_swap")  # by MiniLM; SNLI, MNLI, SQuAD here too
 
 
 def export(run: Path) -> Path:

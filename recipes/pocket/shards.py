@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from recipes.pocket.examples import TASKS, Example
+from recipes.pocket.examples import Example, kind_of
 
 MOST_SOURCE, MOST_TARGET = 96, 24  # tokens
 CHUNK = 4096
@@ -53,8 +53,7 @@ class Shard:
             kinds: tasks by name; instruction: all that are told in the words of others. None: every kind.
             longest: ids of a target.
         """
-        named = [name if name in TASKS else "instruction" for name in self.names]
-        wanted = np.array([not kinds or name in kinds for name in named])
+        wanted = np.array([not kinds or kind_of(name) in kinds for name in self.names])
         return np.flatnonzero(wanted[self.task] & (self.target_lengths <= longest))
 
     @property

@@ -1,6 +1,7 @@
 """Passages whose stated licence lets a model trained on them be released, less what benchmarks hold."""
 
 import json
+import random
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -10,12 +11,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recipes.pocket import alike, opinions
 from recipes.pocket.overlap import Overlap, benchmark_texts
 
 KINDS = {"wikipedia": "encyclopedia", "books": "book", "dialogues": "dialogue", "trivia": "quiz"}
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]*\s+(?=[\"'(]*[A-Z])")
-ENTAILMENT = ("follows", "open", "contradicts")  # SNLI's labels in their order
-SEEN = ("snli", "squad")  # the borrowed encoder was trained on their pairs before, so nothing is lost
+QUIZ = re.compile(r"Question: (?P<question>.+) Choices: (?P<choices>.+)\. Answer: (?P<answer>.+)\.")
+ENTAILMENT = ("follows", "open", "contradicts")  # the labels of SNLI and MNLI in their order
+SEEN = ("snli", "mnli", "squad")  # the borrowed encoder was trained on their pairs before, so nothing is lost
+OPINIONS = 20_000
+SHORT_TEXTS = 12_000  # of each kind, of which pairs are made
 REFUSED = (
     "unknown",
     "nc",
@@ -29,10 +34,11 @@ class Document:
     """A text to learn from.
 
     Attributes:
-        kind: encyclopedia, book, dialogue, quiz, instruction, entailment or reading.
+        kind: encyclopedia, book, dialogue, quiz, instruction, entailment, reading, alike or review.
         paragraphs: its paragraphs; of an instruction: what is asked, the input, an answer; of entailment:
             premise, hypothesis, whether it holds; of reading: a question, its answer, the sentence that
-            holds it, another sentence of the same passage.
+            holds it, another sentence of the same passage; of alike: two texts, same or different; of a
+            review: positive or negative, what it says.
         task: of an instruction, which.
     """
 
@@ -53,7 +59,10 @@ def collect(data: Path, out: Path) -> Counter[str]:
     """
     overlap, counts = Overlap(benchmark_texts(data / "tasks")), Counter[str]()
     kept = [*_clean(documents(data / "corpus"), overlap, counts), *_instructions(data, overlap, counts)]
-    kept += _supervised(data / "tasks", overlap, counts)
+    kept += [*_supervised(data / "tasks", overlap, counts), *_opinions(overlap, counts)]
+    pairs = [Document("alike", list(pair)) for pair in alike.pairs(short_texts(kept), seed=0)]
+    counts["alike: made of kept texts"] = len(pairs)
+    kept += pairs
     out.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist([asdict(one) for one in kept]), out / "documents.parquet")
     (out / "text.json").write_text(json.dumps(dict(sorted(counts.items())), indent=1) + "\n")
@@ -95,16 +104,52 @@ def _instructions(data: Path, overlap: Overlap, counts: Counter[str]) -> Iterato
 
 
 def _supervised(tasks: Path, overlap: Overlap, counts: Counter[str]) -> Iterator[Document]:
-    """Training rows of the two task data sets of SEEN, which are under CC BY-SA 4.0."""
-    for document in (*_entailment(tasks / "snli"), *_reading(tasks / "squad")):
+    """Training rows of SEEN: SNLI, SQuAD (CC BY-SA 4.0) and MNLI (OANC's terms, CC BY, CC BY-SA)."""
+    for document in (*_entailment(tasks / "snli"), *_entailment(tasks / "mnli"), *_reading(tasks / "squad")):
         shared = any(overlap.shares(text) for text in document.paragraphs)
         counts[f"{document.kind}: {'shared with a benchmark' if shared else 'kept'}"] += 1
         if not shared:
             yield document
 
 
-def _entailment(snli: Path) -> Iterator[Document]:
-    for row in pq.read_table(snli / "train.parquet").to_pylist():
+def _opinions(overlap: Overlap, counts: Counter[str]) -> Iterator[Document]:
+    """Our own sentences, but one that a benchmark holds as well is not ours to learn from."""
+    for label, said in opinions.opinions(OPINIONS, seed=0):
+        shared = overlap.shares(said)
+        counts[f"review: {'shared with a benchmark' if shared else 'kept'}"] += 1
+        if not shared:
+            yield Document("review", [label, said])
+
+
+def short_texts(kept: list[Document]) -> list[str]:
+    """Questions of SQuAD, quizzes and dialogues, and hypotheses: none twice, so many of each kind at most."""
+    found: dict[str, list[str]] = {}
+    for one in kept:
+        found.setdefault(one.kind, []).extend(_short_texts(one))
+    draw, texts = random.Random(0), list[str]()
+    for kind in sorted(found):
+        every = list(dict.fromkeys(found[kind]))
+        texts += draw.sample(every, min(SHORT_TEXTS, len(every)))
+    return texts
+
+
+def _short_texts(document: Document) -> list[str]:
+    match document.kind:
+        case "reading":
+            found = document.paragraphs[:1]
+        case "entailment":
+            found = document.paragraphs[1:2]
+        case "quiz":
+            found = [told["question"] for text in document.paragraphs if (told := QUIZ.fullmatch(text))]
+        case "dialogue":
+            found = [text.partition(": ")[2] for text in document.paragraphs if text.endswith("?")]
+        case _:
+            found = []
+    return [text for text in found if 4 <= len(text.split()) <= 24]
+
+
+def _entailment(folder: Path) -> Iterator[Document]:
+    for row in pq.read_table(folder / "train.parquet").to_pylist():
         if row["label"] >= 0:
             words = [row["premise"], row["hypothesis"], ENTAILMENT[row["label"]]]
             yield Document("entailment", words)
