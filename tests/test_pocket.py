@@ -25,7 +25,7 @@ from weft.training import Hooks, fit, lm_loss
 DEMO = Path(__file__).parents[1] / "demo"
 POCKET = BaseConfig(model="pocket")
 TEXTS = ("What does this cost?", "The river rises in the hills and flows south to the sea.")
-RELEASED = "bbb9c591f56b35f9a00b40d5e68225876e241b2e7f18ed12982a3a0b081d04a9"  # of the manifest
+RELEASED = "c642d01b9aa7eb08772cd8572af5a80b07ce6902d7d9f126ca025989d5f8caed"  # of the manifest
 
 pytestmark = pytest.mark.pocket
 
