@@ -464,6 +464,21 @@ def test_a_borrowed_model_goes_out_in_parts_and_comes_back(wheel, tmp_path):
     assert again.text_tokens("cat dog")[0] == (5, 6)
 
 
+def test_training_goes_on_from_what_is_shipped(wheel, tmp_path, monkeypatch):
+    """A start that is a known base model has its weights, where no run's folder is left."""
+    made = [examples.Example("t", "say", "cat dog", "yes") for _ in range(16)]
+    shards.write(tmp_path / "train", made, {"t": "say"}, ways.borrowed().tokenizer)
+    changes = {"way": "borrowed", "encoder_rate": 1e-2, "steps": 3}
+    before = train.train(settings(**changes), tmp_path, tmp_path / "run", minutes=1)
+    shipped = SimpleNamespace(path=release.export(tmp_path / "run"))
+    monkeypatch.setattr(train, "resolve", lambda base: {"pocket": shipped}[base.model])
+    on = settings(way="borrowed", start="pocket", steps=1, encoder_rate=1e-9, rate=1e-9, soft_rate=1e-9)
+    found = train.train(on, tmp_path, tmp_path / "on", minutes=1)
+    assert not torch.equal(key_of(found.way.model), key_of(ways.borrowed().model))
+    for one, other in zip(found.way.model.parameters(), before.way.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
 def test_what_is_borrowed_begins_the_decoder(wheel):
     """Its layers are the encoder's last; one table serves encoder, decoder and output, and is not trained."""
     model = ways.borrowed().model

@@ -14,13 +14,17 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForSeq2SeqLM
 
 from recipes.pocket import shards
 from recipes.pocket.batches import Batches, Rows
 from recipes.pocket.ways import WAYS, Way
 from weft import storage
 from weft.backbone import probe, set_attention
+from weft.bases import resolve
 from weft.batch import IGNORE
+from weft.config import BaseConfig
+from weft.known import KNOWN
 
 LOG_EVERY, SAVE_SECONDS, PART_BYTES = 50, 300, 15 << 20
 SOFT = 32  # vectors of a soft prompt, of which a batch uses the first 8, 16 or all
@@ -41,7 +45,8 @@ class Settings(BaseModel):
         distance: weight of the distance to the teacher's states, where the way has a teacher.
         kinds: of examples; none: all.
         longest: tokens of a target.
-        start: name of a run whose model this one begins with; none: the way's own.
+        start: name of a run, or of a base model that is known (pocket), whose weights this one begins with;
+            none: the way's own.
         seed: of everything.
     """
 
@@ -237,9 +242,15 @@ def restored(out: Path, told: Sequence[Sequence[int]], device: torch.device) -> 
     if (out / "state.json").exists():
         trainer.load(read_state(out, device))
     elif trainer.settings.start:
-        before = read_state(out.parent / trainer.settings.start, device)
-        trainer.way.model.load_state_dict(before["model"])
+        trainer.way.model.load_state_dict(_weights(trainer.settings.start, out.parent, device))
     return trainer
+
+
+def _weights(start: str, work: Path, device: torch.device) -> dict[str, Tensor]:
+    if start in KNOWN:
+        lm = AutoModelForSeq2SeqLM.from_pretrained(resolve(BaseConfig(model=start)).path)
+        return dict(lm.to(device).state_dict())
+    return dict(read_state(work / start, device)["model"])
 
 
 def _run(trainer: Trainer, batches: Batches, out: Path, stop: float) -> None:
