@@ -273,13 +273,13 @@ ANSWERS = {  # all that can be answered, where that is few words
 
 
 VARIANTS, RENAMED = 16, 0.6  # sets of words for a task's answers; share of examples that are told one
-PLAIN = {
+PLAIN = {  # shares of running text
     "encyclopedia": 5.0,
     "book": 4.0,
     "dialogue": 1.5,
     "quiz": 1.0,
-    "review": 0.0,
-}  # shares of running text
+    "review": 0.0,  # only in `kind`, which draws from all alike
+}
 ONLY = {  # tasks that are made of one kind of document
     "title": "encyclopedia",
     "speaker": "dialogue",
