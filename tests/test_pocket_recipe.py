@@ -546,7 +546,7 @@ def test_no_held_out_text_is_learned_from(tmp_path):
     for one in benchmark_texts(tmp_path):
         held |= runs_of(one, RUN)
     pages = islice(text.documents(tasks.parent / "corpus"), 400)
-    kept = [*text._clean(pages, told, counts), *text._supervised(tasks, told, counts)]
+    kept = [*text._clean(pages, told, counts), *text._unshared(text._supervised(tasks), told, counts)]
     assert counts["reading: shared with a benchmark"] > 100  # what is to be dropped is there
     assert len(kept) > 80_000
     assert not [one for one in kept for part in one.paragraphs if runs_of(part, RUN) & held]

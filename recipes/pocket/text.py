@@ -4,7 +4,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ KINDS = {"wikipedia": "encyclopedia", "books": "book", "dialogues": "dialogue", 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]*\s+(?=[\"'(]*[A-Z])")
 QUIZ = re.compile(r"Question: (?P<question>.+) Choices: (?P<choices>.+)\. Answer: (?P<answer>.+)\.")
 ENTAILMENT = ("follows", "open", "contradicts")  # the labels of SNLI and MNLI in their order
-SEEN = ("snli", "mnli", "squad")  # the borrowed encoder was trained on their pairs before, so nothing is lost
 OPINIONS = 20_000
 SHORT_TEXTS = 12_000  # of each kind, of which pairs are made
 REFUSED = (
@@ -59,7 +58,7 @@ def collect(data: Path, out: Path) -> Counter[str]:
     """
     overlap, counts = Overlap(benchmark_texts(data / "tasks")), Counter[str]()
     kept = [*_clean(documents(data / "corpus"), overlap, counts), *_instructions(data, overlap, counts)]
-    kept += [*_supervised(data / "tasks", overlap, counts), *_opinions(overlap, counts)]
+    kept += _unshared((*_supervised(data / "tasks"), *_opinions()), overlap, counts)
     pairs = [Document("alike", list(pair)) for pair in alike.pairs(short_texts(kept), seed=0)]
     counts["alike: made of kept texts"] = len(pairs)
     kept += pairs
@@ -103,22 +102,29 @@ def _instructions(data: Path, overlap: Overlap, counts: Counter[str]) -> Iterato
             yield Document("instruction", [row["definition"], row["input"], row["output"][0]], row["task"])
 
 
-def _supervised(tasks: Path, overlap: Overlap, counts: Counter[str]) -> Iterator[Document]:
-    """Training rows of SEEN: SNLI, SQuAD (CC BY-SA 4.0) and MNLI (OANC's terms, CC BY, CC BY-SA)."""
-    for document in (*_entailment(tasks / "snli"), *_entailment(tasks / "mnli"), *_reading(tasks / "squad")):
+def _supervised(tasks: Path) -> Iterator[Document]:
+    """Training rows of what the borrowed encoder was trained on before, so nothing is lost.
+
+    SNLI and SQuAD are under CC BY-SA 4.0, MNLI under OANC's terms, CC BY and CC BY-SA.
+    """
+    for name in ("snli", "mnli"):
+        yield from _entailment(tasks / name)
+    yield from _reading(tasks / "squad")
+
+
+def _opinions() -> Iterator[Document]:
+    """Our own sentences."""
+    for pair in opinions.opinions(OPINIONS, seed=0):
+        yield Document("review", list(pair))
+
+
+def _unshared(found: Iterable[Document], overlap: Overlap, counts: Counter[str]) -> Iterator[Document]:
+    """Documents of which no paragraph is shared with a benchmark, ours among them."""
+    for document in found:
         shared = any(overlap.shares(text) for text in document.paragraphs)
         counts[f"{document.kind}: {'shared with a benchmark' if shared else 'kept'}"] += 1
         if not shared:
             yield document
-
-
-def _opinions(overlap: Overlap, counts: Counter[str]) -> Iterator[Document]:
-    """Our own sentences, but one that a benchmark holds as well is not ours to learn from."""
-    for label, said in opinions.opinions(OPINIONS, seed=0):
-        shared = overlap.shares(said)
-        counts[f"review: {'shared with a benchmark' if shared else 'kept'}"] += 1
-        if not shared:
-            yield Document("review", [label, said])
 
 
 def short_texts(kept: list[Document]) -> list[str]:
