@@ -30,7 +30,7 @@ TASKS = ("sst2", "ag_news", "trec", "subj", "qqp", "qnli")
 METHODS = {"prompt": PromptTuningConfig(), "full": FullConfig()}
 NAMES = {"prompt": "tuned prompt", "full": "fine-tuned"}
 GROUPS = {"prompt": "prompt", "full": "model"}  # what each method's learning rate is of
-RATES = {"prompt": (0.003, 0.01, 0.03, 0.1), "full": (3e-5, 1e-4, 3e-4)}
+RATES = {"prompt": (0.003, 0.01, 0.03, 0.1), "full": (3e-5, 1e-4, 3e-4, 1e-3)}
 SEEDS, LENGTH, BATCH = (0, 1, 2), 32, 16
 LIMITS = LimitsConfig(source_tokens=96, dev_rows=300, test_rows=1000)
 
