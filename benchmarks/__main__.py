@@ -17,6 +17,7 @@ from benchmarks import (
     linear,
     machine,
     pocket_step,
+    products,
     report,
     smollm2_step,
     t5_step,
@@ -35,6 +36,7 @@ BENCHMARKS = {
     "closed": answers.closed,
     "distill": teaching.distill,
     "together": teaching.together,
+    "products": products.run,
     "linear": linear.run,
     "demo": demo.run,
 }
@@ -55,8 +57,8 @@ def bench(
     """Run benchmarks, all or those named; write OUT/bench.json and print a table.
 
     Args:
-        names: t5-step, smollm2-step, pocket-step, whole-job, predict, closed, distill, together, linear,
-            demo.
+        names: t5-step, smollm2-step, pocket-step, whole-job, predict, closed, distill, together,
+            products, linear, demo.
         rounds: how often each side is timed.
         out: folder of bench.json, in which what other benchmarks found stays.
         data: folder of task data: rows of CR, else of the demo.

@@ -65,11 +65,11 @@ def drawn_rows(count: int, words: int, *, seed: int) -> list[Encoded]:
     return [Encoded(tokens(length), tokens(draw.randint(2, 5))) for length in lengths]
 
 
-def load(model: str, settings: Settings, *, length: int, position: str = "auto") -> Backbone:
-    """A frozen base model with the choices that weft makes for a run on this machine."""
+def load(model: str, settings: Settings, *, length: int, position: str = "auto", **choices: str) -> Backbone:
+    """A frozen base model with the choices that weft makes for a run on this machine, but those given."""
     spec = find_specs([DEMO])["banking"]
     config = AdaptRun(
-        base=BaseConfig(model=model, dtype=settings.dtype),
+        base=BaseConfig(**{"model": model, "dtype": settings.dtype, **choices}),
         prompt=PromptConfig(length=length, position=position),
         tasks=(spec,),
         method=PromptTuningConfig(),

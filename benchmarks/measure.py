@@ -12,7 +12,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.baddbmm)
+PACKED = torch.ops.mkldnn._linear_pointwise  # of weights that are laid out (weft.backbone.packed)
+PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.baddbmm, PACKED)
 Seconds = dict[str, list[float]]
 Call = tuple[Any, tuple[Any, ...]]  # an operator, and the layout of each of its arguments
 
@@ -85,9 +86,14 @@ class _Products(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.overloadpacket in PRODUCTS and not kwargs:
-            layouts = tuple((tuple(x.shape), x.stride(), x.dtype, x.device) for x in args)
+            layouts = tuple(_layout(x) for x in args if isinstance(x, torch.Tensor))
             self.calls[(func, layouts)] += 1
         return func(*args, **(kwargs or {}))
+
+
+def _layout(x: torch.Tensor) -> tuple[Any, ...]:
+    """What a product's time depends on; weights that are laid out have no strides."""
+    return tuple(x.shape), None if x.is_mkldnn else x.stride(), x.dtype, x.device
 
 
 @contextmanager
@@ -115,13 +121,23 @@ class _Alone:
 
     def __init__(self, operator: Any, layouts: tuple[Any, ...]) -> None:
         self.operator = operator
-        self.arguments = [
-            torch.empty_strided(shape, stride, dtype=dtype, device=device).fill_(0.01)
-            for shape, stride, dtype, device in layouts
-        ]
+        self.arguments: list[Any] = [_numbers(*layout) for layout in layouts]
+        if operator.overloadpacket is PACKED:
+            bias = self.arguments[2] if len(self.arguments) > 2 else None
+            self.arguments = [*self.arguments[:2], bias, "none", [], ""]
 
     def __call__(self) -> Any:
         return self.operator(*self.arguments)
+
+
+def _numbers(shape: Any, stride: Any, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A tensor of a layout; the numbers do not matter."""
+    if stride is None:
+        packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(
+            torch.full(shape, 0.01, dtype=dtype), None
+        )
+        return packed
+    return torch.empty_strided(shape, stride, dtype=dtype, device=device).fill_(0.01)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -28,9 +28,9 @@ def run(settings: Settings) -> list[Result]:
     return [Result("pocket-step", measure.ratios(seconds, "smollm2", "pocket"), text, seconds)]
 
 
-def drawn(backbone: Backbone, size: int, seed: int) -> list[Encoded]:
+def drawn(backbone: Backbone, size: int, seed: int, text: int = TEXT) -> list[Encoded]:
     """Rows of one length, of tokens that stand for words."""
     draw = random.Random(seed)
     words = range(1000, len(backbone.embeddings))
     answer = backbone.answer_tokens("yes")
-    return [Encoded(tuple(draw.choices(words, k=TEXT)), answer) for _ in range(size)]
+    return [Encoded(tuple(draw.choices(words, k=text)), answer) for _ in range(size)]

@@ -359,6 +359,14 @@ def test_generate_stops_at_the_end_token(backbone, rows, prompts, monkeypatch):
     assert min(len(row) for row in written) < max(len(row) for row in written)
 
 
+def test_a_row_that_ends_at_once_writes_nothing(backbone, rows, prompts):
+    """The others write on as they do beside a row that does not."""
+    free = backbone.generate(begin(backbone, rows, prompts), 4)
+    context = begin(backbone, rows, prompts)
+    context.logits[1, backbone.tokenizer.eos_token_id] = 1e4
+    assert backbone.generate(context, 4) == [free[0], (), *free[2:]]
+
+
 def test_generate_stops_at_the_limit(backbone, rows, prompts):
     """No answer is longer than asked for, and a smaller limit gives the start of the same answer."""
     long = backbone.generate(begin(backbone, rows, prompts), 6)

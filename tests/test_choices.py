@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_job import command, write_job
 
 from weft import bases, fitting, stages
-from weft.backbone import Attention, Precision, load_backbone, rows_that_fit, set_attention
+from weft.backbone import Choice, Precision, load_backbone, rows_that_fit, set_attention
 from weft.backbone import attention as attention_module
 from weft.backbone.attention import Heads, grouped, probe_attention
 from weft.backbone.base import HiddenSpec
@@ -136,7 +136,7 @@ def test_what_is_not_measured():
     """Unknown models are the library's affair; with position bias on a CPU only plain attention is exact."""
     assert probe_attention({"model_type": "gemma2"}, CPU, torch.float32, suffix=True).name == "library"
     t5 = build_lm("t5").config.to_dict()
-    assert probe_attention(t5, CPU, torch.float32, suffix=False) == Attention("grouped", {})
+    assert probe_attention(t5, CPU, torch.float32, suffix=False) == Choice("grouped", {})
 
 
 # kept with the run
@@ -171,7 +171,7 @@ def choose(monkeypatch, name):
 
     def probe(*_, suffix):
         asked.append(name)
-        return Attention(name, {name: 1.0})
+        return Choice(name, {name: 1.0})
 
     monkeypatch.setattr("weft.machine.probe_attention", probe)
     return asked
@@ -243,22 +243,24 @@ def test_attention_that_a_model_cannot_have_is_refused(job):
 
 def test_deterministic_runs_measure_nothing(job, tmp_path, monkeypatch):
     """float32, eager, whole batches, kernels that repeat themselves; under a name of its own."""
-    for probe in ("machine.probe", "machine.probe_attention", "fitting.rows_that_fit"):
+    probes = ("machine.probe", "machine.probe_attention", "machine.probe_products", "fitting.rows_that_fit")
+    for probe in probes:
         monkeypatch.setattr(f"weft.{probe}", lambda *_, **kw: pytest.fail("measured"))
     config = teacher_run(job, {"dtype": "auto", "deterministic": True})
     workspace = Workspace(tmp_path)
     assert workspace.run_id(config) != workspace.run_id(teacher_run(job, {"dtype": "auto"}))
     run = stages.perform(config, workspace)
     assert torch.are_deterministic_algorithms_enabled()
-    assert (env(run)["dtype"], env(run)["attention"]) == ("float32", "eager")
-    stages.perform(teacher_run(job, {"attention": "eager"}, micro_batch=6), workspace)
+    chosen = tuple(env(run)[name] for name in ("dtype", "attention", "products"))
+    assert chosen == ("float32", "eager", "library")
+    stages.perform(teacher_run(job, {"attention": "eager", "products": "library"}, micro_batch=6), workspace)
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-@pytest.mark.parametrize("other", [{"dtype": "bfloat16"}, {"attention": "sdpa"}])
+@pytest.mark.parametrize("other", [{"dtype": "bfloat16"}, {"attention": "sdpa"}, {"products": "packed"}])
 def test_deterministic_contradicts_other_choices(job, other):
     """Two settings that say different things are refused."""
-    with pytest.raises(ValueError, match="deterministic means float32 and eager"):
+    with pytest.raises(ValueError, match="deterministic means float32, eager attention"):
         teacher_run(job, {**other, "deterministic": True})
 
 

@@ -1,6 +1,7 @@
 """Tuned models and the training loop: against plain loops of PyTorch, and by their properties."""
 
 import copy
+import importlib
 import math
 
 import numpy as np
@@ -20,7 +21,7 @@ from weft.methods import full, mpt, nearest, prompt_tuning
 from weft.model import TunedModel
 from weft.prompts import PromptBank, SoftPrompts
 from weft.tasks import Task
-from weft.training import Checkpoint, Hooks, Totals, fit, lm_loss, make_optimizer, prompt_scale, rate_factor
+from weft.training import Checkpoint, Hooks, Totals, fit, lm_loss, make_optimizer, rate_factor
 
 P, YES, NO = 3, 3, 4
 TASKS = ("a", "b", "c")
@@ -475,7 +476,7 @@ def test_a_loss_or_gradient_that_is_no_number_stops_training(backbone, kind):
 def test_a_prompt_that_explodes_stops_training(backbone, method):
     """Entries a thousand times the size of embeddings are an error that names the step."""
     model = build(method, backbone)
-    rates = dict.fromkeys(RATES[method], 1e5 * prompt_scale(model))
+    rates = dict.fromkeys(RATES[method], 1e5 * model.backbone.scale)
     with pytest.raises(NumericError, match="exploded") as caught:
         fit(model, always, lm_loss, optim(rates, 3))
     assert (caught.value.code, caught.value.where) == ("N03", "step 1")
@@ -484,19 +485,19 @@ def test_a_prompt_that_explodes_stops_training(backbone, method):
 def test_a_large_prompt_is_warned_of(backbone):
     """Entries a hundred times the size of embeddings are no error yet; those of like size say nothing."""
     model, warnings = build("prompt_tuning", backbone), []
-    rates = {"prompt": 100 * prompt_scale(model)}
+    rates = {"prompt": 100 * model.backbone.scale}
     fit(model, always, lm_loss, optim(rates, 1), hooks=Hooks(warn=warnings.append))
     assert len(warnings) == 1
     assert "step 1" in warnings[0]
     quiet = build("prompt_tuning", backbone)
-    fit(quiet, always, lm_loss, optim({"prompt": prompt_scale(quiet)}, 1), hooks=Hooks(warn=warnings.append))
+    fit(quiet, always, lm_loss, optim({"prompt": quiet.backbone.scale}, 1), hooks=Hooks(warn=warnings.append))
     assert len(warnings) == 1
 
 
 def test_prompt_scale_is_that_of_embeddings(backbone):
     """The natural size of a prompt's entries is the embeddings' root mean square."""
     expected = np.sqrt((backbone.embeddings.detach().double().numpy() ** 2).mean())
-    assert prompt_scale(build("prompt_tuning", backbone)) == pytest.approx(expected, rel=1e-5)
+    assert backbone.scale == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -765,7 +766,7 @@ def trained(make_backbone):
             start = drawn(P, backbone.width, scale=prompt_scale_of(backbone)).repeat(2, 1, 1)
             model = prompt_tuning.build(backbone, start, tuple(ROWS))
             batches = EpochBatches(tuple(EncodedTask(task, rows) for task, rows in ROWS.items()), 24, seed=0)
-            settings = optim({"prompt": 0.5 * prompt_scale(model)}, 60, batch_size=24)
+            settings = optim({"prompt": 0.5 * model.backbone.scale}, 60, batch_size=24)
             fit(model, batches, lm_loss, settings, hooks=Hooks(log=lines.append))
             found[name] = model, [line["loss"] for line in lines]
         return found[name]
@@ -800,8 +801,10 @@ def test_nearest_is_the_prompt_that_was_trained_for_the_task(backbone, trained, 
         assert losses[name] == min(losses.values())
 
 
-def test_nearest_measures_the_loss_of_the_answers(backbone):
+@pytest.mark.parametrize("pass_rows", [2, 32])
+def test_nearest_measures_the_loss_of_the_answers(backbone, pass_rows, monkeypatch):
     """Open answers: the mean over target tokens; closed ones: the mean over rows, among the choices."""
+    monkeypatch.setattr(importlib.import_module("weft.methods.nearest"), "PASS_ROWS", pass_rows)
     suffix = isinstance(backbone, CausalBackbone) and backbone.suffix
     prompt, choices = drawn_prompts(backbone)[0], [(YES, 1), (NO, 1), (5, 6, 1)]
     rows = [Encoded(source, choices[i % 3]) for i, source in enumerate(SOURCES)]

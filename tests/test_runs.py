@@ -31,6 +31,7 @@ CHANGES_NO_NUMBER = {
     "base.attention",
     "base.checkpointing",
     "base.model",
+    "base.products",
     "base.revision",
     "base.text_cache_mb",
     "distill.targets",
@@ -439,6 +440,18 @@ def test_folder_with_another_configuration_is_an_artifact_error(tmp_path, text):
         Run(tmp_path).config()
     assert caught.value.exit_code == 4
     assert str(tmp_path) in caught.value.where
+
+
+def test_a_configuration_is_read_once_for_its_bytes(tmp_path, config, monkeypatch):
+    """An experiment asks its runs again and again; what the folder holds now is what counts."""
+    read, plain = [], runs._plain
+    monkeypatch.setattr(runs, "_plain", lambda data, path: read.append(data) or plain(data, path))
+    run, other = finished(tmp_path, config), config.model_copy(update={"seed": 4711})
+    runs._read_config.cache_clear()
+    assert run.config() == Run(run.path).config() == config
+    assert len(read) == 1
+    changed = finished(tmp_path, other, "adapt-mpt-a-s4711-12345678")
+    assert (changed.config(), len(read)) == (other, 2)
 
 
 def test_folder_without_configuration_is_no_run(tmp_path):

@@ -9,6 +9,7 @@ from conftest import build_backbone
 from transformers import DynamicCache
 
 from weft.backbone import text_cache
+from weft.backbone.packed import pack
 from weft.backbone.text_cache import TextCache
 from weft.batch import Encoded, collate
 
@@ -167,7 +168,7 @@ def test_another_process_reads_nothing_again(tmp_path):
     assert equal(here, [tuple(map(torch.from_numpy, layer)) for layer in found])
 
 
-@pytest.mark.parametrize("change", ["weights", "threads", "attention", "format"])
+@pytest.mark.parametrize("change", ["weights", "threads", "attention", "products", "format"])
 def test_other_numbers_have_other_names(tmp_path, change, monkeypatch):
     """A text kept by another model, or under settings that change bits, is not found."""
     lm = build_backbone("llama-suffix").lm
@@ -179,6 +180,8 @@ def test_other_numbers_have_other_names(tmp_path, change, monkeypatch):
         monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     elif change == "attention":
         lm.set_attn_implementation("eager")
+    elif change == "products":
+        pack(lm)
     else:
         lm = lm.bfloat16()
     texts = TextCache(lm, 1 << 20, tmp_path)

@@ -52,6 +52,11 @@ class BaseFolder:
         return dict(self.config.get("encoder") or self.config)
 
     @property
+    def bytes(self) -> int:
+        """Of the weights, as the files hold them."""
+        return sum(file.stat().st_size for file in self.path.glob("*.safetensors"))
+
+    @property
     def width(self) -> int:
         """D, the size of an embedding."""
         names = ("hidden_size", "d_model", "n_embd")

@@ -58,6 +58,11 @@ class BaseConfig(Config):
         description="implementation of attention; auto measures which is faster on this machine; "
         "library: as transformers chooses",
     )
+    products: Literal["auto", "library", "packed"] = Field(
+        "auto",
+        description="products with the frozen weights on a processor; packed: weights laid out once, for "
+        "twice their memory more; auto measures whether that pays, for models up to 2 GB",
+    )
     checkpointing: bool = Field(
         False, description="compute layers twice, to save memory in training (not with suffix prompts)"
     )
@@ -72,8 +77,13 @@ class BaseConfig(Config):
 
     @model_validator(mode="after")
     def _deterministic_is_one_thing(self) -> "BaseConfig":
-        if self.deterministic and (self.dtype == "bfloat16" or self.attention not in ("auto", "eager")):
-            raise ValueError("deterministic means float32 and eager attention: leave dtype and attention out")
+        others = (self.dtype, self.attention, self.products)
+        fixed = (("auto", "float32"), ("auto", "eager"), ("auto", "library"))
+        if self.deterministic and any(one not in known for one, known in zip(others, fixed, strict=True)):
+            raise ValueError(
+                "deterministic means float32, eager attention and the library's products: leave dtype, "
+                "attention and products out"
+            )
         return self
 
 

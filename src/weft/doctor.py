@@ -30,7 +30,7 @@ def machine(base: BaseConfig, data_root: Path | None, root: Path) -> list[tuple[
     facts += [("device", f"{device}, {torch.get_num_threads()} threads")]
     precision = probe(device)
     facts += [("number format", precision.describe())]
-    facts += [("base model", _base(base)), ("attention", _attention(base, device, precision.dtype))]
+    facts += [("base model", _base(base)), *_choices(base, device, precision.dtype)]
     facts += [("data", str(data_root) if data_root else "none given (--data or WEFT_DATA)")]
     place = root if root.exists() else root.absolute().parent
     writable = "writable" if os.access(place, os.W_OK) else "NOT writable"
@@ -45,18 +45,20 @@ def _base(base: BaseConfig) -> str:
     return f"{folder.name}: {folder.origin}, {folder.family}, D = {folder.width}, hash {folder.hash[:12]}"
 
 
-def _attention(base: BaseConfig, device: "torch.device", dtype: str) -> str:
-    """Which attention is fastest for the base model, with its prompts where they stand by default."""
+def _choices(base: BaseConfig, device: "torch.device", dtype: str) -> list[tuple[str, str]]:
+    """What is fastest for the base model, with its prompts where they stand by default."""
     import torch
 
-    from weft.backbone import probe_attention
+    from weft.backbone import probe_attention, probe_products
 
     try:
         folder = bases.resolve(base)
     except WeftError:
-        return "needs a base model"
-    suffix = folder.family == "causal"
-    return probe_attention(folder.reader, device, getattr(torch, dtype), suffix=suffix).describe()
+        return [("attention", "needs a base model"), ("products", "needs a base model")]
+    kind, suffix = getattr(torch, dtype), folder.family == "causal"
+    attention = probe_attention(folder.reader, device, kind, suffix=suffix)
+    products = probe_products(folder.width, folder.bytes, device, kind)
+    return [("attention", attention.describe()), ("products", products.describe())]
 
 
 def check(path: Path) -> dict[str, list[str]]:

@@ -152,7 +152,6 @@ def describe(plan: Plan, workspace: Workspace) -> str:
     missing = [job for job in plan.jobs if job.id not in done]
     first = plan.jobs[0].config
     base, length = workspace.base(first), plan.experiment.prompt.length
-    weights = sum(file.stat().st_size for file in base.path.glob("*.safetensors"))
     kept = plan.experiment.base.text_cache_mb if workspace.position(first) == "suffix" else 0
     rows = sum(units(job.config, workspace) for job in missing)
     factors = plan.experiment.source.factors.rank * (length + base.width)
@@ -162,9 +161,9 @@ def describe(plan: Plan, workspace: Workspace) -> str:
             f"{len(plan.jobs)} runs, {len(missing)} to do",
             f"base      {base.name} ({base.origin}), {base.family}, D = {base.width}",
             f"numbers   prompt {length} x {base.width} = {length * base.width:,}, factors {factors:,}",
-            f"memory    {weights / 1e9:.1f} GB of weights, and the step",
+            f"memory    {base.bytes / 1e9:.1f} GB of weights, and the step",
             f"disk      up to {kept / 1e3:.1f} GB of texts in {workspace.root / TEXTS}, mapped into memory",
-            f"work      {rows:,.0f} rows; {_time_of(missing, weights, length, workspace)}",
+            f"work      {rows:,.0f} rows; {_time_of(missing, base.bytes, length, workspace)}",
         ]
     )
 

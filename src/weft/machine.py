@@ -1,6 +1,7 @@
 """What this machine runs fastest: measured once for a folder of runs, noted there, and reused by all."""
 
 import socket
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from accelerate import PartialState
 
 from weft import storage
-from weft.backbone import Attention, Precision, probe, probe_attention
+from weft.backbone import Choice, Precision, probe, probe_attention, probe_products
 from weft.bases import BaseFolder
 from weft.training import part_tokens
 
@@ -25,7 +26,7 @@ class Machine:
 
     root: Path
     _precision: Precision | None = None
-    _attention: dict[str, Attention] = field(default_factory=dict)
+    _choices: dict[str, Choice] = field(default_factory=dict)
 
     def precision(self) -> Precision:
         """The faster number format, and the matrix rates it rests on."""
@@ -34,16 +35,26 @@ class Machine:
         self._precision = self._precision or probe(PartialState().device)
         return self._precision
 
-    def attention(self, base: BaseFolder, dtype: str, *, suffix: bool) -> Attention:
+    def attention(self, base: BaseFolder, dtype: str, *, suffix: bool) -> str:
         """The fastest attention for a base model in a number format."""
-        if not self._attention and self.times.is_file():
-            noted = storage.read_json(self.times)
-            self._attention = {key: Attention(**value) for key, value in noted.items()}
+        device, kind = PartialState().device, getattr(torch, dtype)
         key = f"{base.hash[:16]}-{dtype}-{'suffix' if suffix else 'prefix'}"
-        if key not in self._attention:
-            kind, device = getattr(torch, dtype), PartialState().device
-            self._attention[key] = probe_attention(base.reader, device, kind, suffix=suffix)
-        return self._attention[key]
+        return self._choice(key, lambda: probe_attention(base.reader, device, kind, suffix=suffix))
+
+    def products(self, base: BaseFolder, dtype: str) -> str:
+        """The fastest products with a base model's weights in a number format."""
+        device, kind = PartialState().device, getattr(torch, dtype)
+        key = f"{base.hash[:16]}-{dtype}-products"
+        return self._choice(key, lambda: probe_products(base.width, base.bytes, device, kind))
+
+    def _choice(self, key: str, measure: Callable[[], Choice]) -> str:
+        """What was measured before for a folder of runs, or is measured now."""
+        if not self._choices and self.times.is_file():
+            noted = storage.read_json(self.times)
+            self._choices = {name: Choice(**value) for name, value in noted.items()}
+        if key not in self._choices:
+            self._choices[key] = measure()
+        return self._choices[key].name
 
     @property
     def part_tokens(self) -> int:
@@ -56,8 +67,8 @@ class Machine:
         Returns:
             The rates, if they were: number format -> GFLOP/s.
         """
-        if self._attention:
-            storage.write_json(self.times, {key: asdict(one) for key, one in self._attention.items()})
+        if self._choices:
+            storage.write_json(self.times, {key: asdict(one) for key, one in self._choices.items()})
         if self._precision is None:
             return {}
         if not self.rates.is_file():
@@ -71,5 +82,5 @@ class Machine:
 
     @property
     def times(self) -> Path:
-        """Where the times of attention are noted, by base model, number format and position."""
-        return self.root / NOTES / f"attention-{socket.gethostname()}.json"
+        """Where choices and their times are noted, by base model, number format and what is chosen."""
+        return self.root / NOTES / f"times-{socket.gethostname()}.json"

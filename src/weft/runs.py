@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,7 @@ class Run:
         if self.done:
             self.env()
         try:
-            document = _plain(self._bytes(path.name, LARGEST_CONFIG), path)
-            return KINDS[document["stage"]].model_validate(document)
+            return _read_config(self._bytes(path.name, LARGEST_CONFIG))
         except (
             ValidationError,
             KeyError,
@@ -308,6 +308,19 @@ def noted(folder: Path) -> dict[str, Any]:
     except ArtifactError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+@lru_cache(maxsize=1024)
+def _read_config(data: bytes) -> AnyRun:
+    """A run's configuration; read once, however often a run is asked for it.
+
+    Raises:
+        ConfigError: if it is not a YAML mapping.
+        ValueError: for references, unknown names and wrong values (among them pydantic's ValidationError).
+        KeyError: for an unknown stage.
+    """
+    document = _plain(data, Path("config.yaml"))
+    return KINDS[document["stage"]].model_validate(document)
 
 
 def _plain(data: bytes, path: Path) -> Any:

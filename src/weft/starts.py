@@ -14,7 +14,7 @@ from weft.model import TunedModel
 from weft.prompts import PromptBank, SoftPrompts
 from weft.runs import Run
 from weft.tasks import Task
-from weft.training import STOP_NORM, prompt_scale
+from weft.training import STOP_NORM
 from weft.workspace import Workspace
 
 
@@ -37,13 +37,7 @@ def load(run: Run, workspace: Workspace, wanted_by: AnyRun | None = None) -> tup
         )
     check_fit(run, wanted_by, workspace)
     weights_change = isinstance(config, AdaptRun) and config.method.name == "full"
-    env = run.env()
-    backbone = workspace.backbone(
-        wanted_by or config,
-        fresh=weights_change,
-        dtype=env.get("dtype"),
-        attention=env.get("attention", "library"),
-    )
+    backbone = workspace.backbone(wanted_by or config, fresh=weights_change, like=run.env())
     tasks = workspace.tasks(config)
     model = methods.restore(backbone, run.tensors(), names_of(tasks))
     _check_size(model, run)
@@ -103,7 +97,7 @@ def _check_size(model: TunedModel, run: Run) -> None:
     if model.prompts is None:
         return
     prompts = model.prompts(torch.arange(len(model.tasks), device=model.backbone.device))
-    ratio = float(prompts.pow(2).mean().sqrt()) / prompt_scale(model)
+    ratio = float(prompts.pow(2).mean().sqrt()) / model.backbone.scale
     if not ratio <= STOP_NORM:
         raise ArtifactError(
             f"the prompts' entries are {ratio:,.0f} times the size of embeddings; at most {STOP_NORM:,.0f} "

@@ -168,7 +168,6 @@ class Course:
     def __post_init__(self) -> None:
         self.optimizer = make_optimizer(self.model, self.optim)
         self.progress, self.best = Progress(), self.model.state()
-        self.scale = prompt_scale(self.model)
 
     @property
     def over(self) -> bool:
@@ -211,7 +210,7 @@ class Course:
         _check_finite("gradient", norm, self.progress.step)
         self.optimizer.step()
         self.progress.step += 1
-        _check_norm(self.model, self.scale, self.progress.step, self.hooks)
+        _check_norm(self.model, self.progress.step, self.hooks)
         line = {"step": self.progress.step, **terms, "gradient": norm, "rate": factor, "padding": padding}
         if self.validate is not None and _is_due(self.progress.step, self.optim):
             self._judge(self.validate())
@@ -392,18 +391,13 @@ def _check_finite(what: str, value: float, step: int) -> None:
         )
 
 
-def prompt_scale(model: TunedModel) -> float:
-    """Root mean square of the embedding matrix, the natural size of a prompt's entries."""
-    return float(model.backbone.embeddings.detach().float().pow(2).mean().sqrt())
-
-
-def _check_norm(model: TunedModel, scale: float, step: int, hooks: Hooks) -> None:
+def _check_norm(model: TunedModel, step: int, hooks: Hooks) -> None:
     """Warn of prompts far larger than embeddings, and stop where they have exploded."""
     if model.prompts is None:
         return
     with torch.no_grad():
         prompts = model.prompts(torch.arange(len(model.tasks), device=model.backbone.device))
-    ratio = float(prompts.pow(2).mean().sqrt()) / scale
+    ratio = float(prompts.pow(2).mean().sqrt()) / model.backbone.scale
     if not math.isfinite(ratio) or ratio > STOP_NORM:
         raise NumericError(
             f"the prompt has exploded: its entries are {ratio:,.0f} times the size of embeddings",

@@ -1,6 +1,6 @@
 """Where stages work: the folder of runs, the data, and models that are loaded once and shared."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -61,31 +61,28 @@ class Workspace:
         config: AnyRun,
         *,
         fresh: bool = False,
-        dtype: str | None = None,
-        attention: str | None = None,
+        like: Mapping[str, Any] | None = None,
     ) -> Backbone:
         """A run's base model, loaded once for all runs.
 
         Args:
             config: the run's.
             fresh: a copy of its own, for methods that change its weights.
-            dtype: as a finished run says; none: as `dtype` says.
-            attention: likewise.
+            like: what a finished run notes of its machine; none: as the run's own choices are.
         """
-        folder, dtype = self.base(config), dtype or self.dtype(config)
-        position, attention = self.position(config), attention or self.attention(config)
-        key = (folder.hash, dtype, position, attention, config.base.checkpointing)
+        folder, position = self.base(config), self.position(config)
+        choices = self.choices(config) if like is None else noted_choices(like)
+        key = (folder.hash, position, *choices.values(), config.base.checkpointing)
         if not fresh and key in self._backbones:
             return self._backbones[key]
         self.check_lengths(config, folder)
         backbone = load_backbone(
             folder,
-            dtype=dtype,
+            **choices,
             position=position,
             cache_mb=config.base.text_cache_mb,
             texts=self.root / TEXTS if self.keep_texts and not fresh else None,
             warn=self.progress.warn,
-            attention=attention,
             checkpointing=config.base.checkpointing,
         )
         if not fresh:
@@ -139,7 +136,32 @@ class Workspace:
         if begun := self._begun(config):
             return str(begun.get("attention", "library"))
         suffix = self.position(config) == "suffix"
-        return self.machine.attention(self.base(config), self.dtype(config), suffix=suffix).name
+        return self.machine.attention(self.base(config), self.dtype(config), suffix=suffix)
+
+    def products(self, config: AnyRun) -> str:
+        """How products with the frozen weights are computed; chosen as attention is.
+
+        Weights that are trained are the library's affair.
+        """
+        full = isinstance(config, AdaptRun) and config.method.name == "full"
+        if config.base.deterministic or full:
+            return "library"
+        scores = (
+            isinstance(config, EvaluateRun) and config.run is not None
+        )  # another run, as that was trained
+        if config.base.products != "auto" and not scores:
+            return config.base.products
+        if begun := self._begun(config):
+            return str(begun.get("products", "library"))
+        return self.machine.products(self.base(config), self.dtype(config))
+
+    def choices(self, config: AnyRun) -> dict[str, str]:
+        """What last digits depend on and a run's folder notes: number format, attention, products."""
+        return {
+            "dtype": self.dtype(config),
+            "attention": self.attention(config),
+            "products": self.products(config),
+        }
 
     def _begun(self, config: AnyRun) -> dict[str, Any]:
         """What the folder of a run notes, or that of the run which it scores; empty before it is begun."""
@@ -217,8 +239,8 @@ class Workspace:
         env: dict[str, Any] = {"base": base.origin, "base_hash": base.hash}
         env |= {"embedding_hash": base.embedding_hash, "tokenizer_hash": base.tokenizer_hash}
         env["identity"] = self.identity(config)
-        env["dtype"], env["position"] = self.dtype(config), self.position(config)
-        env["attention"], env["threads"] = self.attention(config), torch.get_num_threads()
+        env |= {**self.choices(config), "position": self.position(config)}
+        env["threads"] = torch.get_num_threads()
         if seen := sorted(base.seen & {task.name for task in config.tasks}):
             env["seen_in_pretraining"] = seen
         if len(together) > 1:
@@ -264,3 +286,12 @@ class Workspace:
             majority = config.method is not None and config.method.name == "majority"
             return ["train", config.split] if majority else [config.split]
         return ["train", "dev"] if config.optim.eval_every else ["train"]
+
+
+def noted_choices(env: Mapping[str, Any]) -> dict[str, str]:
+    """The choices that a finished run notes; one of before there was a choice has the library's."""
+    return {
+        "dtype": str(env.get("dtype", "float32")),
+        "attention": str(env.get("attention", "library")),
+        "products": str(env.get("products", "library")),
+    }

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import torch
 
-from weft.backbone.attention import Attention, is_plain, probe_attention, set_attention
+from weft.backbone.attention import is_plain, probe_attention, set_attention
 from weft.backbone.base import Backbone, Context, HiddenSpec, Outputs, States, TextState
 from weft.backbone.causal import CausalBackbone
+from weft.backbone.measuring import Choice
 from weft.backbone.memory import checkpoint_layers, free_bytes, rows_that_fit
+from weft.backbone.packed import pack, probe_products
 from weft.backbone.precision import Precision, probe
 from weft.backbone.seq2seq import Seq2SeqBackbone
 from weft.backbone.text_cache import TextCache
@@ -17,9 +19,9 @@ from weft.bases import BaseFolder
 from weft.errors import UnsupportedError
 
 __all__ = [
-    "Attention",
     "Backbone",
     "CausalBackbone",
+    "Choice",
     "Context",
     "HiddenSpec",
     "Outputs",
@@ -34,6 +36,7 @@ __all__ = [
     "load_tokenizer",
     "probe",
     "probe_attention",
+    "probe_products",
     "rows_that_fit",
     "set_attention",
 ]
@@ -49,6 +52,7 @@ def load_backbone(
     warn: Callable[[str], None] = lambda text: None,
     device: str | None = None,
     attention: str = "library",
+    products: str = "library",
     checkpointing: bool = False,
 ) -> Backbone:
     """A frozen model from its folder.
@@ -62,6 +66,7 @@ def load_backbone(
         warn: told when that folder fails.
         device: none: the accelerator, if there is one.
         attention: a name in transformers' registry; library: as transformers chooses.
+        products: library, or packed: weights laid out once for the processor.
         checkpointing: compute each layer again in the backward pass, to save memory.
 
     Raises:
@@ -85,6 +90,8 @@ def load_backbone(
         checkpoint_layers(lm)
     tokenizer = load_tokenizer(folder)
     lm.to(device or PartialState().device)
+    if products == "packed":
+        pack(lm)
     names = {"name": folder.name, "base_hash": folder.hash}
     if folder.family == "seq2seq":
         return Seq2SeqBackbone(lm, tokenizer, **names)

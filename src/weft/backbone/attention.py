@@ -5,10 +5,9 @@ folds the query heads of a group into one product, so that keys and values are n
 and mask in place.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import repeat
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,10 +19,9 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
-from weft.backbone.precision import one_thread, seconds
+from weft.backbone.measuring import Choice, fastest, one_thread, seconds
 
 ROWS, PROMPT, TEXT = 8, 32, 64  # of the measured attention
-SECONDS, ROUNDS = 1.0, 30
 
 
 def grouped(
@@ -94,19 +92,6 @@ class Heads:
         return cls(query, int(keys), int(size), "relative_attention_num_buckets" in config)
 
 
-@dataclass(frozen=True)
-class Attention:
-    """The choice, and the milliseconds it rests on: of one layer's attention, forward and backward."""
-
-    name: str
-    milliseconds: dict[str, float]
-
-    def describe(self) -> str:
-        """One line for people."""
-        times = ", ".join(f"{name} {number:.2f} ms" for name, number in self.milliseconds.items())
-        return f"{self.name} (measured: {times})" if times else self.name
-
-
 def set_attention(lm: Any, name: str) -> None:
     """Choose a model's attention; to a model put together of two, the library does not pass it on."""
     halves = (lm.encoder, lm.decoder) if lm.config.model_type == "encoder-decoder" else (lm,)
@@ -121,7 +106,7 @@ def is_plain(config: Mapping[str, Any]) -> bool:
 
 def probe_attention(
     config: Mapping[str, Any], device: torch.device, dtype: torch.dtype, *, suffix: bool
-) -> Attention:
+) -> Choice:
     """Time the implementations on attention of a model's shape, for about a second in all.
 
     Args:
@@ -135,25 +120,14 @@ def probe_attention(
     is within 1e-6 of exact numbers.
     """
     if not is_plain(config):
-        return Attention("library", {})
+        return Choice("library", {})
     heads = Heads.of(config)
     if heads.biased and device.type == "cpu":
-        return Attention("grouped", {})
+        return Choice("grouped", {})
+    inputs = _inputs(heads, device, dtype, suffix=suffix)
+    ways = {name: partial(_time, function, heads, *inputs) for name, function in FUNCTIONS.items()}
     with one_thread(device):
-        return _fastest(heads, _inputs(heads, device, dtype, suffix=suffix))
-
-
-def _fastest(heads: Heads, inputs: tuple[Tensor, ...]) -> Attention:
-    """The implementation with the best time, the first round not counted."""
-    times: dict[str, list[float]] = {name: [] for name in FUNCTIONS}
-    stop = time.perf_counter() + SECONDS
-    for _ in repeat(None, ROUNDS):
-        for name, function in FUNCTIONS.items():
-            times[name].append(_time(function, heads, *inputs))
-        if time.perf_counter() > stop:
-            break
-    found = {name: 1e3 * min(rounds[1:] or rounds) for name, rounds in times.items()}
-    return Attention(min(found, key=lambda name: found[name]), found)
+        return fastest(ways)
 
 
 def _inputs(

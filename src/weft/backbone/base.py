@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -115,6 +116,11 @@ class Backbone(nn.Module, ABC):
         weight: Tensor = self.lm.get_input_embeddings().weight
         return weight
 
+    @cached_property
+    def scale(self) -> float:
+        """Root mean square of the embedding matrix, the natural size of a prompt's entries."""
+        return float(self.embeddings.detach().float().pow(2).mean().sqrt())
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""
@@ -142,6 +148,9 @@ class Backbone(nn.Module, ABC):
     def mode(self, *, dropout: bool) -> Iterator[None]:
         """Run with the frozen model's dropout on or off, and put it back as it was afterwards."""
         before = self.lm.training
+        if before == dropout:  # asked at every step, and to tell all parts of a model takes a while
+            yield
+            return
         self.lm.train(dropout)
         try:
             yield

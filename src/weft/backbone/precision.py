@@ -1,11 +1,11 @@
-"""Which number format a machine multiplies fastest, by measurement: names and flags do not tell."""
+"""Which number format a machine multiplies fastest, by measurement."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+
+from weft.backbone.measuring import one_thread, seconds
 
 SIZE = 512
 SECONDS = 0.5
@@ -44,25 +44,3 @@ def _rate(dtype: torch.dtype, device: torch.device) -> float:
             if time.perf_counter() > stop:
                 break
     return 2 * SIZE**3 / best / 1e9 * threads
-
-
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Of some work: on a CPU this thread's own time, elsewhere until the device is done."""
-    clock = time.thread_time if device.type == "cpu" else time.perf_counter
-    start = clock()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return clock() - start
-
-
-@contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
-    """On a CPU, one thread, whose own time others at work on the machine leave as it is."""
-    threads = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -57,44 +57,61 @@ class Seq2SeqBackbone(Backbone):
         states += [States(layer, labels != IGNORE) for layer in hidden.pick(out.decoder_hidden_states)]
         return Outputs(out.logits, tuple(states))
 
+    @torch.no_grad()
     def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
-        """Encode texts and prompts once."""
+        """Encode texts and prompts once, and predict the first token."""
         embeds, mask = self._join(state, prompts)
-        with torch.no_grad():
-            encoded = self.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask)
-        return Context(mask, encoded.last_hidden_state)
+        memory = self.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
+        return Context(mask, memory, self._after(memory, mask, ()))
 
+    @torch.no_grad()
     def _generate(self, context: Context, max_tokens: int) -> list[Tokens]:
         """Greedy answers, cut at the end token."""
+        if context.logits is None:
+            raise ValueError("the context has no first prediction")
+        end, first = self.tokenizer.eos_token_id, context.logits.argmax(-1)
+        ids = first.new_full((len(first), max_tokens), end)
+        ids[:, 0] = first
+        live = (first != end).nonzero()[:, 0]  # rows that write on
+        if max_tokens > 1 and len(live):
+            more = self._write_on(context.memory[live], context.mask[live], first[live], max_tokens - 1)
+            ids[live, 1 : 1 + more.shape[1]] = more
+        return [tuple(row[: row.index(end)] if end in row else row) for row in ids.tolist()]
+
+    def _write_on(self, memory: Tensor, mask: Tensor, first: Tensor, most: int) -> Int[Tensor, "B T"]:
+        """At most so many tokens that follow the first; what follows an end token means nothing."""
         config = GenerationConfig(
-            max_new_tokens=max_tokens,
+            max_new_tokens=most,
             num_beams=1,
             do_sample=False,
             decoder_start_token_id=self._start,
             eos_token_id=self.tokenizer.eos_token_id,
             pad_token_id=self.tokenizer.pad_token_id,
         )
-        encoded = BaseModelOutput(last_hidden_state=context.memory)
-        with torch.no_grad():
-            ids = self.lm.generate(
-                encoder_outputs=encoded, attention_mask=context.mask, generation_config=config
-            )
-        end = self.tokenizer.eos_token_id
-        rows = ids[:, 1:].tolist()
-        return [tuple(row[: row.index(end)] if end in row else row) for row in rows]
-
-    def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
-        """Log-probability of every choice when only choices may be written (nats)."""
-        tree = ChoiceTree.of(choices)
-        return tree.log_probs([self._after(context, prefix) for prefix in tree.prefixes])
+        read = torch.stack([torch.full_like(first, self._start), first], 1)
+        ids: Tensor = self.lm.generate(
+            encoder_outputs=BaseModelOutput(last_hidden_state=memory),
+            attention_mask=mask,
+            decoder_input_ids=read,
+            generation_config=config,
+        )
+        return ids[:, read.shape[1] :]
 
     @torch.no_grad()
-    def _after(self, context: Context, prefix: Tokens) -> Float[Tensor, "B V"]:
+    def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
+        """Log-probability of every choice when only choices may be written (nats)."""
+        if context.logits is None:
+            raise ValueError("the context has no first prediction")
+        tree = ChoiceTree.of(choices)
+        later = [self._after(context.memory, context.mask, prefix) for prefix in tree.prefixes[1:]]
+        return tree.log_probs([context.logits, *later])
+
+    def _after(self, memory: Tensor, mask: Tensor, prefix: Tokens) -> Float[Tensor, "B V"]:
         """Next-token logits of every row after some tokens of an answer; the encoder is not run again."""
-        read = torch.tensor([self._start, *prefix], device=self.device).expand(len(context.mask), -1)
+        read = torch.tensor([self._start, *prefix], device=self.device).expand(len(mask), -1)
         out = self.lm(
-            encoder_outputs=BaseModelOutput(last_hidden_state=context.memory),
-            attention_mask=context.mask,
+            encoder_outputs=BaseModelOutput(last_hidden_state=memory),
+            attention_mask=mask,
             decoder_input_ids=read,
             use_cache=False,
         )

@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from weft import storage
+from weft.backbone.packed import is_packed
 from weft.batch import Tokens
 from weft.pages import PageStore
 
@@ -134,6 +135,7 @@ class TextCache:
         facts = {
             "versions": [torch.__version__, transformers.__version__],
             "attention": self.lm.config._attn_implementation,
+            "packed": is_packed(self.lm),
             "dtype": str(self._dtype),
             "threads": [self._device.type, torch.get_num_threads()],
             "reads": [self._read_tokens, LENGTHS],

@@ -13,6 +13,7 @@ from weft.methods import prompt_tuning
 from weft.model import TunedModel
 
 ROWS = 64
+PASS_ROWS = 32  # of like length, which saves padding where texts are read anew under every prompt
 
 
 def nearest(
@@ -44,7 +45,15 @@ def _loss(backbone: Backbone, prompt: Tensor, rows: Sequence[Encoded], choices: 
     if not choices:
         batch = collate(rows, [0] * len(rows)).to(backbone.device)
         return float(lm_loss_sum(model(batch).logits, batch.labels)) / batch.target_tokens
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].source))
+    size = len(rows) if backbone.keeps_texts else PASS_ROWS
+    parts = [[rows[i] for i in order[start : start + size]] for start in range(0, len(rows), size)]
+    return sum(_choice_loss(model, part, choices) for part in parts) / len(rows)
+
+
+def _choice_loss(model: TunedModel, rows: Sequence[Encoded], choices: Sequence[Tokens]) -> float:
+    """How unlikely rows' answers are among the choices, in sum (nats)."""
     context = model.begin([row.source for row in rows], [0] * len(rows))
-    log_probs = torch.log_softmax(backbone.score(context, choices), -1)  # [B, C]
+    log_probs = torch.log_softmax(model.backbone.score(context, choices), -1)  # [B, C]
     right = torch.tensor([list(choices).index(row.target) for row in rows], device=log_probs.device)
-    return float(-log_probs.gather(1, right[:, None]).mean())
+    return float(-log_probs.gather(1, right[:, None]).sum())
