@@ -249,6 +249,13 @@ def test_a_run_of_before_there_was_a_choice_keeps_the_librarys(job, tmp_path, mo
     assert workspace.products(config) == "library"
 
 
+def test_a_run_that_was_packed_elsewhere_is_read_without(job, tmp_path, monkeypatch):
+    """On an accelerator, or with a torch that lacks oneDNN, the library's products do."""
+    config = teacher_run(job, {"products": "packed"})
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not is_packed(Workspace(tmp_path).backbone(config).lm)
+
+
 def test_a_pinned_choice_is_measured_by_nobody(job, tmp_path, monkeypatch):
     """A setting comes before any measurement, and does not change a run's name."""
     asked = choose(monkeypatch, "library")

@@ -146,9 +146,7 @@ class Workspace:
         full = isinstance(config, AdaptRun) and config.method.name == "full"
         if config.base.deterministic or full:
             return "library"
-        scores = (
-            isinstance(config, EvaluateRun) and config.run is not None
-        )  # another run, as that was trained
+        scores = isinstance(config, EvaluateRun) and config.run is not None  # answers as it was trained
         if config.base.products != "auto" and not scores:
             return config.base.products
         if begun := self._begun(config):

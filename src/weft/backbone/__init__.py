@@ -10,7 +10,7 @@ from weft.backbone.base import Backbone, Context, HiddenSpec, Outputs, States, T
 from weft.backbone.causal import CausalBackbone
 from weft.backbone.measuring import Choice
 from weft.backbone.memory import checkpoint_layers, free_bytes, rows_that_fit
-from weft.backbone.packed import pack, probe_products
+from weft.backbone.packed import can_pack, pack, probe_products
 from weft.backbone.precision import Precision, probe
 from weft.backbone.seq2seq import Seq2SeqBackbone
 from weft.backbone.text_cache import TextCache
@@ -66,7 +66,7 @@ def load_backbone(
         warn: told when that folder fails.
         device: none: the accelerator, if there is one.
         attention: a name in transformers' registry; library: as transformers chooses.
-        products: library, or packed: weights laid out once for the processor.
+        products: library, or packed: weights laid out once, where that can be done.
         checkpointing: compute each layer again in the backward pass, to save memory.
 
     Raises:
@@ -90,7 +90,7 @@ def load_backbone(
         checkpoint_layers(lm)
     tokenizer = load_tokenizer(folder)
     lm.to(device or PartialState().device)
-    if products == "packed":
+    if products == "packed" and can_pack(lm.device):
         pack(lm)
     names = {"name": folder.name, "base_hash": folder.hash}
     if folder.family == "seq2seq":

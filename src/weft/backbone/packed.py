@@ -60,6 +60,11 @@ class _Product(torch.autograd.Function):
         return _multiply(gradient, ctx.packed.transposed, None), None
 
 
+def can_pack(device: torch.device) -> bool:
+    """Whether weights can be laid out there: on a processor, with a torch that has oneDNN."""
+    return device.type == "cpu" and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
 def pack(lm: nn.Module) -> None:
     """Lay out the weights of every linear layer of a frozen model, for good."""
     for layer in lm.modules():
@@ -81,8 +86,7 @@ def probe_products(width: int, size: int, device: torch.device, dtype: torch.dty
         device: where it will run; other than a processor, the library does it.
         dtype: of the weights; in bfloat16 a step gains less than the memory is worth (docs/log.md).
     """
-    there = device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not there or dtype != torch.float32 or size > LARGEST:
+    if not can_pack(device) or dtype != torch.float32 or size > LARGEST:
         return Choice("library", {})
     with one_thread(device):
         found = fastest(_ways(width, device, dtype))
