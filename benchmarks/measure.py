@@ -12,6 +12,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from weft.backbone.packed import laid_out
+
 PACKED = torch.ops.mkldnn._linear_pointwise  # of weights that are laid out (weft.backbone.packed)
 PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.baddbmm, PACKED)
 Seconds = dict[str, list[float]]
@@ -133,10 +135,7 @@ class _Alone:
 def _numbers(shape: Any, stride: Any, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """A tensor of a layout; the numbers do not matter."""
     if stride is None:
-        packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(
-            torch.full(shape, 0.01, dtype=dtype), None
-        )
-        return packed
+        return laid_out(torch.full(shape, 0.01, dtype=dtype))
     return torch.empty_strided(shape, stride, dtype=dtype, device=device).fill_(0.01)
 
 

@@ -123,8 +123,8 @@ def test_layers_of_another_kind_are_left_alone():
 def test_the_second_layout_is_made_once_and_only_for_gradients(monkeypatch):
     """Who only answers pays for one layout; who trains, for two."""
     made, layer = [], nn.Linear(4, 6).requires_grad_(False)
-    laid_out = packed_module._laid_out
-    monkeypatch.setattr(packed_module, "_laid_out", lambda weight: made.append(weight) or laid_out(weight))
+    laid_out = packed_module.laid_out
+    monkeypatch.setattr(packed_module, "laid_out", lambda weight: made.append(weight) or laid_out(weight))
     packed, rows = Packed(layer), torch.randn(2, 4, requires_grad=True)
     with torch.no_grad():
         packed(rows)

@@ -33,7 +33,7 @@ class Packed:
 
     def __init__(self, layer: nn.Linear) -> None:
         self.layer = layer
-        self.weights = _laid_out(layer.weight)
+        self.weights = laid_out(layer.weight)
 
     def __call__(self, rows: Float[Tensor, "*B I"]) -> Float[Tensor, "*B O"]:
         """Rows times weights, and bias."""
@@ -43,7 +43,7 @@ class Packed:
     @cached_property
     def transposed(self) -> Tensor:
         """The weights as the gradient needs them."""
-        return _laid_out(self.layer.weight.t())
+        return laid_out(self.layer.weight.t())
 
 
 class _Product(torch.autograd.Function):
@@ -118,7 +118,8 @@ def _layers(width: int, dtype: torch.dtype) -> nn.Sequential:
     return layers
 
 
-def _laid_out(weight: Float[Tensor, "O I"]) -> Tensor:
+def laid_out(weight: Float[Tensor, "O I"]) -> Tensor:
+    """Weights in the processor's layout."""
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
     return packed
 
