@@ -6,13 +6,13 @@ from typing import Any
 
 from benchmarks import inputs, measure, ours, peers
 from benchmarks.goals import Result, Settings
-from weft import evaluation
-from weft.backbone import Backbone, CausalBackbone
-from weft.bases import resolve
-from weft.batch import Encoded, Tokens
-from weft.config import BaseConfig
+from weft.config.model import BaseConfig
+from weft.data.batch import Encoded, Tokens
+from weft.evaluation import answering
 from weft.methods import mpt
-from weft.model import TunedModel
+from weft.models import Backbone, CausalBackbone
+from weft.models.base_folder import resolve
+from weft.models.tuned import TunedModel
 from weft.tasks import Task, find_specs, from_spec
 
 CHECKED = 32  # texts on which both sides' answers are compared
@@ -130,11 +130,11 @@ def _same(one: Sequence[object], two: Sequence[object]) -> float:
     return sum(a == b for a, b in zip(one, two, strict=True)) / len(two)
 
 
-def answers(model: TunedModel, tasks: list[Task], sources: list[Tokens]) -> list[evaluation.Answer]:
+def answers(model: TunedModel, tasks: list[Task], sources: list[Tokens]) -> list[answering.Answer]:
     """weft's answers of every text for every task."""
     wanted = [(source, k) for source in sources for k in range(len(tasks))]
     every, ids = [source for source, _ in wanted], [k for _, k in wanted]
-    return evaluation.answer(model, tasks, every, ids, generate=False)
+    return answering.answer(model, tasks, every, ids, generate=False)
 
 
 def longest(backbone: Backbone, task: Task) -> int:

@@ -20,10 +20,10 @@ from benchmarks import inputs, measure, ours, peers
 from benchmarks.__main__ import quiet
 from benchmarks.goals import Settings
 from benchmarks.t5_step import useful_flops
-from weft.batch import Encoded
+from weft.data.batch import Encoded
 from weft.methods import mpt
-from weft.model import TunedModel
-from weft.training import fit_together
+from weft.models.tuned import TunedModel
+from weft.training.loop import fit_together
 
 PROMPT, TEXT, STEPS, KAPPA, TASK_ROWS, PEER_BATCH = 100, 64, 8, 6, 16, 32
 TINY = {"shapes": ["tiny"], "batches": [2, 4]}

@@ -8,12 +8,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from benchmarks.goals import Settings
-from weft.backbone import Backbone
-from weft.batch import Encoded, Tokens
-from weft.config import AdaptRun, BaseConfig, OptimConfig, PromptConfig, PromptTuningConfig, TaskSpec
-from weft.data import few_shot
+from weft.config.model import BaseConfig
+from weft.config.task import TaskSpec
+from weft.config.training import OptimConfig, PromptConfig
+from weft.data.batch import Encoded, Tokens
+from weft.data.selection import few_shot
+from weft.methods.configs import PromptTuningConfig
+from weft.models import Backbone
+from weft.runs.config import AdaptRun
+from weft.runs.workspace import Workspace
 from weft.tasks import BUILTIN, Example, Task, find_specs, from_spec
-from weft.workspace import Workspace
 
 DEMO = Path(__file__).parents[1] / "demo" / "tasks"
 PAD, END = 0, 1

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks import inputs, measure, ours
 from benchmarks.goals import Result, Settings
-from weft.batch import Encoded
+from weft.data.batch import Encoded
 from weft.methods import mpt
 
 PLOT = "performance-linear.png"

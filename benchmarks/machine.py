@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from weft.backbone import probe
+from weft.models import probe
 
 FEATURES = (
     "avx2",

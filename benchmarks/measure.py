@@ -12,9 +12,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from weft.backbone.packed import laid_out
+from weft.models.packed import laid_out
 
-PACKED = torch.ops.mkldnn._linear_pointwise  # of weights that are laid out (weft.backbone.packed)
+PACKED = torch.ops.mkldnn._linear_pointwise  # of weights that are laid out (weft.models.packed)
 PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.baddbmm, PACKED)
 Seconds = dict[str, list[float]]
 Call = tuple[Any, tuple[Any, ...]]  # an operator, and the layout of each of its arguments

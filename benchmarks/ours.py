@@ -4,16 +4,19 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from weft.backbone import Backbone
-from weft.batch import Batch, Encoded, collate
-from weft.config import FactorConfig, OptimConfig, PromptConfig
-from weft.data import EncodedTask, EpochBatches, ReadAhead, pool_size
-from weft.losses import lm_loss_sum
+from weft.config.training import FactorConfig, OptimConfig, PromptConfig
+from weft.data.batch import Batch, Encoded, collate
+from weft.data.encoding import EncodedTask
+from weft.data.sampling import EpochBatches, ReadAhead, pool_size
+from weft.losses.objective import Loss, lm_loss
+from weft.losses.terms import lm_loss_sum
 from weft.methods import mpt, prompt_tuning
-from weft.model import TunedModel
-from weft.prompts import PromptBank
+from weft.models import Backbone
+from weft.models.tuned import TunedModel
+from weft.prompts.bank import PromptBank
 from weft.tasks import Task
-from weft.training import Course, Loss, fit, lm_loss
+from weft.training.course import Course
+from weft.training.loop import fit
 
 FIRST = torch.zeros(1, dtype=torch.long)  # the task id of a batch of one row
 

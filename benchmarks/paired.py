@@ -19,15 +19,20 @@ from cyclopts import App
 from scipy.stats import t as student
 from torch import Tensor
 
-from weft import evaluation
-from weft.backbone import Backbone, load_backbone
-from weft.backbone.text_cache import TextCache
-from weft.bases import resolve
-from weft.config import BaseConfig, OptimConfig, PromptConfig
-from weft.data import EpochBatches, encode_task, few_shot, subset
+from weft.config.model import BaseConfig
+from weft.config.training import OptimConfig, PromptConfig
+from weft.data.encoding import encode_task
+from weft.data.sampling import EpochBatches
+from weft.data.selection import few_shot, subset
+from weft.evaluation import answering
+from weft.losses.objective import lm_loss
 from weft.methods import prompt_tuning
+from weft.models import Backbone, load_backbone
+from weft.models.base_folder import resolve
+from weft.models.text_cache import TextCache
 from weft.tasks import BUILTIN, Task, find_specs, from_spec
-from weft.training import Course, fit_together, lm_loss
+from weft.training.course import Course
+from weft.training.loop import fit_together
 
 LENGTH, STEPS, SIZE, RATE = 16, 30, 16, 0.05
 Rounding = Callable[[TextCache, Tensor], Tensor]
@@ -111,7 +116,7 @@ def _scores(backbone: Backbone, task: Task, seeds: range, rows: int, *, together
             course.finish()
     test = subset(task.load("test"), rows)
     sources = [backbone.text_tokens(one.source, 128)[0] for one in test]
-    scored = [evaluation.evaluate(one.model, task, test, sources, generate=False)[0] for one in courses]
+    scored = [answering.evaluate(one.model, task, test, sources, generate=False)[0] for one in courses]
     return [one.metrics["accuracy"] or 0.0 for one in scored]
 
 

@@ -29,8 +29,8 @@ from transformers import (
     Seq2SeqTrainingArguments,
 )
 
-from weft.batch import IGNORE, Encoded, Tokens
-from weft.prompts import PromptBank
+from weft.data.batch import IGNORE, Encoded, Tokens
+from weft.prompts.bank import PromptBank
 
 Inputs = dict[str, Tensor]
 Collate = Callable[[Sequence[Encoded]], Inputs]

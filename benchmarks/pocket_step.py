@@ -4,8 +4,8 @@ import random
 
 from benchmarks import inputs, measure, ours
 from benchmarks.goals import Result, Settings
-from weft.backbone import Backbone
-from weft.batch import Encoded
+from weft.data.batch import Encoded
+from weft.models import Backbone
 
 BATCH, LENGTH, TEXT = 16, 20, 40
 

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import torch
 
-from weft import bases, evaluation
-from weft.backbone import Backbone, load_backbone, probe
-from weft.config import BaseConfig, OptimConfig, PromptConfig
-from weft.data import EpochBatches, encode_task
+from weft.config.model import BaseConfig
+from weft.config.training import OptimConfig, PromptConfig
+from weft.data.encoding import encode_task
+from weft.data.sampling import EpochBatches
+from weft.evaluation import answering
+from weft.losses.objective import lm_loss
 from weft.methods import prompt_tuning
+from weft.models import Backbone, base_folder, load_backbone, probe
 from weft.tasks import find_specs, from_spec
-from weft.training import fit, lm_loss
+from weft.training.loop import fit
 
 DEMO = Path(__file__).parents[1] / "demo" / "tasks"
 TASKS, SEEDS, LENGTH = ("topic", "question"), (0, 1), 6
@@ -36,14 +39,14 @@ def train(backbone: Backbone, name: str, seed: int) -> tuple[float, float]:
     seconds = time.monotonic() - clock
     dev = task.load("dev")
     sources = [backbone.text_tokens(one.source)[0] for one in dev]
-    scores, _ = evaluation.evaluate(model, task, dev, sources, generate=False)
+    scores, _ = answering.evaluate(model, task, dev, sources, generate=False)
     return scores.metrics["accuracy"] or 0.0, seconds
 
 
 def main() -> None:
     """Train every task and seed in both places, in turn."""
     dtype = probe(torch.device("cpu")).dtype
-    folder = bases.resolve(BaseConfig())
+    folder = base_folder.resolve(BaseConfig())
     places = {place: load_backbone(folder, dtype=dtype, position=place) for place in ("prefix", "suffix")}
     found: dict[str, list[tuple[float, float]]] = {place: [] for place in places}
     for name in TASKS:

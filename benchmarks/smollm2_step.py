@@ -2,11 +2,11 @@
 
 from benchmarks import inputs, measure, ours, peers
 from benchmarks.goals import Result, Settings
-from weft.backbone import Backbone
-from weft.bases import resolve
-from weft.batch import Encoded, collate
-from weft.config import BaseConfig
-from weft.data import encode_task
+from weft.config.model import BaseConfig
+from weft.data.batch import Encoded, collate
+from weft.data.encoding import encode_task
+from weft.models import Backbone
+from weft.models.base_folder import resolve
 
 BATCH, LENGTH = 16, 16
 

@@ -7,11 +7,12 @@ import torch
 
 from benchmarks import inputs, measure, ours, peers
 from benchmarks.goals import Result, Settings
-from weft.backbone import Backbone
-from weft.batch import IGNORE, Encoded, collate
-from weft.data import EncodedTask, EpochBatches
+from weft.data.batch import IGNORE, Encoded, collate
+from weft.data.encoding import EncodedTask
+from weft.data.sampling import EpochBatches
 from weft.methods import mpt
-from weft.model import TunedModel
+from weft.models import Backbone
+from weft.models.tuned import TunedModel
 
 POOL = 32  # batches, as in a run of ours
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from benchmarks import inputs, measure, ours
 from benchmarks.goals import Result, Settings
-from weft.backbone import Backbone
-from weft.batch import Encoded
-from weft.config import DistillConfig
-from weft.data import encode_task
+from weft.config.training import DistillConfig
+from weft.data.batch import Encoded
+from weft.data.encoding import encode_task
+from weft.losses.targets import TeacherTargets
 from weft.methods import mpt
-from weft.pages import PageStore
-from weft.teaching import TeacherTargets
-from weft.training import fit_together
+from weft.models import Backbone
+from weft.storage.page_store import PageStore
+from weft.training.loop import fit_together
 
 KAPPA = 6
 

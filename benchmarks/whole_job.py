@@ -8,19 +8,14 @@ from transformers import set_seed
 from benchmarks import inputs, measure, peers
 from benchmarks.goals import Result, Settings
 from weft import stages
-from weft.backbone import answer_tokens, load_tokenizer
-from weft.bases import resolve
-from weft.batch import Encoded
-from weft.config import (
-    AdaptRun,
-    BaseConfig,
-    EvaluateRun,
-    LimitsConfig,
-    OptimConfig,
-    PromptConfig,
-    PromptTuningConfig,
-)
-from weft.workspace import Workspace
+from weft.config.model import BaseConfig
+from weft.config.training import LimitsConfig, OptimConfig, PromptConfig
+from weft.data.batch import Encoded
+from weft.methods.configs import PromptTuningConfig
+from weft.models import answer_tokens, load_tokenizer
+from weft.models.base_folder import resolve
+from weft.runs.config import AdaptRun, EvaluateRun
+from weft.runs.workspace import Workspace
 
 RATE = 0.05
 

@@ -27,8 +27,8 @@ from transformers import (  # noqa: E402
 )
 from transformers.utils import logging  # noqa: E402
 
-from weft.backbone import Backbone, CausalBackbone, Seq2SeqBackbone  # noqa: E402
-from weft.backbone.text_cache import TextCache  # noqa: E402
+from weft.models import Backbone, CausalBackbone, Seq2SeqBackbone  # noqa: E402
+from weft.models.text_cache import TextCache  # noqa: E402
 
 torch.set_num_threads(1)
 logging.set_verbosity_error()

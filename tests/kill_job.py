@@ -20,11 +20,13 @@ import torch
 import transformers.models.llama.modeling_llama
 import transformers.models.t5.modeling_t5  # noqa: F401 - forks need not import them again
 
-from weft import checkpoints, experiments, launching, storage
-from weft.config import Experiment
-from weft.config_files import load_config
+from weft import storage
+from weft.config.files import load_config
+from weft.experiments import execution, jobs
+from weft.experiments.config import Experiment
 from weft.progress import Progress
-from weft.workspace import Workspace
+from weft.runs.workspace import Workspace
+from weft.training import checkpoints
 
 # what depends on the clock or on where a run began is left out
 COMPARED = (
@@ -42,8 +44,8 @@ def attempt(experiment: Path, root: Path) -> None:
     checkpoints.SHARE = 0
     workspace = Workspace(root, progress=Progress(quiet=True), save_seconds=0.0)
     config = load_config(experiment, Experiment, {})
-    plan = experiments.plan(config, experiments.specs_of(config), workspace.run_id)
-    launching.launch(plan, workspace)
+    plan = jobs.plan(config, jobs.specs_of(config), workspace.run_id)
+    execution.launch(plan, workspace)
 
 
 def fork(experiment: Path, root: Path) -> int:

@@ -24,14 +24,19 @@ from reference.make_format_1 import TEXTS
 from safetensors.numpy import save_file
 from test_end_to_end import command
 
-from weft import doctor, envelope, interop, runs, starts, storage
-from weft.backbone.text_cache import TextCache
-from weft.bases import describe
-from weft.batch import collate
-from weft.config import AdaptRun, SourceRun, TaskSpec, TeacherRun
+from weft import runs, storage
+from weft.checks import doctor
+from weft.config.task import TaskSpec
+from weft.data.batch import collate
 from weft.errors import ArtifactError, WeftError
-from weft.runs import Run
-from weft.workspace import Workspace
+from weft.interop import peft_adapter
+from weft.models import embedding_hash
+from weft.models.base_folder import describe
+from weft.models.text_cache import TextCache
+from weft.runs import Run, folder, parents, tensor_file
+from weft.runs.config import AdaptRun, SourceRun, TeacherRun
+from weft.runs.workspace import Workspace
+from weft.storage import durable, tensor_header
 
 FIXTURE = Path(__file__).parent / "fixtures" / "format-1"
 TRIALS, SEED = 10_000, 20261121
@@ -66,7 +71,7 @@ FULL = AdaptRun(**COMMON, tasks=(spec("alpha"),), method={"name": "full"}, optim
 def quick_disk():
     """These folders need not outlive a power cut, and there are many of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage.os, "fsync", lambda handle: None)
+        patch.setattr(durable.os, "fsync", lambda handle: None)
         yield
 
 
@@ -94,7 +99,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def quick_yaml(monkeypatch):
     """Reading the same bytes of YAML again gives the same; it is the slowest part by far."""
-    monkeypatch.setattr(runs, "_plain", cache(runs._plain))
+    monkeypatch.setattr(folder, "_plain", cache(folder._plain))
 
 
 @pytest.fixture
@@ -146,7 +151,9 @@ def test_embedding_hash_is_that_of_the_matrix(tmp_path, family, dtype):
     lm = build_lm(family).to(dtype)
     lm.save_pretrained(tmp_path)
     matrix = lm.get_input_embeddings().weight.detach().float().numpy()
-    assert envelope.embedding_hash(tmp_path) == hashlib.sha256(matrix.astype("<f4").tobytes()).hexdigest()
+    assert (
+        embedding_hash.embedding_hash(tmp_path) == hashlib.sha256(matrix.astype("<f4").tobytes()).hexdigest()
+    )
 
 
 def test_tokenizer_hash_follows_the_tokenizer_alone(tmp_path):
@@ -583,11 +590,11 @@ def test_tensors_that_share_bytes_are_refused_by_ourselves(made, monkeypatch):
     """Two tensors on the same bytes, and bytes that belong to none, without the help of safetensors."""
     monkeypatch.setattr("safetensors.torch.load", lambda data: {})
     header, numbers = split((made / "source-alpha+beta-s0" / runs.TENSORS).read_bytes())
-    envelope.read(join(header, numbers), runs.TENSORS, "here")
+    tensor_file.read(join(header, numbers), runs.TENSORS, "here")
     size = header["u"]["data_offsets"][1] - header["u"]["data_offsets"][0]
     header["u"]["data_offsets"] = [0, size]
     with pytest.raises(ArtifactError, match="belong to no tensor, or to two") as caught:
-        envelope.read(join(header, numbers), runs.TENSORS, "here")
+        tensor_file.read(join(header, numbers), runs.TENSORS, "here")
     assert caught.value.code == "A04"
 
 
@@ -607,8 +614,8 @@ def test_weights_are_not_taken_for_prompts(root):
     """A model's weights under the name of prompts, and the other way round: refused."""
     for name in ("teachers-alpha-s0", "adapt-full-alpha-s0"):
         other = {"teachers-alpha-s0": "adapt-full-alpha-s0"}.get(name, "teachers-alpha-s0")
-        file = runs.TENSORS if name.startswith("teachers") else envelope.WEIGHTS
-        source = envelope.WEIGHTS if file == runs.TENSORS else runs.TENSORS
+        file = runs.TENSORS if name.startswith("teachers") else tensor_header.WEIGHTS
+        source = tensor_header.WEIGHTS if file == runs.TENSORS else runs.TENSORS
         before = (root / name / file).read_bytes()
         (root / name / file).write_bytes((root / other / source).read_bytes())
         reseal(root / name)
@@ -737,7 +744,7 @@ def test_runs_of_format_1_answer_as_they_did(workspace, name, monkeypatch):
     """Every logit of every task; how texts are kept, and rounded, is no matter of format."""
     monkeypatch.setattr(TextCache, "_kept", lambda self, source: None)
     monkeypatch.setattr(TextCache, "_rounded", lambda self, row: row)
-    model, tasks = starts.load(runs.find(workspace.root, name), workspace)
+    model, tasks = parents.load(runs.find(workspace.root, name), workspace)
     assert [task.name for task in tasks] == list(GOLDEN[name])
     for number, task in enumerate(tasks):
         rows = [model.backbone.encode(text, task.choices[0]) for text in TEXTS]
@@ -788,7 +795,7 @@ def test_another_base_is_refused_by_name(old, change, code, words):
     trained_on = run.env()["embedding_hash" if "weights" in change else "tokenizer_hash"]
     other_base(old, **change)
     with pytest.raises(ArtifactError, match=words) as caught:
-        starts.load(run, fresh)
+        parents.load(run, fresh)
     assert caught.value.code == code
     here = fresh.base(run.config())
     now = here.embedding_hash if "weights" in change else here.tokenizer_hash
@@ -812,7 +819,7 @@ def test_a_parent_of_another_base_is_refused(old):
         (old / "kept").rename(old / "base")
         child = config.model_copy(update={"base": config.base.model_copy(update={"model": "changed"})})
         with pytest.raises(ArtifactError) as caught:
-            starts.check_fit(one(fresh, "teachers-alpha"), child, Workspace(Path("finished"), Path("data")))
+            parents.check_fit(one(fresh, "teachers-alpha"), child, Workspace(Path("finished"), Path("data")))
         assert caught.value.code == code
         shutil.rmtree(old / "changed")
 
@@ -836,18 +843,18 @@ def test_a_parent_with_other_texts_is_refused(workspace, changes, words):
     for parent, child in (("teachers-alpha", "source"), ("source", "source")):
         config = changed_task(one(workspace, child).config(), **changes)
         with pytest.raises(ArtifactError, match="alpha") as caught:
-            starts.load(one(workspace, parent), workspace, config)
+            parents.load(one(workspace, parent), workspace, config)
         assert caught.value.code == "C14"
         assert words in caught.value.cause
         assert "{text}" in caught.value.cause or "no" in caught.value.cause
     adapt = one(workspace, "adapt-mpt").config()
     with pytest.raises(ArtifactError, match="gamma"):
-        starts.load(
+        parents.load(
             one(workspace, "adapt-mpt"),
             workspace,
             changed_task(one(workspace, "evaluate").config(), source="other {text}"),
         )
-    assert starts.load(one(workspace, "source"), workspace, adapt)
+    assert parents.load(one(workspace, "source"), workspace, adapt)
 
 
 def test_a_prompt_of_another_place_is_refused(workspace):
@@ -855,7 +862,7 @@ def test_a_prompt_of_another_place_is_refused(workspace):
     config = one(workspace, "source").config()
     prefix = config.model_copy(update={"prompt": config.prompt.model_copy(update={"position": "prefix"})})
     with pytest.raises(ArtifactError, match="suffix, and here it is prefix") as caught:
-        starts.load(one(workspace, "teachers-alpha"), workspace, prefix)
+        parents.load(one(workspace, "teachers-alpha"), workspace, prefix)
     assert caught.value.code == "C15"
 
 
@@ -869,16 +876,16 @@ def test_an_exploded_prompt_is_refused(workspace):
         reseal(run.path)
         if refused:
             with pytest.raises(ArtifactError) as caught:
-                starts.load(run, workspace)
+                parents.load(run, workspace)
             assert caught.value.code == "A06"
         else:
-            starts.load(run, workspace)
+            parents.load(run, workspace)
 
 
 def test_exports_hold_the_prompt_alone(workspace, tmp_path):
     """The adapter for PEFT has no label of ours, and refuses a suffix prompt as before."""
     with pytest.raises(WeftError, match="before the text"):
-        interop.to_peft(one(workspace, "adapt-mpt").id, "gamma", tmp_path, workspace)
+        peft_adapter.to_peft(one(workspace, "adapt-mpt").id, "gamma", tmp_path, workspace)
 
 
 # doctor

@@ -10,10 +10,10 @@ from reference import mpt as reference
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from weft.backbone import CausalBackbone, HiddenSpec
-from weft.backbone.base import ChoiceTree
-from weft.batch import IGNORE, Encoded, collate
+from weft.data.batch import IGNORE, Encoded, collate
 from weft.errors import DataError
+from weft.models import CausalBackbone, HiddenSpec
+from weft.models.backbone import ChoiceTree
 
 P = 3
 NEAR = {"rtol": 1e-4, "atol": 1e-4}

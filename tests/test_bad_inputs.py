@@ -16,7 +16,7 @@ import pytest
 from conftest import WORDS, build_lm, build_tokenizer
 from tiny_job import command
 
-from weft import workspace
+from weft.runs import workspace
 
 EXPERIMENT = """\
 name: small

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.config import Experiment, TaskSpec
-from weft.config_files import load_config
+from weft.config.files import load_config
+from weft.config.task import TaskSpec
 from weft.errors import ConfigError, DataError
-from weft.experiments import load_run, specs_of
+from weft.experiments.config import Experiment
+from weft.experiments.jobs import load_run, specs_of
 from weft.tasks import BUILTIN, Example, find_specs, from_spec, holdout, named, summary
 from weft.tasks.formats import FORMATS, fields_of, spaced
 
@@ -438,7 +439,7 @@ def test_experiment_sets_the_answers_of_all_its_tasks():
 
 def test_run_file_names_the_built_in_tasks(tmp_path):
     """A stage's own file may name them too; every teacher then has one of them."""
-    from weft.config import TeacherRun
+    from weft.runs.config import TeacherRun
 
     path = tmp_path / "run.yaml"
     path.write_text("tasks: [builtin]\noptim: {lr: {prompt: 1}, steps: 1}\n", encoding="utf-8")

@@ -10,19 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_job import command, write_job
 
-from weft import bases, fitting, stages
-from weft.backbone import Choice, Precision, load_backbone, rows_that_fit, set_attention
-from weft.backbone import attention as attention_module
-from weft.backbone.attention import Heads, grouped, probe_attention
-from weft.backbone.base import HiddenSpec
-from weft.backbone.memory import SHARE, checkpoint_layers, saved_bytes
-from weft.batch import collate
-from weft.config import AdaptRun, BaseConfig, EvaluateRun, FullConfig, TeacherRun
+from weft import stages
+from weft.config.model import BaseConfig
+from weft.data.batch import collate
 from weft.errors import ConfigError, UnsupportedError
-from weft.losses import lm_loss_sum
+from weft.losses.terms import lm_loss_sum
+from weft.methods.configs import FullConfig
+from weft.models import Choice, Precision, base_folder, load_backbone, rows_that_fit, set_attention
+from weft.models import attention as attention_module
+from weft.models.attention import Heads, grouped, probe_attention
+from weft.models.backbone import HiddenSpec
+from weft.models.memory import SHARE, checkpoint_layers, saved_bytes
 from weft.runs import Run
+from weft.runs.config import AdaptRun, EvaluateRun, TeacherRun
+from weft.runs.workspace import Workspace
 from weft.tasks import named
-from weft.workspace import Workspace
+from weft.training import runner
 
 CPU = torch.device("cpu")
 
@@ -173,7 +176,7 @@ def choose(monkeypatch, name):
         asked.append(name)
         return Choice(name, {name: 1.0})
 
-    monkeypatch.setattr("weft.machine.probe_attention", probe)
+    monkeypatch.setattr("weft.models.machine.probe_attention", probe)
     return asked
 
 
@@ -204,7 +207,7 @@ def test_attention_is_chosen_once_for_a_folder_of_runs(job, tmp_path, monkeypatc
 def test_weights_are_trained_in_float32(job, tmp_path, monkeypatch):
     """Where bfloat16 is the faster one, prompts are trained on such weights; weights themselves are not."""
     rates = {"bfloat16": 2.0, "float32": 1.0}
-    monkeypatch.setattr("weft.machine.probe", lambda device: Precision("bfloat16", rates))
+    monkeypatch.setattr("weft.models.machine.probe", lambda device: Precision("bfloat16", rates))
     workspace, teacher = Workspace(tmp_path), teacher_run(job, {"dtype": "auto"})
     assert workspace.dtype(teacher) == "bfloat16"
     settings = {"method": FullConfig(), "optim": {"lr": {"model": 1e-3}, "steps": 2, "batch_size": 6}}
@@ -235,7 +238,7 @@ def test_pinned_attention_is_used_and_measured_by_nobody(job, tmp_path, monkeypa
 
 def test_attention_that_a_model_cannot_have_is_refused(job):
     """Weft's own does bias and mask, and nothing else."""
-    folder = bases.resolve(BaseConfig(model=str(job / "base")))
+    folder = base_folder.resolve(BaseConfig(model=str(job / "base")))
     folder.config["model_type"] = "gemma2"
     with pytest.raises(UnsupportedError, match="attention of 'gemma2'"):
         load_backbone(folder, dtype="float32", attention="grouped")
@@ -243,7 +246,8 @@ def test_attention_that_a_model_cannot_have_is_refused(job):
 
 def test_deterministic_runs_measure_nothing(job, tmp_path, monkeypatch):
     """float32, eager, whole batches, kernels that repeat themselves; under a name of its own."""
-    probes = ("machine.probe", "machine.probe_attention", "machine.probe_products", "fitting.rows_that_fit")
+    places = ("probe", "probe_attention", "probe_products")
+    probes = (*(f"models.machine.{name}" for name in places), "training.runner.rows_that_fit")
     for probe in probes:
         monkeypatch.setattr(f"weft.{probe}", lambda *_, **kw: pytest.fail("measured"))
     config = teacher_run(job, {"dtype": "auto", "deterministic": True})
@@ -315,17 +319,17 @@ def test_rows_in_memory_are_measured_once_for_a_run(job, tmp_path, monkeypatch):
         per_row["bytes"] = saved_bytes(lambda: forward(2)) - saved_bytes(lambda: forward(1))
         return rows_that_fit(forward, batch_size, int(4.5 * per_row["bytes"] / SHARE))
 
-    monkeypatch.setattr("weft.fitting.rows_that_fit", measure)
+    monkeypatch.setattr("weft.training.runner.rows_that_fit", measure)
     with workspace.open(config) as out:
-        assert fitting.rows_in_memory(ready, out).micro_batch == 3  # 4 fit, 6 in two parts
+        assert runner.rows_in_memory(ready, out).micro_batch == 3  # 4 fit, 6 in two parts
         assert env(out)["micro_batch"] == 3
         assert env(out)["identity"] == workspace.identity(config)
-        monkeypatch.setattr("weft.fitting.rows_that_fit", lambda *_: pytest.fail("measured again"))
-        assert fitting.rows_in_memory(ready, out).micro_batch == 3
+        monkeypatch.setattr("weft.training.runner.rows_that_fit", lambda *_: pytest.fail("measured again"))
+        assert runner.rows_in_memory(ready, out).micro_batch == 3
         out.write_json("result.json", {})
     assert per_row["bytes"] > 1000
     pinned = teacher_run(job, micro_batch=5)
-    assert fitting.rows_in_memory(stages.prepare(pinned, workspace), out) == pinned.optim
+    assert runner.rows_in_memory(stages.prepare(pinned, workspace), out) == pinned.optim
 
 
 def test_there_is_room_for_a_small_step(job, tmp_path):
@@ -333,7 +337,7 @@ def test_there_is_room_for_a_small_step(job, tmp_path):
     workspace, config = Workspace(tmp_path), teacher_run(job, {"attention": "eager"})
     ready = stages.prepare(config, workspace)
     with workspace.open(config) as out:
-        assert fitting.rows_in_memory(ready, out).micro_batch == 6
+        assert runner.rows_in_memory(ready, out).micro_batch == 6
 
 
 # activation checkpointing

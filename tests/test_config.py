@@ -7,10 +7,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from weft.config import AdaptRun, Config, EvaluateRun, Experiment, MPTConfig, SourceRun, TaskSpec, TeacherRun
-from weft.config_files import load_config, parse_overrides, parse_value, to_yaml
+from weft.config.base import Config
+from weft.config.describe import to_yaml
+from weft.config.files import load_config, parse_overrides, parse_value
+from weft.config.task import TaskSpec
 from weft.errors import ConfigError, Faults, WeftError
-from weft.experiments import load_run, specs_of
+from weft.experiments.config import Experiment
+from weft.experiments.jobs import load_run, specs_of
+from weft.methods.configs import MPTConfig
+from weft.runs.config import AdaptRun, EvaluateRun, SourceRun, TeacherRun
 from weft.tasks import named, select
 
 ROOT = Path(__file__).resolve().parents[1]

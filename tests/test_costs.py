@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from weft import evaluation
-from weft.batch import Encoded, collate
-from weft.config import DistillConfig
+from weft.config.training import DistillConfig
+from weft.data.batch import Encoded, collate
+from weft.evaluation import answering
+from weft.losses.objective import Totals, lm_loss
 from weft.methods import mpt, prompt_tuning
-from weft.prompts import PromptBank
+from weft.prompts.bank import PromptBank
 from weft.tasks import Task
-from weft.training import Totals, lm_loss
 
 ROOT = Path(__file__).parents[1]
 PROMPT = 4
@@ -141,7 +141,7 @@ def test_ten_tasks_read_a_text_once(make_backbone, name):
     def answer(backbone, count):
         model, wanted = teacher(backbone, 10), [(text, k) for text in texts for k in range(count)]
         pairs = [text for text, _ in wanted], [k for _, k in wanted]
-        return linear_flops(lambda: evaluation.answer(model, tasks, *pairs, generate=False))
+        return linear_flops(lambda: answering.answer(model, tasks, *pairs, generate=False))
 
     one = make_backbone(name)
     cold, warm = answer(one, 1), answer(one, 1)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from weft.config import TaskSpec
-from weft.config_files import load_config
+from weft.config.files import load_config
+from weft.config.task import TaskSpec
 from weft.tasks import from_spec, load_spec
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"

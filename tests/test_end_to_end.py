@@ -11,12 +11,14 @@ from conftest import build_lm, build_tokenizer
 from tiny_job import EXPERIMENT, FULL, command, write_job
 
 import weft
-from weft import cli, predictor, runs, stages, storage, validation
-from weft.backbone.text_cache import TextCache
-from weft.config import AnyRun, TeacherRun
+from weft import cli, runs, stages, storage
+from weft.checks import validation
 from weft.errors import ArtifactError, ConfigError, DataError, NumericError, WeftError
-from weft.fitting import Prepared
-from weft.workspace import Workspace
+from weft.models.text_cache import TextCache
+from weft.runs.config import AnyRun, TeacherRun
+from weft.runs.workspace import Workspace
+from weft.serving import predictor
+from weft.training.runner import Prepared
 
 Capture = pytest.CaptureFixture[str]
 
@@ -75,7 +77,7 @@ def test_a_finished_experiment_is_not_run_again(
 ) -> None:
     """The second call changes no run and gives the same table; its last line is the report."""
     times = {path: path.stat().st_mtime_ns for path in (job / "runs").glob("*/manifest.json")}
-    monkeypatch.setattr("weft.workspace.load_backbone", no_weights)
+    monkeypatch.setattr("weft.runs.workspace.load_backbone", no_weights)
     assert command("run", job / "tiny.yaml", "--runs", job / "runs", "--quiet") == 0
     out = capsys.readouterr().out
     assert times == {path: path.stat().st_mtime_ns for path in (job / "runs").glob("*/manifest.json")}
@@ -86,7 +88,7 @@ def test_a_finished_experiment_is_not_run_again(
 
 def test_dry_run_loads_no_weights(job: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan names jobs, parameters, memory and time; the model is never loaded."""
-    monkeypatch.setattr("weft.workspace.load_backbone", no_weights)
+    monkeypatch.setattr("weft.runs.workspace.load_backbone", no_weights)
     assert command("run", job / "tiny.yaml", "--runs", job / "other", "--dry-run") == 0
     out = capsys.readouterr().out
     assert out.count("\nto do  ") + out.startswith("to do  ") == int(
@@ -160,7 +162,7 @@ def test_a_parent_that_does_not_fit_is_found_without_weights(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another prompt length, another base model: named by the pass, before a model is loaded."""
-    monkeypatch.setattr("weft.workspace.load_backbone", no_weights)
+    monkeypatch.setattr("weft.runs.workspace.load_backbone", no_weights)
     workspace, config = Workspace(job / "runs"), of(job, "adapt-mpt-gamma-s0")[0].config()
     assert codes(config, workspace) == set()
     longer = config.prompt.model_copy(update={"length": 5})
@@ -184,7 +186,7 @@ def test_what_the_machine_refuses_is_found_without_weights(
     with monkeypatch.context() as patch:
         patch.setattr(torch, "ones", refuses)
         assert codes(config, Workspace(job / "runs")) == {"C19"}
-    monkeypatch.setattr("weft.validation.os.access", lambda path, mode: False)
+    monkeypatch.setattr("weft.checks.validation.os.access", lambda path, mode: False)
     assert codes(config, Workspace(job / "runs")) == {"R08"}
 
 
@@ -353,7 +355,7 @@ def test_a_missing_file_is_named_before_any_weights_load(
         (tmp_path / "tasks" / file.name).write_bytes(file.read_bytes())
     (tmp_path / "tasks" / "beta-dev.jsonl").unlink()
     (tmp_path / "tiny.yaml").write_text((job / "tiny.yaml").read_text("utf-8"), "utf-8")
-    monkeypatch.setattr("weft.workspace.load_backbone", no_weights)
+    monkeypatch.setattr("weft.runs.workspace.load_backbone", no_weights)
     assert command("run", tmp_path / "tiny.yaml", "--runs", tmp_path / "runs", "--quiet") == 3
     assert "beta-dev.jsonl" in capsys.readouterr().err
 

@@ -7,13 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from weft import fitting, launching
-from weft.config import AdaptRun, EvaluateRun, Experiment, SourceRun, TaskSpec, TeacherRun
+from weft.config.task import TaskSpec
 from weft.errors import ConfigError, DataError, Faults, NumericError, ResourceError, WeftError
-from weft.experiments import load_run, plan, specs_of
+from weft.experiments import execution
+from weft.experiments.config import Experiment
+from weft.experiments.jobs import load_run, plan, specs_of
 from weft.progress import Progress
 from weft.runs import Run
-from weft.workspace import Workspace
+from weft.runs.config import AdaptRun, EvaluateRun, SourceRun, TeacherRun
+from weft.runs.workspace import Workspace
+from weft.training import runner
 
 STAGES = ["teachers", "source", "adapt", "evaluate"]
 SOURCES, TARGETS, SEEDS = ("s1", "s2", "s3"), ("t1", "t2"), (0, 1, 2)
@@ -412,7 +415,7 @@ class Shelf(Workspace):
             try:
                 outcome = self.perform(config)
             except WeftError as error:
-                outcome = fitting.spared(error)
+                outcome = runner.spared(error)
             yield name_of(config), outcome
 
     def perform(self, config):
@@ -427,7 +430,7 @@ class Shelf(Workspace):
 def made(monkeypatch):
     """The plan, with a stage that only asks the shelf."""
     together = "perform_together"
-    monkeypatch.setattr(launching.stages, together, lambda configs, shelf: shelf.perform_together(configs))
+    monkeypatch.setattr(execution.stages, together, lambda configs, shelf: shelf.perform_together(configs))
     return planned()
 
 
@@ -443,7 +446,7 @@ def dependents(made, first):
 def test_launch_runs_every_job_once_in_order(made):
     """All that is missing is run, parents first, and the frozen model is checked at the end."""
     shelf = Shelf()
-    launching.launch(made, shelf)
+    execution.launch(made, shelf)
     assert shelf.tried == [job.id for job in made.jobs]
     assert shelf.checked == 1
     assert shelf.progress.done == pytest.approx(shelf.progress.total)
@@ -452,12 +455,12 @@ def test_launch_runs_every_job_once_in_order(made):
 def test_launch_runs_nothing_twice(made):
     """A second launch has nothing to do; after a loss only what was lost is run."""
     shelf = Shelf()
-    launching.launch(made, shelf)
+    execution.launch(made, shelf)
     shelf.tried = []
-    launching.launch(made, shelf)
+    execution.launch(made, shelf)
     assert shelf.tried == []
     shelf.done.remove(made.jobs[-1].id)
-    launching.launch(made, shelf)
+    execution.launch(made, shelf)
     assert shelf.tried == [made.jobs[-1].id]
 
 
@@ -466,7 +469,7 @@ def test_failed_teacher_stops_its_dependents_and_no_others(made, capsys):
     bad = made.teachers["s2"]
     shelf = Shelf(failing=[bad])
     with pytest.raises(NumericError) as caught:
-        launching.launch(made, shelf)
+        execution.launch(made, shelf)
     assert caught.value is shelf.error
     lost = dependents(made, bad)
     assert {made.source, *(cell.run for cell in made.cells if cell.row in ("MPT", "SPoT"))} <= lost
@@ -483,11 +486,11 @@ def test_a_full_disk_stops_everything_and_too_little_memory_one_run(made):
     bad = made.teachers["s2"]
     full = Shelf(failing=[bad], error=ResourceError("no space", code="R06"))
     with pytest.raises(ResourceError):
-        launching.launch(made, full)
+        execution.launch(made, full)
     assert full.tried[-1] == bad
     large = Shelf(failing=[bad], error=ResourceError("not enough memory", code="R17"))
     with pytest.raises(ResourceError):
-        launching.launch(made, large)
+        execution.launch(made, large)
     assert large.done == {job.id for job in made.jobs} - dependents(made, bad) - {bad}
 
 
@@ -496,9 +499,9 @@ def test_next_launch_runs_only_what_is_missing(made):
     bad = made.teachers["s2"]
     shelf = Shelf(failing=[bad])
     with pytest.raises(NumericError):
-        launching.launch(made, shelf)
+        execution.launch(made, shelf)
     shelf.failing, shelf.tried = set(), []
-    launching.launch(made, shelf)
+    execution.launch(made, shelf)
     lost = {bad, *dependents(made, bad)}
     assert shelf.tried == [job.id for job in made.jobs if job.id in lost]
     assert shelf.done == {job.id for job in made.jobs}
@@ -509,7 +512,7 @@ def test_several_failures_are_raised_together(made):
     bad = [cell.trained for cell in made.cells if cell.row == "PT"][:2]
     shelf = Shelf(failing=bad, error=DataError("a row is broken"))
     with pytest.raises(Faults) as caught:
-        launching.launch(made, shelf)
+        execution.launch(made, shelf)
     assert caught.value.faults == [shelf.error] * 2
     assert caught.value.exit_code == 3
     assert len(shelf.done) == len(made.jobs) - 4
@@ -520,17 +523,17 @@ def test_what_is_no_fault_of_a_run_stops_everything(made, error):
     """A stop by the user, or a fault of weft itself, is passed on at once."""
     shelf = Shelf(failing=[made.teachers["s2"]], error=error)
     with pytest.raises(type(error)):
-        launching.launch(made, shelf)
+        execution.launch(made, shelf)
     assert shelf.tried == [made.teachers["s1"], made.teachers["s2"]]
 
 
 def test_finished_dependents_of_a_failed_run_do_not_wait(made, capsys):
     """A score that is there already waits for nothing, even if its training must be done again and fails."""
     shelf = Shelf()
-    launching.launch(made, shelf)
+    execution.launch(made, shelf)
     bad = next(cell.trained for cell in made.cells if cell.row == "PT")
     shelf.done.remove(bad)
     shelf.failing = {bad}
     with pytest.raises(NumericError):
-        launching.launch(made, shelf)
+        execution.launch(made, shelf)
     assert "wait for those that failed" not in capsys.readouterr().err

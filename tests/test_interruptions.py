@@ -14,16 +14,20 @@ import torch
 from kill_job import COMPARED, contents
 from tiny_job import command, write_job
 
-from weft import checkpoints, experiments, fitting, launching, runs, scoring, stages, storage, training
-from weft.backbone import Precision
-from weft.checkpoints import Keeper, Pace
-from weft.config import EvaluateRun, Experiment, TeacherRun
-from weft.config_files import load_config
+from weft import runs, stages, storage
+from weft.config.files import load_config
 from weft.errors import ArtifactError, NumericError, ResourceError, Stopped
-from weft.runs import Run
+from weft.experiments import execution, jobs
+from weft.experiments.config import Experiment
+from weft.models import Precision
+from weft.runs import Run, answer_blocks
+from weft.runs.config import EvaluateRun, TeacherRun
+from weft.runs.workspace import Workspace
 from weft.stopping import Stop
-from weft.training import Checkpoint, Progress
-from weft.workspace import Workspace
+from weft.storage import durable, locks, sealed
+from weft.training import checkpoints, course, runner
+from weft.training.checkpoints import Keeper, Pace
+from weft.training.course import Checkpoint, Progress
 
 TESTS = Path(__file__).parent
 SMALL = """
@@ -340,7 +344,8 @@ class Disk:
         stand = type("os", (), {**vars(os)})
         for name in self.CALLS:
             setattr(stand, name, staticmethod(self.around(name, getattr(os, name))))
-        patch.setattr(storage, "os", stand)
+        for module in (durable, locks, sealed):
+            patch.setattr(module, "os", stand)
 
     def around(self, name, call):
         """A call that may fail."""
@@ -372,7 +377,7 @@ def teacher(job):
     """A teacher's configuration, of three steps."""
     steps = {"teachers.optim.steps": 3, "teachers.optim.eval_every": 3, "teachers.optim.micro_batch": 6}
     config = load_config(job, Experiment, steps)
-    plan = experiments.plan(config, experiments.specs_of(config), lambda run: f"{run.stage}-{id(run)}")
+    plan = jobs.plan(config, jobs.specs_of(config), lambda run: f"{run.stage}-{id(run)}")
     return next(one.config for one in plan.jobs if isinstance(one.config, TeacherRun))
 
 
@@ -482,11 +487,11 @@ def test_the_number_format_is_chosen_once(teacher, tmp_path, monkeypatch):
 
         return probe
 
-    monkeypatch.setattr("weft.machine.probe", choose("bfloat16"))
+    monkeypatch.setattr("weft.models.machine.probe", choose("bfloat16"))
     with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:  # noqa: PT012
-        patch.setattr(training.Course, "_judge", interrupt)
+        patch.setattr(course.Course, "_judge", interrupt)
         stages.perform(config, Workspace(tmp_path))
-    monkeypatch.setattr("weft.machine.probe", choose("float32"))
+    monkeypatch.setattr("weft.models.machine.probe", choose("float32"))
     run = stages.perform(config, Workspace(tmp_path))
     assert asked == ["bfloat16"]
     assert json.loads((run.path / "env.json").read_text("utf-8"))["dtype"] == "bfloat16"
@@ -528,9 +533,9 @@ def test_a_second_start_of_one_run_stops_the_whole_launch(job, tmp_path):
     """Another experiment that needs a run which is being made: the launch ends there, with who makes it."""
     workspace = Workspace(tmp_path)
     config = load_config(job, Experiment, {})
-    plan = experiments.plan(config, experiments.specs_of(config), workspace.run_id)
+    plan = jobs.plan(config, jobs.specs_of(config), workspace.run_id)
     with storage.locked(workspace.run(plan.jobs[0].config).path), pytest.raises(ResourceError) as caught:
-        launching.launch(plan, workspace)
+        execution.launch(plan, workspace)
     assert f"process {os.getpid()} on" in caught.value.cause
     assert runs.finished(tmp_path) == []
 
@@ -539,7 +544,7 @@ def test_a_failed_teacher_is_named_and_alone_done_again(job, tmp_path, monkeypat
     """One teacher meets a loss that is no number: the rest is finished, and the next start does it alone."""
     workspace = Workspace(tmp_path)
     config = load_config(job, Experiment, {})
-    plan = experiments.plan(config, experiments.specs_of(config), workspace.run_id)
+    plan = jobs.plan(config, jobs.specs_of(config), workspace.run_id)
     bad, whole = plan.teachers["alpha"], stages.teachers
 
     def fails(one, space):
@@ -549,11 +554,11 @@ def test_a_failed_teacher_is_named_and_alone_done_again(job, tmp_path, monkeypat
 
     with pytest.raises(NumericError), monkeypatch.context() as patch:  # noqa: PT012
         patch.setattr(stages, "teachers", fails)
-        launching.launch(plan, workspace)
+        execution.launch(plan, workspace)
     before = {run.id: (run.path / "manifest.json").read_bytes() for run in runs.finished(tmp_path)}
     assert plan.teachers["beta"] in before
     assert bad not in before
-    launching.launch(plan, workspace)
+    execution.launch(plan, workspace)
     after = {run.id: (run.path / "manifest.json").read_bytes() for run in runs.finished(tmp_path)}
     assert {job.id for job in plan.jobs} == set(after)
     assert before.items() <= after.items()
@@ -585,9 +590,9 @@ def test_a_run_finished_meanwhile_is_not_done_again(teacher, tmp_path, monkeypat
 def test_an_evaluation_goes_on_from_its_blocks(teacher, tmp_path, monkeypatch, damage):
     """Stopped after two of four blocks, an evaluation answers the other two, and ends bit-equal; a damaged
     block is answered again."""
-    monkeypatch.setattr(scoring, "BLOCK", 3)
+    monkeypatch.setattr(answer_blocks, "BLOCK", 3)
     roots, asked, stop_at = (tmp_path / "whole", tmp_path / "stopped"), [], -1
-    whole = scoring.evaluation.answer
+    whole = answer_blocks.evaluation.answer
 
     def count(*given, **named):
         asked.append(len(given[2]))
@@ -595,7 +600,7 @@ def test_an_evaluation_goes_on_from_its_blocks(teacher, tmp_path, monkeypatch, d
             raise KeyboardInterrupt
         return whole(*given, **named)
 
-    monkeypatch.setattr(scoring.evaluation, "answer", count)
+    monkeypatch.setattr(answer_blocks.evaluation, "answer", count)
     configs = []
     for root in roots:
         parent = stages.perform(teacher, Workspace(root))
@@ -624,13 +629,13 @@ def test_an_evaluation_goes_on_from_its_blocks(teacher, tmp_path, monkeypatch, d
 def test_the_last_step_is_kept_though_the_end_was_asked_for(teacher, tmp_path, monkeypatch):
     """A signal after the last step waits until the run is sealed."""
     workspace = Workspace(tmp_path)
-    whole = fitting._summary
+    whole = runner._summary
 
     def ask(*given):
         workspace.stop._answer(signal.SIGTERM, None)
         return whole(*given)
 
-    monkeypatch.setattr(fitting, "_summary", ask)
+    monkeypatch.setattr(runner, "_summary", ask)
     with pytest.raises(Stopped):
         stages.perform(teacher, workspace)
     assert workspace.run(teacher).done
@@ -644,7 +649,7 @@ def test_too_little_memory_is_a_resource_error(tmp_path, error):
     """Whatever says that memory is short becomes R17 with its remedy; other faults stay what they are."""
 
     def short(error):
-        with fitting.enough_memory(Run(tmp_path)):
+        with runner.enough_memory(Run(tmp_path)):
             raise error
 
     with pytest.raises(ResourceError, match="not enough memory") as caught:
@@ -657,9 +662,9 @@ def test_too_little_memory_is_a_resource_error(tmp_path, error):
 def test_the_rates_of_a_machine_are_measured_once_for_a_folder_of_runs(teacher, tmp_path, monkeypatch):
     """Runs that begin in another process have the number format of those before them."""
     config = teacher.model_copy(update={"base": teacher.base.model_copy(update={"dtype": "auto"})})
-    monkeypatch.setattr("weft.machine.probe", lambda device: Precision("bfloat16", {"bfloat16": 1.0}))
+    monkeypatch.setattr("weft.models.machine.probe", lambda device: Precision("bfloat16", {"bfloat16": 1.0}))
     stages.perform(config, Workspace(tmp_path))
-    monkeypatch.setattr("weft.machine.probe", lambda device: pytest.fail("measured again"))
+    monkeypatch.setattr("weft.models.machine.probe", lambda device: pytest.fail("measured again"))
     other = config.model_copy(update={"seed": 1})
     assert Workspace(tmp_path).dtype(other) == "bfloat16"
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from reference import mpt as reference
 
-from weft.batch import IGNORE, Encoded, collate
-from weft.losses import hidden_distillation_sum, lm_loss_sum, logit_distillation_sum
-from weft.prompts import compose
+from weft.data.batch import IGNORE, Encoded, collate
+from weft.losses.terms import hidden_distillation_sum, lm_loss_sum, logit_distillation_sum
+from weft.prompts.bank import compose
 
 B, T, V, N, D = 3, 4, 7, 5, 6
 LABELS = torch.tensor([[3, 1, IGNORE, IGNORE], [0, 6, 2, 5], [4, IGNORE, IGNORE, IGNORE]])

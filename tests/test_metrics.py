@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from weft import metrics
-from weft.metrics import METRICS, NAMES, metric
+from weft.tasks import metrics
+from weft.tasks.metrics import METRICS, NAMES, metric
 
 modest = settings(max_examples=100, deadline=None)
 LABELS = ["yes", "no", "maybe", ""]

@@ -11,17 +11,20 @@ from reference import lm as plain
 from reference import mpt as reference
 
 from weft import methods
-from weft.backbone import CausalBackbone
-from weft.batch import IGNORE, Encoded, collate
-from weft.config import DistillConfig, OptimConfig
-from weft.data import EncodedTask, EpochBatches
+from weft.config.training import DistillConfig, OptimConfig
+from weft.data.batch import IGNORE, Encoded, collate
+from weft.data.encoding import EncodedTask
+from weft.data.sampling import EpochBatches
 from weft.errors import ArtifactError, ConfigError, NumericError, UnsupportedError
-from weft.evaluation import answer
+from weft.evaluation.answering import answer
+from weft.losses.objective import Totals, lm_loss
 from weft.methods import full, mpt, nearest, prompt_tuning
-from weft.model import TunedModel
-from weft.prompts import PromptBank, SoftPrompts
+from weft.models import CausalBackbone
+from weft.models.tuned import TunedModel
+from weft.prompts.bank import PromptBank, SoftPrompts
 from weft.tasks import Task
-from weft.training import Checkpoint, Hooks, Totals, fit, lm_loss, make_optimizer, rate_factor
+from weft.training.course import Checkpoint, Hooks, make_optimizer, rate_factor
+from weft.training.loop import fit
 
 P, YES, NO = 3, 3, 4
 TASKS = ("a", "b", "c")

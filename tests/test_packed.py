@@ -13,13 +13,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from weft import stages
-from weft.backbone import packed as packed_module
-from weft.backbone.base import HiddenSpec
-from weft.backbone.measuring import Choice, fastest
-from weft.backbone.packed import LARGEST, Packed, is_packed, pack, probe_products
-from weft.config import AdaptRun, EvaluateRun, FullConfig, TeacherRun
+from weft.methods.configs import FullConfig
+from weft.models import packed as packed_module
+from weft.models.backbone import HiddenSpec
+from weft.models.measuring import Choice, fastest
+from weft.models.packed import LARGEST, Packed, is_packed, pack, probe_products
+from weft.runs.config import AdaptRun, EvaluateRun, TeacherRun
+from weft.runs.workspace import Workspace
 from weft.tasks import named
-from weft.workspace import Workspace
 
 CPU = torch.device("cpu")
 
@@ -47,7 +48,7 @@ def choose(monkeypatch, name):
         asked.append(name)
         return Choice(name, {name: 1.0})
 
-    monkeypatch.setattr("weft.machine.probe_products", probe)
+    monkeypatch.setattr("weft.models.machine.probe_products", probe)
     return asked
 
 

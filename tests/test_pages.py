@@ -13,8 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft import pages, storage
-from weft.pages import PageStore
+from weft import storage
+from weft.storage import durable, page_store
+from weft.storage.page_store import PageStore
 
 FLIPS = 40  # of the bytes of a page's data; of its header every one is flipped
 
@@ -214,7 +215,7 @@ def test_a_page_that_another_process_removed_is_missing(tmp_path):
 def test_a_page_that_goes_while_it_is_opened_is_missing(tmp_path, monkeypatch, opened):
     """Removed by another process between two steps of opening it: no error, no warning."""
     put(open_store(tmp_path), 1)
-    whole = pages.safe_open
+    whole = page_store.safe_open
 
     def gone(path, **kw):
         path.unlink()
@@ -225,11 +226,11 @@ def test_a_page_that_goes_while_it_is_opened_is_missing(tmp_path, monkeypatch, o
         return whole(path, **kw)
 
     store = open_store(tmp_path)
-    monkeypatch.setattr(pages, "safe_open", gone)
+    monkeypatch.setattr(page_store, "safe_open", gone)
     assert store.get("1") is None
-    monkeypatch.setattr(pages, "safe_open", whole)
+    monkeypatch.setattr(page_store, "safe_open", whole)
     put(store, 1)
-    monkeypatch.setattr(pages, "safe_open", gone)
+    monkeypatch.setattr(page_store, "safe_open", gone)
     assert "1" not in open_store(tmp_path)
 
 
@@ -281,7 +282,7 @@ def test_a_page_under_a_foreign_name_is_refused(tmp_path):
 
 def test_names_that_are_no_entries_are_refused(tmp_path):
     """A file with a right hash and names without a key is no page."""
-    data = pages.save({"kv": torch.ones(3)})
+    data = page_store.save({"kv": torch.ones(3)})
     (tmp_path / f"page-{storage.sha256_bytes(data)}.safetensors").write_bytes(data)
     warnings = []
     open_store(tmp_path, warn=warnings.append)
@@ -306,7 +307,7 @@ def test_what_is_no_page_is_left_alone(tmp_path):
     old, new = (tmp_path / f"{storage.TEMPORARY}{age}-page" for age in ("old", "new"))
     for path in (old, new):
         path.write_bytes(b"half a pa")
-    os.utime(old, (time.time() - 2 * pages.LEFT_BEHIND,) * 2)
+    os.utime(old, (time.time() - 2 * page_store.LEFT_BEHIND,) * 2)
     open_store(tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert (old.exists(), new.exists()) == (False, True)
@@ -326,7 +327,7 @@ def test_a_disk_that_refuses_ends_nothing(tmp_path, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage.os, "write", failing)
+        patch.setattr(durable.os, "write", failing)
         put(store, 2)
         put(store, 3)
     assert len(warnings) == 1
@@ -338,8 +339,8 @@ def test_a_disk_that_refuses_ends_nothing(tmp_path, monkeypatch, number):
 
 def test_the_last_free_space_is_left_to_others(tmp_path, monkeypatch):
     """With little space left nothing is written: results and checkpoints need it."""
-    free = type("Usage", (), {"free": pages.FREE_BYTES})()
-    monkeypatch.setattr(pages.shutil, "disk_usage", lambda path: free)
+    free = type("Usage", (), {"free": page_store.FREE_BYTES})()
+    monkeypatch.setattr(page_store.shutil, "disk_usage", lambda path: free)
     warnings = []
     store = open_store(tmp_path / "texts", warn=warnings.append)
     put(store, 1)
@@ -368,7 +369,7 @@ def test_a_page_that_cannot_be_removed_is_not_taken_up_again(tmp_path, monkeypat
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
     warnings = []
-    monkeypatch.setattr(storage.os, "unlink", failing)
+    monkeypatch.setattr(durable.os, "unlink", failing)
     store = open_store(tmp_path, warn=warnings.append)
     for _ in range(3):
         store.refresh()
@@ -384,7 +385,7 @@ def test_a_page_that_is_written_again_is_no_damage(tmp_path, monkeypatch):
     put(open_store(tmp_path), 1)
     warnings = []
     store = open_store(tmp_path, warn=warnings.append)
-    real = pages.safe_open
+    real = page_store.safe_open
 
     def vanishing(path, framework):
         data = Path(path).read_bytes()
@@ -395,7 +396,7 @@ def test_a_page_that_is_written_again_is_no_damage(tmp_path, monkeypatch):
             Path(path).write_bytes(data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pages, "safe_open", vanishing)
+        patch.setattr(page_store, "safe_open", vanishing)
         assert store.get("1") is None
     assert warnings == []
     store.refresh()
@@ -424,4 +425,4 @@ def test_processes_share_a_folder(tmp_path):
     put(open_store(tmp_path, 6000), 99)
     names, size = files(tmp_path)
     assert size <= 6000
-    assert all(pages.PAGE.fullmatch(name) for name in names)
+    assert all(page_store.PAGE.fullmatch(name) for name in names)

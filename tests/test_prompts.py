@@ -11,21 +11,14 @@ from peft.tuners.multitask_prompt_tuning import MultitaskPromptEmbedding
 from reference import mpt as reference
 from transformers import T5Config, T5ForConditionalGeneration
 
-from weft.backbone import Seq2SeqBackbone
-from weft.config import FactorConfig, PromptConfig
+from weft.config.training import FactorConfig, PromptConfig
 from weft.errors import ConfigError, UnsupportedError
 from weft.methods import mpt, prompt_tuning
-from weft.prompts import (
-    PromptBank,
-    SoftPrompts,
-    compose,
-    draw_factors,
-    mean_factors,
-    normalise_gauge,
-    repeated_tokens,
-    sampled_vocabulary,
-    similarity,
-)
+from weft.models import Seq2SeqBackbone
+from weft.prompts.bank import PromptBank, SoftPrompts, compose
+from weft.prompts.factors import draw_factors, mean_factors, normalise_gauge
+from weft.prompts.initial import repeated_tokens, sampled_vocabulary
+from weft.prompts.similarity import similarity
 
 modest = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 2**32 - 1)

@@ -10,12 +10,17 @@ import pytest
 import torch
 from scipy import stats
 
-from weft import experiments, report_html, report_scores, reporting, runs, storage
-from weft.config import EvaluateRun, Experiment, SourceRun, TaskSpec
-from weft.config_files import to_yaml
+from weft import runs, storage
+from weft.config.describe import to_yaml
+from weft.config.task import TaskSpec
 from weft.errors import ArtifactError
-from weft.report_html import page
+from weft.experiments import jobs, results, tables
+from weft.experiments.config import Experiment
+from weft.experiments.report import html_page
+from weft.experiments.report.html_page import page
 from weft.runs import Run
+from weft.runs.config import EvaluateRun, SourceRun
+from weft.storage import durable
 
 LENGTH, WIDTH = 4, 6
 ANSWERS = ["yes", "no"]
@@ -56,7 +61,7 @@ def make_plan(
     }
     experiment = Experiment.model_validate(values)
     specs = {name: task_spec(name, metrics) for name in (*experiment.sources, *experiment.targets)}
-    return experiments.plan(experiment, specs, name_of)
+    return jobs.plan(experiment, specs, name_of)
 
 
 def task_spec(name, metrics):
@@ -137,7 +142,7 @@ def write_training(run, config):
 def quick_disk():
     """These runs need not outlive a power cut, and there are many of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage.os, "fsync", lambda handle: None)
+        patch.setattr(durable.os, "fsync", lambda handle: None)
         yield
 
 
@@ -146,7 +151,7 @@ def done(tmp_path_factory):
     """A finished experiment in which MPT wins: its plan, root and entries."""
     plan, root = make_plan(), tmp_path_factory.mktemp("done")
     fill(plan, root, texts=["fine", "<script>alert(1)</script> & more"])
-    return plan, root, reporting.collect(plan, root)
+    return plan, root, tables.collect(plan, root)
 
 
 def entry(entries, row, target):
@@ -154,7 +159,7 @@ def entry(entries, row, target):
 
 
 def line(entries, plan, label):
-    return next(one for one in report_scores.lines(entries, plan) if one.label == label)
+    return next(one for one in results.lines(entries, plan) if one.label == label)
 
 
 def half(scores):
@@ -193,24 +198,24 @@ def test_what_does_not_train_counts_once_and_has_no_interval(done):
     one = entry(entries, "majority", "urgency")
     assert (one.scores, one.mean, one.half, len(one.runs)) == ((50.0,), 50.0, None, 1)
     assert (one.parameters, one.seconds) == (None, None)
-    assert reporting.cost_texts(line(entries, plan, "majority")) == ("none", "none")
+    assert tables.cost_texts(line(entries, plan, "majority")) == ("none", "none")
 
 
 def test_one_seed_has_no_interval(tmp_path):
     plan = make_plan(targets=("urgency",), seeds=(5,))
     fill(plan, tmp_path)
-    entries = reporting.collect(plan, tmp_path)
+    entries = tables.collect(plan, tmp_path)
     assert (entry(entries, "MPT", "urgency").half, line(entries, plan, "MPT").half) == (None, None)
-    assert "seed 5 alone, so without an interval" in reporting.table_text(entries, plan)
+    assert "seed 5 alone, so without an interval" in tables.table_text(entries, plan)
     assert "MPT is 10.0 points above prompt tuning from scratch (a single seed says little)." in (
-        reporting.verdict(entries, plan)
+        tables.verdict(entries, plan)
     )
 
 
 def test_the_main_metric_is_the_task_s_first_although_results_are_sorted(tmp_path):
     plan = make_plan(targets=("urgency",), metrics=("f1_macro", "accuracy"))
     fill(plan, tmp_path)
-    one = entry(reporting.collect(plan, tmp_path), "MPT", "urgency")
+    one = entry(tables.collect(plan, tmp_path), "MPT", "urgency")
     assert (one.metric, one.scores) == ("f1_macro", (80.0, 82.0, 87.0))
 
 
@@ -218,34 +223,34 @@ def test_a_task_that_the_base_model_has_seen_is_in_no_average(tmp_path):
     """Its scores stand with a mark; averages and their intervals are of the others; a note says so."""
     plan = make_plan()
     fill(plan, tmp_path, seen=("banking",))
-    entries = reporting.collect(plan, tmp_path)
+    entries = tables.collect(plan, tmp_path)
     seen = {one.target: one.seen for one in entries}
     assert seen == {"urgency": False, "banking": True, "formality": False}
     found = line(entries, plan, "MPT")
     assert found.entries[1].mean == pytest.approx(83 + 1)
     assert found.scores == pytest.approx([80 + 1, 82 + 1, 87 + 1])  # of targets 0 and 2 points above
-    text = " ".join(reporting.table_text(entries, plan).split())
+    text = " ".join(tables.table_text(entries, plan).split())
     assert "banking †" in text
     assert "† The base model was trained on data of banking before: left out of averages." in text
-    assert "banking † | banking †, written" in reporting.table_markdown(entries, plan)
+    assert "banking † | banking †, written" in tables.table_markdown(entries, plan)
 
 
 def test_where_every_task_was_seen_there_is_no_average(tmp_path):
     """A dash, and scores all the same."""
     plan = make_plan(targets=("urgency",))
     fill(plan, tmp_path, seen=("urgency",))
-    found = line(reporting.collect(plan, tmp_path), plan, "MPT")
+    found = line(tables.collect(plan, tmp_path), plan, "MPT")
     assert (found.mean, found.half, found.scores, found.entries[0].mean) == (None, None, (), 83.0)
 
 
 def test_an_undefined_score_is_kept_out_and_counted(tmp_path):
     plan = make_plan(targets=("urgency",))
     fill(plan, tmp_path, {**SCORES, "MPT": [80.0, None, 86.0]})
-    entries = reporting.collect(plan, tmp_path)
+    entries = tables.collect(plan, tmp_path)
     one = entry(entries, "MPT", "urgency")
     assert (one.scores, one.seeds, one.mean, one.undefined) == ((80.0, 86.0), (0, 2), 83.0, 1)
     assert line(entries, plan, "MPT").half == half([80.0, 86.0])
-    assert "undefined: MPT on urgency (1)" in reporting.table_text(entries, plan)
+    assert "undefined: MPT on urgency (1)" in tables.table_text(entries, plan)
 
 
 # gaps
@@ -254,31 +259,31 @@ def test_an_undefined_score_is_kept_out_and_counted(tmp_path):
 def test_a_missing_run_makes_its_cell_and_the_average_a_dash(tmp_path):
     plan = make_plan(targets=("urgency", "banking"))
     fill(plan, tmp_path, skip=[evaluation(plan, "MPT", "banking", 1)])
-    entries = reporting.collect(plan, tmp_path)
+    entries = tables.collect(plan, tmp_path)
     one, whole = entry(entries, "MPT", "banking"), entry(entries, "MPT", "urgency")
     assert (one.mean, one.half, one.scores, one.missing) == (None, None, (81.0, 88.0), 1)
     assert whole.mean == 83.0
     assert line(entries, plan, "MPT").mean is None
-    row = next(row for row in reporting.table_text(entries, plan).split("\n") if row.startswith("MPT "))
+    row = next(row for row in tables.table_text(entries, plan).split("\n") if row.startswith("MPT "))
     assert row.split() == ["MPT", "83.0", "±", "9.0", "—", "—", "12,345", "3.0"]
-    assert "left out: MPT." in reporting.verdict(entries, plan)[-1]
+    assert "left out: MPT." in tables.verdict(entries, plan)[-1]
 
 
 def test_an_unfinished_folder_counts_as_missing(tmp_path):
     plan = make_plan(targets=("urgency",))
     fill(plan, tmp_path)
     (tmp_path / evaluation(plan, "SPoT", "urgency", 2) / storage.MANIFEST).unlink()
-    assert entry(reporting.collect(plan, tmp_path), "SPoT", "urgency").mean is None
+    assert entry(tables.collect(plan, tmp_path), "SPoT", "urgency").mean is None
 
 
 def test_nothing_done_still_makes_a_table_and_a_page(tmp_path):
     plan = make_plan()
-    entries = reporting.collect(plan, tmp_path)
-    assert reporting.verdict(entries, plan) == [
+    entries = tables.collect(plan, tmp_path)
+    assert tables.verdict(entries, plan) == [
         "No row is finished on all targets yet, so there is nothing to compare."
     ]
-    assert "45 missing evaluations" not in reporting.table_text(entries, plan)
-    assert "39 missing evaluations" in reporting.table_text(entries, plan)
+    assert "45 missing evaluations" not in tables.table_text(entries, plan)
+    assert "39 missing evaluations" in tables.table_text(entries, plan)
     check(page(plan, tmp_path, None))
 
 
@@ -287,7 +292,7 @@ def test_nothing_done_still_makes_a_table_and_a_page(tmp_path):
 
 def test_the_table_fits_80_columns(done):
     plan, _, entries = done
-    text = reporting.table_text(entries, plan)
+    text = tables.table_text(entries, plan)
     assert max(map(len, text.split("\n"))) <= 80
     assert "accuracy in percent, mean ± 95 % t interval over seeds 0, 1, 2" in text
     assert "urgency 120, banking 120, formality 120" in text
@@ -300,13 +305,13 @@ def test_the_table_fits_80_columns(done):
 def test_long_names_wide_numbers_and_many_targets_fit_too(tmp_path, count):
     plan = make_plan(targets=tuple(f"a-very-long-name-of-a-task-{i}" for i in range(count)))
     entries = [
-        reporting.Entry(
+        tables.Entry(
             cell.row, cell.target, "accuracy", (0, 1), (9.0, 99.0), 54.0, 571.8, parameters=134515008.0
         )
         for cell in plan.cells
         if cell.seed == 0
     ]
-    text = reporting.table_text(entries, plan)
+    text = tables.table_text(entries, plan)
     assert max(map(len, text.split("\n"))) <= 80
     assert text.count("± 571.8") == 5 * (count + 1)
     assert text.count("134,515,008") == 4
@@ -317,14 +322,14 @@ def test_caps_and_own_shots_are_stated(tmp_path):
     rows = [row.model_dump() for row in make_plan().experiment.rows]
     rows[3]["shots"] = 4
     plan = make_plan(limits={"train_rows": 5000, "test_rows": 100}, rows=rows)
-    text = " ".join(reporting.table_text(reporting.collect(plan, tmp_path), plan).split())
+    text = " ".join(tables.table_text(tables.collect(plan, tmp_path), plan).split())
     assert "Capped: at most 5,000 training rows of a source, at most 100 scored rows of a target." in text
     assert "Training rows of targets: 16 per answer, MPT 4 per answer." in text
 
 
 def test_markdown_has_a_column_for_free_writing_and_names_the_source_run(done):
     plan, _, entries = done
-    text = reporting.table_markdown(entries, plan)
+    text = tables.table_markdown(entries, plan)
     rows = [row for row in text.split("\n") if row.startswith("|")]
     assert len(rows) == 2 + 5
     assert {row.count("|") for row in rows} == {1 + 1 + 6 + 3}
@@ -335,7 +340,7 @@ def test_markdown_has_a_column_for_free_writing_and_names_the_source_run(done):
 
 def test_csv_reads_back(done):
     _, _, entries = done
-    rows = list(csv.DictReader(StringIO(reporting.table_csv(entries))))
+    rows = list(csv.DictReader(StringIO(tables.table_csv(entries))))
     assert len(rows) == 15
     row = next(row for row in rows if (row["row"], row["target"]) == ("MPT", "urgency"))
     one = entry(entries, "MPT", "urgency")
@@ -348,7 +353,7 @@ def test_csv_reads_back(done):
 
 def test_the_verdict_says_that_mpt_is_ahead(done):
     plan, _, entries = done
-    assert reporting.verdict(entries, plan) == [
+    assert tables.verdict(entries, plan) == [
         "The best average over targets: MPT (84.0 ± 9.0).",
         "MPT is ahead: MPT is 9.0 points above the best other row, prompt tuning (within the intervals).",
         "MPT is 9.0 points above prompt tuning from scratch (within the intervals).",
@@ -360,7 +365,7 @@ def test_the_verdict_says_that_mpt_is_ahead(done):
 def test_mpt_wins_only_outside_of_the_intervals(tmp_path):
     plan = make_plan(targets=("urgency",))
     fill(plan, tmp_path, {**SCORES, "MPT": [95.0, 95.5, 96.0]})
-    said = reporting.verdict(reporting.collect(plan, tmp_path), plan)
+    said = tables.verdict(tables.collect(plan, tmp_path), plan)
     assert said[1].startswith("MPT wins: MPT is ")
     assert said[1].endswith("(outside the intervals).")
 
@@ -374,7 +379,7 @@ def test_the_verdict_says_that_mpt_loses(tmp_path):
         "SPoT": [60.0, 60.5, 61.0],
     }
     fill(plan, tmp_path, scores)
-    said = reporting.verdict(reporting.collect(plan, tmp_path), plan)
+    said = tables.verdict(tables.collect(plan, tmp_path), plan)
     assert said[0] == "The best average over targets: prompt tuning (74.0 ± 9.9)."
     assert said[1] == (
         "MPT does not win: its best row, MPT, is 13.5 points below prompt tuning (outside the intervals)."
@@ -387,7 +392,7 @@ def test_the_verdict_without_rivals_or_without_mpt(tmp_path):
     for kept, wanted in (([0, 3], "no comparison with SPoT"), ([0, 1], "There is no MPT row")):
         plan = make_plan(targets=("urgency",), rows=[rows[i] for i in kept])
         fill(plan, tmp_path)
-        assert wanted in " ".join(reporting.verdict(reporting.collect(plan, tmp_path), plan))
+        assert wanted in " ".join(tables.verdict(tables.collect(plan, tmp_path), plan))
 
 
 # the page
@@ -437,7 +442,7 @@ def check(html):
 def test_the_page_is_whole_and_escapes_texts(done, tmp_path):
     plan, root, _ = done
     path = tmp_path / "report.html"
-    report_html.write_report(plan, root, path, 754.0)
+    html_page.write_report(plan, root, path, 754.0)
     html = path.read_text("utf-8")
     parser = check(html)
     text = " ".join(parser.text)
@@ -477,4 +482,4 @@ def test_a_changed_result_is_refused(tmp_path):
     path = tmp_path / evaluation(plan, "MPT", "urgency", 0) / "result.json"
     path.write_text(path.read_text().replace("80.0", "99.0"))
     with pytest.raises(ArtifactError, match="SHA-256"):
-        reporting.collect(plan, tmp_path)
+        tables.collect(plan, tmp_path)

@@ -11,19 +11,13 @@ import torch
 from pydantic import BaseModel
 
 from weft import runs, storage
-from weft.config import (
-    AdaptRun,
-    EvaluateRun,
-    HubConfig,
-    MajorityConfig,
-    PromptConfig,
-    PromptTuningConfig,
-    SourceRun,
-    TaskSpec,
-    TeacherRun,
-)
+from weft.config.task import HubConfig, TaskSpec
+from weft.config.training import PromptConfig
 from weft.errors import ArtifactError, ResourceError, WeftError
-from weft.runs import Run
+from weft.methods.configs import MajorityConfig, PromptTuningConfig
+from weft.runs import Run, folder
+from weft.runs.config import AdaptRun, EvaluateRun, SourceRun, TeacherRun
+from weft.storage import durable
 
 # Where things lie, how much memory they may take, and names of what is hashed by its content:
 # these leave every number as it is. Everything else is part of a run's name.
@@ -327,7 +321,7 @@ def test_manifest_is_written_last(tmp_path, config, monkeypatch):
         written.append(os.path.basename(target))  # noqa: PTH119
         real(source, target)
 
-    monkeypatch.setattr(storage.os, "replace", replace)
+    monkeypatch.setattr(durable.os, "replace", replace)
     finished(tmp_path, config)
     assert written[:2] == ["env.json", "config.yaml"]
     assert written[-1] == storage.MANIFEST
@@ -444,8 +438,8 @@ def test_folder_with_another_configuration_is_an_artifact_error(tmp_path, text):
 
 def test_a_configuration_is_read_once_for_its_bytes(tmp_path, config, monkeypatch):
     """An experiment asks its runs again and again; what the folder holds now is what counts."""
-    read, plain = [], runs._plain
-    monkeypatch.setattr(runs, "_plain", lambda data, path: read.append(data) or plain(data, path))
+    read, plain = [], folder._plain
+    monkeypatch.setattr(folder, "_plain", lambda data, path: read.append(data) or plain(data, path))
     run, other = finished(tmp_path, config), config.model_copy(update={"seed": 4711})
     runs._read_config.cache_clear()
     assert run.config() == Run(run.path).config() == config

@@ -9,18 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from weft.batch import Encoded
-from weft.config import SamplingConfig
-from weft.data import (
-    EncodedTask,
-    EpochBatches,
-    ReadAhead,
-    TaskBatches,
-    few_shot,
-    mixing_weights,
-    pool_size,
-    subset,
-)
+from weft.config.training import SamplingConfig
+from weft.data.batch import Encoded
+from weft.data.encoding import EncodedTask
+from weft.data.sampling import EpochBatches, ReadAhead, TaskBatches, mixing_weights, pool_size
+from weft.data.selection import few_shot, subset
 from weft.errors import DataError
 from weft.tasks import Example
 

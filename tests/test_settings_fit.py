@@ -4,21 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from weft.bases import BaseFolder
-from weft.config import (
-    AdaptRun,
-    EvaluateRun,
-    Experiment,
-    LimitsConfig,
-    NoPromptConfig,
-    PromptConfig,
-    TaskSpec,
-)
-from weft.config_files import load_config, parse_overrides
-from weft.data import few_shot
+from weft.config.files import load_config, parse_overrides
+from weft.config.task import TaskSpec
+from weft.config.training import LimitsConfig, PromptConfig
+from weft.data.selection import few_shot
 from weft.errors import ConfigError
+from weft.experiments.config import Experiment
+from weft.methods.configs import NoPromptConfig
+from weft.models.base_folder import BaseFolder
+from weft.runs.config import AdaptRun, EvaluateRun
+from weft.runs.workspace import Workspace
 from weft.tasks import Example
-from weft.workspace import Workspace
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "experiments"
 SPEC = TaskSpec(name="a", source="{x}", target="{y}", max_target_tokens=4)

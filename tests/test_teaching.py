@@ -9,14 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import mpt as reference
 
-from weft.batch import IGNORE, Encoded, collate
-from weft.config import DistillConfig, FactorConfig, OptimConfig, SamplingConfig
-from weft.data import EncodedTask, ReadAhead, TaskBatches
-from weft.losses import logit_distillation_sum
+from weft.config.training import DistillConfig, FactorConfig, OptimConfig, SamplingConfig
+from weft.data.batch import IGNORE, Encoded, collate
+from weft.data.encoding import EncodedTask
+from weft.data.sampling import ReadAhead, TaskBatches
+from weft.losses.objective import Totals
+from weft.losses.target_costs import Costs, costs_of, plan, targets_of, window
+from weft.losses.targets import Taught, TeacherTargets
+from weft.losses.terms import logit_distillation_sum
 from weft.methods import mpt, prompt_tuning
-from weft.pages import PageStore
-from weft.teaching import Costs, Taught, TeacherTargets, costs_of, plan, targets_of, window
-from weft.training import Hooks, Totals, fit
+from weft.storage.page_store import PageStore
+from weft.training.course import Hooks
+from weft.training.loop import fit
 
 modest = settings(max_examples=60, deadline=None)
 TASKS = ("a", "b")

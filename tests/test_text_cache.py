@@ -8,10 +8,10 @@ import torch
 from conftest import build_backbone
 from transformers import DynamicCache
 
-from weft.backbone import text_cache
-from weft.backbone.packed import pack
-from weft.backbone.text_cache import TextCache
-from weft.batch import Encoded, collate
+from weft.data.batch import Encoded, collate
+from weft.models import text_cache
+from weft.models.packed import pack
+from weft.models.text_cache import TextCache
 
 NEAR = {"rtol": 1e-4, "atol": 1e-4}
 SOURCES = [(3, 4), (5, 6, 7, 8, 9), (10, 11, 12), (3, 4, 5), tuple(range(3, 20))]
@@ -307,7 +307,7 @@ def test_a_small_budget_changes_no_result(cache, suffix, tokens):
 
 def test_many_texts_are_read_in_parts(cache, suffix, monkeypatch):
     """Texts read in parts of a few tokens have the keys and values that each has alone."""
-    monkeypatch.setattr("weft.backbone.text_cache.READ_TOKENS", {"cpu": 16})
+    monkeypatch.setattr("weft.models.text_cache.READ_TOKENS", {"cpu": 16})
     sources = [(3,), (4, 5), (6, 7), (8, 9, 10, 11, 12, 13, 14), (15, 16, 17)]
     together = cache(1 << 20).gather(sources)
     for i, source in enumerate(sources):

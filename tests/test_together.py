@@ -10,17 +10,24 @@ import torch
 from test_interruptions import SMALL
 from tiny_job import command, write_job
 
-from weft import experiments, fitting, launching, runs, stages
-from weft.batch import IGNORE, Encoded, collate, join
-from weft.config import AdaptRun, Experiment, OptimConfig, TeacherRun
-from weft.config_files import load_config
-from weft.data import EncodedTask, EpochBatches
+from weft import runs, stages
+from weft.config.files import load_config
+from weft.config.training import OptimConfig
+from weft.data.batch import IGNORE, Encoded, collate, join
+from weft.data.encoding import EncodedTask
+from weft.data.sampling import EpochBatches
 from weft.errors import NumericError, ResourceError
-from weft.losses import lm_loss_rows, lm_loss_sum
+from weft.experiments import execution, jobs
+from weft.experiments.config import Experiment
+from weft.losses.objective import lm_loss
+from weft.losses.terms import lm_loss_rows, lm_loss_sum
 from weft.methods import mpt, prompt_tuning
-from weft.prompts import PromptBank
-from weft.training import Course, Hooks, fit_together, lm_loss
-from weft.workspace import Workspace
+from weft.prompts.bank import PromptBank
+from weft.runs.config import AdaptRun, TeacherRun
+from weft.runs.workspace import Workspace
+from weft.training import runner
+from weft.training.course import Course, Hooks
+from weft.training.loop import fit_together
 
 TASKS = ("a", "b")
 SOURCES = [(11, 15, 19), (6, 65, 46, 4, 41, 36), (31,), (51, 56, 47), (8, 9, 10, 11), (7, 7)]
@@ -205,12 +212,12 @@ def whole(job):
 def plan_of(job, workspace, overrides=None):
     """The plan of an experiment in a workspace."""
     config = load_config(job, Experiment, overrides or {})
-    return experiments.plan(config, experiments.specs_of(config), workspace.run_id)
+    return jobs.plan(config, jobs.specs_of(config), workspace.run_id)
 
 
 def test_runs_of_one_tier_meet_and_keep_their_own_folders(job, whole):
     """Teachers in one group and the seeds of the targets in another; every run says with whom it was."""
-    groups = launching.groups(plan_of(job, Workspace(job.parent / "new")).jobs, Workspace(job.parent / "new"))
+    groups = execution.groups(plan_of(job, Workspace(job.parent / "new")).jobs, Workspace(job.parent / "new"))
     assert [len(group) for group in groups if stages.can_share(group[0].config)] == [2, 3]
     for group in groups:
         for one in group:
@@ -237,7 +244,7 @@ def test_what_was_begun_together_goes_on_together(job, tmp_path, monkeypatch):
     names = [one.id for one in jobs]
     company = {names[0]: {names[0], names[2]}, names[1]: set(), names[2]: set()}
     monkeypatch.setattr(workspace, "company", lambda config: company[workspace.run_id(config)])
-    found = [[one.id for one in group] for group in launching.groups(jobs, workspace)]
+    found = [[one.id for one in group] for group in execution.groups(jobs, workspace)]
     assert found == [[names[0], names[2]], [names[1]]]
 
 
@@ -254,7 +261,7 @@ def test_what_may_not_or_need_not_meet_stays_alone(job, tmp_path, overrides, siz
     """Dropout, steps that fill the device by themselves, and more folders than are held open."""
     workspace = Workspace(tmp_path)
     jobs = plan_of(job, workspace, overrides).jobs
-    groups = launching.groups([one for one in jobs if isinstance(one.config, AdaptRun)], workspace)
+    groups = execution.groups([one for one in jobs if isinstance(one.config, AdaptRun)], workspace)
     assert [len(group) for group in groups] == sizes
 
 
@@ -273,10 +280,10 @@ def test_a_failure_in_company_is_one_runs_own(job, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Course, "_end", breaks)
         with pytest.raises(NumericError, match="planted"):
-            launching.launch(plan, workspace)
+            execution.launch(plan, workspace)
     adapted = [one for one in plan.jobs if isinstance(one.config, AdaptRun)]
     assert [workspace.run(one.config).done for one in adapted] == [one.id != bad for one in adapted]
-    launching.launch(plan, workspace)
+    execution.launch(plan, workspace)
     assert all(workspace.run(one.config).done for one in plan.jobs)
 
 
@@ -290,14 +297,14 @@ def test_what_fails_before_its_first_step_is_not_sealed(job, tmp_path, monkeypat
     """A fault once the folder is open: the run stays unfinished, says why, and its company is trained."""
     workspace = Workspace(tmp_path)
     configs = [one.config for one in plan_of(job, workspace).jobs if isinstance(one.config, TeacherRun)]
-    real = fitting.rows_in_memory
+    real = runner.rows_in_memory
 
     def fails(prepared, out):
         if prepared.config is configs[0]:
             raise error
         return real(prepared, out)
 
-    monkeypatch.setattr(fitting, "rows_in_memory", fails)
+    monkeypatch.setattr(runner, "rows_in_memory", fails)
     found = dict(stages.perform_together(configs, workspace))
     first, second = (workspace.run(config) for config in configs)
     assert (first.done, second.done) == (False, True)

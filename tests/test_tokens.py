@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft import data, storage
-from weft.batch import Encoded
-from weft.data import EncodedTask, encode_task
+from weft import storage
+from weft.data import encoding
+from weft.data.batch import Encoded
+from weft.data.encoding import EncodedTask, encode_task
+from weft.data.token_store import SUFFIX, TokenRows, TokenStore, key_of
 from weft.errors import DataError, ResourceError
 from weft.tasks import Example
-from weft.token_store import SUFFIX, TokenRows, TokenStore, key_of
 
 modest = settings(max_examples=100, deadline=None)
 TOKENS = st.lists(st.integers(0, 2**31 - 1), max_size=5).map(tuple)
@@ -31,8 +32,8 @@ def examples(count, seed=0, longest=9):
 @pytest.fixture
 def small(monkeypatch):
     """Tasks of four rows are large, and the tokenizer is given three texts at a time."""
-    monkeypatch.setattr(data, "LARGE", 4)
-    monkeypatch.setattr(data, "CHUNK", 3)
+    monkeypatch.setattr(encoding, "LARGE", 4)
+    monkeypatch.setattr(encoding, "CHUNK", 3)
 
 
 @pytest.fixture

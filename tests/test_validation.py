@@ -30,14 +30,17 @@ from test_bad_inputs import (
     world,
 )
 
-from weft import experiments, report_parts, report_scores, reporting, storage
-from weft.config import Experiment, TaskSpec
-from weft.config_files import load_config
+from weft import storage
+from weft.checks.overlap import SENTENCE, fields_of, leaks, normal, repeats, shared
+from weft.checks.validation import check_file
+from weft.config.files import load_config
+from weft.config.task import TaskSpec
 from weft.errors import DataError
-from weft.leaks import SENTENCE, fields_of, leaks, normal, repeats, shared
+from weft.experiments import jobs, results, tables
+from weft.experiments.config import Experiment
+from weft.experiments.report import parts
+from weft.runs.workspace import Workspace
 from weft.tasks import from_spec
-from weft.validation import check_file
-from weft.workspace import Workspace
 
 __all__ = ["base", "world"]  # fixtures
 Capture = pytest.CaptureFixture[str]
@@ -178,7 +181,7 @@ def test_words_that_others_retype_stay_text(world: Path, capsys: Capture, word: 
         rows(name, lambda lines: [line[:-1] + word if line.endswith(",y") else line for line in lines])(world)
     cell("gamma-test.csv", 2, f"{word},{word}")(world)
     assert command("validate", "small.yaml") == 0
-    specs = experiments.specs_of(load_config(world / "small.yaml", Experiment))
+    specs = jobs.specs_of(load_config(world / "small.yaml", Experiment))
     first = from_spec(specs["gamma"]).load("test")[0]
     assert (first.source, first.target) == (word, "yes")
 
@@ -198,7 +201,7 @@ def test_changed_file_stops_the_runs_that_read_it(world: Path) -> None:
     """D21: a file that changes after its rows were read is noticed before a run starts; others go on."""
     workspace = Workspace(world / "runs")
     experiment = load_config(world / "small.yaml", Experiment)
-    plan = experiments.plan(experiment, experiments.specs_of(experiment), workspace.run_id)
+    plan = jobs.plan(experiment, jobs.specs_of(experiment), workspace.run_id)
     cell("alpha-train.csv", 3, "another text,n")(world)
     config = {job.label: job.config for job in plan.jobs}
     with pytest.raises(DataError, match="the train rows of 'alpha' changed while weft was at work") as caught:
@@ -303,20 +306,20 @@ def test_table_names_allowances_leaks_and_shared_sentences(world: Path) -> None:
     assert checked.leaks["gamma"] == {"rows": 1, "by_task": {"beta": 1}}
     assert checked.shared == {"gamma": 2, "beta": 0}
     experiment = load_config(world / "small.yaml", Experiment)
-    plan = experiments.plan(experiment, experiments.specs_of(experiment), workspace.run_id)
-    before = " ".join(reporting.notes(reporting.collect(plan, workspace.root), plan))
+    plan = jobs.plan(experiment, jobs.specs_of(experiment), workspace.run_id)
+    before = " ".join(tables.notes(tables.collect(plan, workspace.root), plan))
     checked.save(workspace.root, experiment)
-    after = " ".join(reporting.notes(reporting.collect(plan, workspace.root), plan))
+    after = " ".join(tables.notes(tables.collect(plan, workspace.root), plan))
     assert "Allowed in the data: leaks, cuts." in before
     assert "Targets that are also sources: beta." in before
     assert "Scored rows that are whole in training rows: gamma 1." in after
     assert "Scored rows that share a sentence with training rows: gamma 2." in after
     assert "training rows: gamma" not in before
-    page = report_parts.rows_used(plan, workspace.root, reporting.collect(plan, workspace.root))
+    page = parts.rows_used(plan, workspace.root, tables.collect(plan, workspace.root))
     assert '<th scope="row">alpha train</th><td>24</td><td>24</td><td>0</td><td>24</td><td>2</td>' in page
     other = experiment.model_copy(update={"shots": 5})
-    assert not report_scores.checks_path(workspace.root, other).exists()
-    assert storage.read_json(report_scores.checks_path(workspace.root, experiment))["shared"]["gamma"] == 2
+    assert not results.checks_path(workspace.root, other).exists()
+    assert storage.read_json(results.checks_path(workspace.root, experiment))["shared"]["gamma"] == 2
 
 
 @pytest.mark.data

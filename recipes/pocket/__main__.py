@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 
 from recipes.pocket import examples, look, quality, release, shards, text, train
 from recipes.pocket.ways import WAYS
-from weft.known import POCKET
-from weft.workspace import Workspace
+from weft.models.bundled import POCKET
+from weft.runs.workspace import Workspace
 
 app = App(name="recipes.pocket", help=__doc__)
 

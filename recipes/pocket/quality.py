@@ -8,23 +8,16 @@ from statistics import fmean
 from typing import Any
 
 from weft import stages
-from weft.config import (
-    AdaptRun,
-    BaseConfig,
-    EvaluateRun,
-    FullConfig,
-    LimitsConfig,
-    MajorityConfig,
-    OptimConfig,
-    PromptConfig,
-    PromptTuningConfig,
-)
+from weft.config.model import BaseConfig
+from weft.config.training import LimitsConfig, OptimConfig, PromptConfig
 from weft.errors import WeftError
-from weft.known import KNOWN
-from weft.report_scores import DASH, interval, score_text
+from weft.experiments.results import DASH, interval, score_text
+from weft.methods.configs import FullConfig, MajorityConfig, PromptTuningConfig
+from weft.models.bundled import KNOWN
 from weft.runs import Run
+from weft.runs.config import AdaptRun, EvaluateRun
+from weft.runs.workspace import Workspace
 from weft.tasks import BUILTIN, find_specs
-from weft.workspace import Workspace
 
 TASKS = ("sst2", "ag_news", "trec", "subj", "qqp", "qnli")
 METHODS = {"prompt": PromptTuningConfig(), "full": FullConfig()}

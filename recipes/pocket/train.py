@@ -20,11 +20,11 @@ from recipes.pocket import shards
 from recipes.pocket.batches import Batches, Rows
 from recipes.pocket.ways import WAYS, Way
 from weft import storage
-from weft.backbone import probe, set_attention
-from weft.bases import resolve
-from weft.batch import IGNORE
-from weft.config import BaseConfig
-from weft.known import KNOWN
+from weft.config.model import BaseConfig
+from weft.data.batch import IGNORE
+from weft.models import probe, set_attention
+from weft.models.base_folder import resolve
+from weft.models.bundled import KNOWN
 
 LOG_EVERY, SAVE_SECONDS, PART_BYTES = 50, 300, 15 << 20
 SOFT = 32  # vectors of a soft prompt, of which a batch uses the first 8, 16 or all

@@ -18,9 +18,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from weft.bases import resolve
-from weft.config import BaseConfig
-from weft.known import minilm_folder
+from weft.config.model import BaseConfig
+from weft.models.base_folder import resolve
+from weft.models.bundled import minilm_folder
 
 DECODER_LAYERS = 2
 

@@ -18,7 +18,7 @@ from weft.errors import (
 )
 
 if TYPE_CHECKING:
-    from weft.predictor import Prediction, Predictor, load
+    from weft.serving.predictor import Prediction, Predictor, load
 
 __all__ = [
     "ArtifactError",
@@ -38,7 +38,7 @@ _LAZY = ("Prediction", "Predictor", "load")  # these need torch, which takes sec
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from weft import predictor
+        from weft.serving import predictor
 
         return getattr(predictor, name)
     raise AttributeError(f"module 'weft' has no attribute {name!r}")

@@ -15,21 +15,26 @@ from dataclasses import asdict
 
 import torch
 
-from weft import evaluation, fitting, runs, scoring, starts
-from weft.backbone import Backbone
-from weft.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, TeacherRun
-from weft.data import WINDOW, EncodedTask, EpochBatches, TaskBatches, encode_task, few_shot, pool_size, subset
+from weft import runs
+from weft.data.encoding import EncodedTask, encode_task
+from weft.data.sampling import WINDOW, EpochBatches, TaskBatches, pool_size
+from weft.data.selection import few_shot, subset
+from weft.data.token_store import TokenStore
 from weft.errors import WeftError
-from weft.fitting import Prepared, TrainedRun
+from weft.evaluation import answering
+from weft.losses.objective import lm_loss
+from weft.losses.target_costs import targets_of
+from weft.losses.targets import TeacherTargets
 from weft.methods import mpt, prompt_tuning
-from weft.model import TunedModel
-from weft.pages import PageStore
-from weft.runs import Run
+from weft.models import Backbone
+from weft.models.tuned import TunedModel
+from weft.runs import Run, answer_blocks, parents
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, TeacherRun
+from weft.runs.workspace import Workspace
+from weft.storage.page_store import PageStore
 from weft.tasks import Task
-from weft.teaching import TeacherTargets, targets_of
-from weft.token_store import TokenStore
-from weft.training import lm_loss
-from weft.workspace import Workspace
+from weft.training import runner
+from weft.training.runner import Prepared, TrainedRun
 
 TARGETS, TOKENS = ".targets", ".tokens"  # of the folder of runs: what teachers said, and rows as tokens
 
@@ -38,8 +43,8 @@ def teachers(config: TeacherRun, workspace: Workspace) -> Prepared:
     """A plain soft prompt for each task of the run (paper: source prompts)."""
     backbone, tasks = workspace.backbone(config), workspace.tasks(config)
     train = [_training_rows(config, task, backbone, workspace) for task in tasks]
-    prompts = torch.stack([starts.fresh(config, backbone, task) for task in tasks])
-    model = prompt_tuning.build(backbone, prompts, starts.names_of(tasks), dropout=config.base.dropout)
+    prompts = torch.stack([parents.fresh(config, backbone, task) for task in tasks])
+    model = prompt_tuning.build(backbone, prompts, parents.names_of(tasks), dropout=config.base.dropout)
     batches = _epochs(config, train, backbone)
     return Prepared(config, model, train, batches, lm_loss)
 
@@ -47,10 +52,10 @@ def teachers(config: TeacherRun, workspace: Workspace) -> Prepared:
 def source(config: SourceRun, workspace: Workspace) -> Prepared:
     """One shared prompt with task factors, into which the teachers are distilled (prompt distillation)."""
     backbone, tasks = workspace.backbone(config), workspace.tasks(config)
-    teacher = starts.teacher_of(config, backbone, workspace) if config.teachers else None
+    teacher = parents.teacher_of(config, backbone, workspace) if config.teachers else None
     train = [_training_rows(config, task, backbone, workspace) for task in tasks]
-    shared = starts.shared_start(config, backbone, teacher)
-    bank = mpt.new_bank(shared, config.factors, starts.names_of(tasks), seed=config.seed)
+    shared = parents.shared_start(config, backbone, teacher)
+    bank = mpt.new_bank(shared, config.factors, parents.names_of(tasks), seed=config.seed)
     model = mpt.build(backbone, bank, dropout=config.base.dropout)
     batches = TaskBatches(tuple(train), config.optim.batch_size, config.seed, config.sampling)
     targets, window = _targets(config, teacher, batches, workspace)
@@ -63,7 +68,7 @@ def adapt(config: AdaptRun, workspace: Workspace) -> Prepared:
     backbone = workspace.backbone(config, fresh=config.method.name == "full")
     tasks = workspace.tasks(config)
     train = [_training_rows(config, task, backbone, workspace, shots=config.shots) for task in tasks]
-    model, start = starts.build(config, backbone, tasks, train, workspace)
+    model, start = parents.build(config, backbone, tasks, train, workspace)
     batches = _epochs(config, train, backbone)
     return Prepared(config, model, train, batches, lm_loss, start)
 
@@ -76,10 +81,10 @@ def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
         scores, lines = {}, []
         for task in workspace.tasks(config):
             examples = subset(task.load(config.split), config.limits.test_rows)
-            answers = scoring.answers(config, task, examples, parent, workspace, out)
-            scores[task.name] = asdict(evaluation.score(task, examples, answers))
+            answers = answer_blocks.answers(config, task, examples, parent, workspace, out)
+            scores[task.name] = asdict(answering.score(task, examples, answers))
             pairs = zip(examples, answers, strict=True)
-            lines += [scoring.line(i, task, *pair) for i, pair in enumerate(pairs)]
+            lines += [answer_blocks.line(i, task, *pair) for i, pair in enumerate(pairs)]
             workspace.progress.step(len(scores) / len(config.tasks))
         out.write("predictions.jsonl", "".join(lines))
         rows = {task.name: task.accounting(config.split) for task in workspace.tasks(config)}
@@ -129,9 +134,9 @@ def perform_together(
             else:
                 ready.append(prepare(config, workspace))
         except WeftError as error:
-            yield run.id, fitting.spared(error)
+            yield run.id, runner.spared(error)
     if ready:
-        yield from fitting.train(ready, workspace)
+        yield from runner.train(ready, workspace)
     workspace.stop.check()  # asked in the last step, which is kept now
 
 

@@ -13,11 +13,12 @@ import torch
 from conftest import END, PAD, VOCABULARY, build_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from weft import runs, stages, starts
-from weft.batch import collate
-from weft.config import AdaptRun, EvaluateRun, SourceRun, TaskSpec, TeacherRun
-from weft.runs import Run
-from weft.workspace import Workspace
+from weft import runs, stages
+from weft.config.task import TaskSpec
+from weft.data.batch import collate
+from weft.runs import Run, parents
+from weft.runs.config import AdaptRun, EvaluateRun, SourceRun, TeacherRun
+from weft.runs.workspace import Workspace
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "format-1"
 NAMES = {"alpha": ("yes", "no"), "beta": ("red", "blue"), "gamma": ("good", "bad")}
@@ -90,7 +91,7 @@ def make_runs(workspace: Workspace) -> None:
 
 def answers(run: Run, workspace: Workspace) -> dict[str, list[list[list[float]]]]:
     """Logits `[B, T, V]` of each of a run's tasks for the texts above, each with the first choice."""
-    model, tasks = starts.load(run, workspace)
+    model, tasks = parents.load(run, workspace)
     found = {}
     for number, task in enumerate(tasks):
         rows = [model.backbone.encode(text, task.choices[0]) for text in TEXTS]

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from weft.backbone import Backbone
 from weft.errors import ArtifactError
 from weft.methods import full, mpt, prompt_tuning
 from weft.methods.nearest import nearest
-from weft.model import TunedModel
-from weft.prompts import PromptBank, SoftPrompts
+from weft.models import Backbone
+from weft.models.tuned import TunedModel
+from weft.prompts.bank import PromptBank, SoftPrompts
 
 __all__ = ["full", "mpt", "nearest", "prompt_module", "prompt_tuning", "restore"]
 

@@ -1,8 +1,8 @@
 """Full fine-tuning: every weight of the model, the far end of the comparison."""
 
-from weft.backbone import Backbone
 from weft.errors import UnsupportedError
-from weft.model import TunedModel
+from weft.models import Backbone
+from weft.models.tuned import TunedModel
 
 
 def build(backbone: Backbone, tasks: tuple[str, ...], *, dropout: bool = False) -> TunedModel:

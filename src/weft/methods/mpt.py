@@ -6,15 +6,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weft.backbone import Backbone, HiddenSpec, TextState
-from weft.batch import Batch
-from weft.config import DistillConfig, FactorConfig
+from weft.config.training import DistillConfig, FactorConfig
+from weft.data.batch import Batch
 from weft.errors import ConfigError, did_you_mean
-from weft.losses import hidden_distillation_sum, lm_loss_sum
-from weft.model import TunedModel
-from weft.prompts import PromptBank, draw_factors, mean_factors
-from weft.teaching import Live, TeacherTargets
-from weft.training import Loss, Totals
+from weft.losses.objective import Loss, Totals
+from weft.losses.targets import Live, TeacherTargets
+from weft.losses.terms import hidden_distillation_sum, lm_loss_sum
+from weft.models import Backbone, HiddenSpec, TextState
+from weft.models.tuned import TunedModel
+from weft.prompts.bank import PromptBank
+from weft.prompts.factors import draw_factors, mean_factors
 
 
 def build(backbone: Backbone, bank: PromptBank, *, train: str = "all", dropout: bool = False) -> TunedModel:

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weft.backbone import Backbone
-from weft.batch import Encoded, Tokens, collate
-from weft.losses import lm_loss_sum
+from weft.data.batch import Encoded, Tokens, collate
+from weft.losses.terms import lm_loss_sum
 from weft.methods import prompt_tuning
-from weft.model import TunedModel
+from weft.models import Backbone
+from weft.models.tuned import TunedModel
 
 ROWS = 64
 PASS_ROWS = 32  # of like length, which saves padding where texts are read anew under every prompt

@@ -4,11 +4,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weft.backbone import Backbone
-from weft.config import PromptConfig
+from weft.config.training import PromptConfig
 from weft.errors import ConfigError
-from weft.model import TunedModel
-from weft.prompts import SoftPrompts, repeated_tokens, sampled_vocabulary
+from weft.models import Backbone
+from weft.models.tuned import TunedModel
+from weft.prompts.bank import SoftPrompts
+from weft.prompts.initial import repeated_tokens, sampled_vocabulary
 
 
 def build(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
-from weft.config import TaskSpec
+from weft.config.task import TaskSpec
 from weft.errors import ConfigError, Faults, WeftError, did_you_mean, raise_all
 from weft.tasks.local import from_spec, load_spec
 from weft.tasks.task import Example, Row, Task

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-from weft.config import Format
+from weft.config.task import Format
 from weft.errors import DataError, did_you_mean
 from weft.tasks.task import Row
 

@@ -6,7 +6,8 @@ training rows), or test is the dev file and dev is taken out of the train file (
 
 import random
 
-from weft.config import Holdout, Split
+from weft.config.base import Split
+from weft.config.task import Holdout
 from weft.errors import DataError
 from weft.tasks.task import Row
 

@@ -5,7 +5,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from weft.config import HubConfig, Split
+from weft.config.base import Split
+from weft.config.task import HubConfig
 from weft.errors import ConfigError, DataError
 from weft.storage import sha256_json
 from weft.tasks.task import Row

@@ -8,15 +8,16 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Protocol, get_args
 
-from weft.config import Holdout, Split, TaskSpec
-from weft.config_files import load_config
+from weft.config.base import Split
+from weft.config.files import load_config
+from weft.config.task import Holdout, TaskSpec
 from weft.errors import ConfigError, DataError, did_you_mean
-from weft.metrics import metric
 from weft.storage import sha256_file
 from weft.tasks import holdout
 from weft.tasks.files import check_file, read_rows
 from weft.tasks.formats import fields_of, question_of
 from weft.tasks.hub import HubRows
+from weft.tasks.metrics import metric
 from weft.tasks.task import Example, Row, Task
 
 FIELD = re.compile(r"\{([^{}]*)\}")

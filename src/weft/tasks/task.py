@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from weft.config import Split
+from weft.config.base import Split
 from weft.errors import DataError, did_you_mean
-from weft.metrics import Metric
+from weft.tasks.metrics import Metric
 
 Row = dict[str, object]
 

@@ -1,0 +1,1 @@
+"""Checks before any weights load: settings, base model, rows, tokens, leaks; and the health of runs."""

@@ -1,0 +1,207 @@
+"""Checks of the rows that a plan reads: copies, ids, empty texts and answers.
+
+Only rows that are used count: those left after caps on rows; where a few of each answer are drawn, those
+that any seed draws. Nothing here needs a tokenizer.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from weft.checks.findings import Findings
+from weft.checks.overlap import Fields, fields_of, repeats
+from weft.config.base import Split
+from weft.config.task import TaskSpec
+from weft.errors import ConfigError, DataError, WeftError
+from weft.tasks import Example, Row, Task
+from weft.tasks.holdout import origin
+
+WARN, STOP = 0.01, 0.20  # shares of rows
+SHOWN = 3  # places that a message names
+IDS = ("id", "idx")
+
+
+@dataclass
+class Used:
+    """The rows of one split of a task that a plan reads.
+
+    Attributes:
+        spec: the task's declaration.
+        task: the task.
+        split: the split.
+        rows: all rows of the split.
+        examples: all examples of these rows, in their order.
+        row_of: the row, from 1, of every example.
+        places: which examples are used.
+    """
+
+    spec: TaskSpec
+    task: Task
+    split: Split
+    rows: list[Row]
+    examples: list[Example]
+    row_of: list[int]
+    places: set[int] = field(default_factory=set)
+
+    @cached_property
+    def chosen(self) -> list[int]:
+        """Places of the used examples, in order; asked for once all are known."""
+        return sorted(self.places)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """What the model reads of them."""
+        return [self.examples[i].source for i in self.chosen]
+
+    @cached_property
+    def inputs(self) -> list[Fields]:
+        """The values at the template's fields."""
+        return [fields_of(self.spec.source, text) for text in self.texts]
+
+    @property
+    def name(self) -> str:
+        """Task, split and file, for messages."""
+        rule = self.spec.holdout
+        file = self.spec.files.get(origin(rule, self.split))
+        part = "" if rule == "none" else "its part of "  # rows are counted within the part
+        return f"task {self.spec.name}, {self.split}" + (f" ({part}{file})" if file else "")
+
+    def row(self, place: int) -> int:
+        """The row, from 1, of the used example at a place of `chosen`."""
+        return self.row_of[self.chosen[place]]
+
+    def at(self, places: Sequence[int]) -> str:
+        """Where some of the used examples stand: the first few rows."""
+        rows = [self.row(place) for place in places[:SHOWN]]
+        more = ", …" if len(places) > SHOWN else ""
+        return f"{self.name}, row{'s' if len(places) > 1 else ''} {', '.join(map(str, rows))}{more}"
+
+
+def share(count: int, total: int) -> str:
+    """`3 of 200 (1.5 %)`."""
+    return f"{count:,} of {total:,} ({100 * count / total:.1f} %)"
+
+
+def check_rows(used: Used, found: Findings) -> None:
+    """Copies, ids, empty texts and answers of one split."""
+    _ids(used, found)
+    _copies(used, found)
+    _blanks(used, found)
+    _answers(used, found)
+    _numbers(used, found)
+
+
+def _ids(used: Used, found: Findings) -> None:
+    """D09: a column `id` or `idx` that the template does not show names a row once."""
+    for column in IDS:
+        places = sorted({used.row_of[i] - 1 for i in used.chosen})
+        values = [used.rows[place].get(column) for place in places]
+        plain = all(isinstance(value, str | int) for value in values)
+        twice = list(repeats(values)) if plain else []
+        if twice and f"{{{column}}}" not in used.spec.source + used.spec.target:
+            rows = ", ".join(str(places[n] + 1) for n in twice[:SHOWN])
+            found.unless(
+                "duplicates",
+                DataError(
+                    f"{len(twice)} rows have an {column!r} that stands before: {values[twice[0]]!r}",
+                    where=f"{used.name}, rows {rows}",
+                    fix="remove the copies or rename the column",
+                    code="D09",
+                ),
+            )
+
+
+def _copies(used: Used, found: Findings) -> None:
+    """D10: training rows that are copies, input and answer, of others."""
+    if used.split != "train":
+        return
+    copies = repeats((used.examples[i].source, used.examples[i].target) for i in used.chosen)
+    fault = DataError(
+        f"{share(len(copies), len(used.chosen))} training rows are copies of others",
+        where=used.at(copies),
+        fix="remove the copies",
+        code="D10",
+    )
+    by_share(len(copies), len(used.chosen), 0.0, "duplicates", fault, found)
+
+
+def by_share(count: int, total: int, warn: float, allowance: Any, fault: WeftError, found: Findings) -> None:
+    """An error over 20 %, unless it is allowed; a warning over `warn`."""
+    if count > STOP * total:
+        found.unless(allowance, fault)
+    elif count > warn * total:
+        found.warn(fault)
+
+
+def _blanks(used: Used, found: Findings) -> None:
+    """D02: texts whose fields are all white space, and single fields that are."""
+    filled = [[bool(text.strip()) for text in fields] for fields in used.inputs]
+    empty = [i for i, one in enumerate(filled) if not any(one)]
+    partly = [i for i, one in enumerate(filled) if any(one) and not all(one)]
+    fix = "complete the rows or remove them"
+    if empty:
+        cause = f"{len(empty)} texts are nothing but white space"
+        found.error(DataError(cause, where=used.at(empty), fix=fix, code="D02"))
+    if partly:
+        cause = f"{len(partly)} rows have an empty field beside others"
+        found.warn(DataError(cause, where=used.at(partly), fix=fix, code="D02"))
+
+
+def _answers(used: Used, found: Findings) -> None:
+    """D12: closed answers that never occur, or only one that does."""
+    if not used.task.choices:
+        return
+    seen = Counter(used.examples[i].target for i in used.chosen)
+    absent = [word for word in used.task.choices if word not in seen]
+    where = used.name
+    whole = {example.target for example in used.examples}
+    if len(seen) == 1 and len(whole) == 1 and absent:
+        undefined = [name for name in used.task.metrics if name != "accuracy"]
+        found.error(
+            DataError(
+                f"all {len(used.chosen)} rows have the answer {next(iter(seen))!r}",
+                where=where,
+                fix="give rows of every answer"
+                + (f"; {', '.join(undefined)} would mean nothing here" if undefined else ""),
+                code="D12",
+            )
+        )
+    elif absent:
+        found.warn(
+            DataError(
+                f"{len(absent)} of {len(used.task.choices)} answers have no row: {some_of(absent)}",
+                where=where,
+                fix="give rows of every answer, or remove the label"
+                + ("; a higher cap in limits has some" if len(whole) > len(seen) else ""),
+                code="D12",
+            )
+        )
+
+
+def _numbers(used: Used, found: Findings) -> None:
+    """C18: correlations need answers that are numbers."""
+    wanted = [name for name in used.task.metrics if name in ("pearson", "spearman")]
+    wrong = [i for i, place in enumerate(used.chosen) if not _is_number(used.examples[place].target)]
+    if wanted and wrong:
+        answer = used.examples[used.chosen[wrong[0]]].target
+        found.error(
+            ConfigError(
+                f"{wanted[0]} compares numbers, and the answer {answer!r} is none",
+                where=f"{used.at(wrong)} (metrics)",
+                fix="name a metric that the answers suit, such as accuracy",
+                code="C18",
+            )
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return abs(float(text)) < float("inf")
+    except ValueError:
+        return False
+
+
+def some_of(words: Sequence[str]) -> str:
+    return ", ".join(map(repr, words[:5])) + (f" and {len(words) - 5} more" if len(words) > 5 else "")

@@ -1,0 +1,82 @@
+"""Commands that answer: evaluate, predict, export."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from weft.cli.app import RUNS, Data, Quiet, Runs, app, open_workspace
+from weft.config.base import Split
+from weft.errors import ConfigError
+from weft.runs.config import EvaluateRun
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command
+def evaluate(
+    run: str, *, split: Split = "test", rows: int | None = None, runs: Runs = RUNS, data: Data = None,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Answer and score rows of RUN's tasks; prints the scores and the folder with the answers."""
+    from weft import stages
+    from weft.runs import find
+
+    with open_workspace(runs, data, quiet=quiet) as workspace:
+        parent = find(runs, run)
+        trained = parent.config()
+        limits = trained.limits.model_copy(update={"test_rows": rows})
+        config = EvaluateRun(
+            base=trained.base, prompt=trained.prompt, limits=limits, tasks=trained.tasks, seed=trained.seed,
+            run=parent.id, split=split,
+        )  # fmt: skip
+        scored = stages.perform(config, workspace)
+        for task, scores in scored.result()["scores"].items():
+            print(task, json.dumps(scores))
+        print(scored.path)
+
+
+@app.command
+def predict(
+    *names: str,
+    runs: Runs = RUNS,
+    data: Data = None,
+    generate: Annotated[
+        bool, Parameter(negative="", help="also write freely where answers are closed")
+    ] = False,
+    out: Annotated[Path | None, Parameter(help="JSON-lines file; else the answers are printed")] = None,
+) -> None:
+    """Answer the rows of a file: weft predict RUN... FILE (CSV, TSV, JSONL or Parquet).
+
+    A row with a column 'task' is answered for that task, one without for every task of the runs.
+    """
+    from weft import storage
+    from weft.serving import predictor
+    from weft.tasks.files import read_rows
+
+    if len(names) < 2:
+        raise ConfigError("predict needs one or more runs, and a file", fix="weft predict RUN... FILE")
+    rows = read_rows(Path(names[-1]))
+    with open_workspace(runs, data, quiet=True, keep_texts=False) as workspace:
+        model = predictor.load(*names[:-1], workspace=workspace)
+        found = [
+            json.dumps(one.as_dict(), ensure_ascii=False) for one in model.predict(rows, generate=generate)
+        ]
+    if out is None:
+        print("\n".join(found))
+        return
+    storage.write_text(out, "\n".join(found) + "\n")
+    print(out)
+
+
+@app.command
+def export(
+    run: str, task: str, out: Path, *, to: Literal["peft"] = "peft", runs: Runs = RUNS, data: Data = None
+) -> None:
+    """Write one task's prompt as an adapter that stock PEFT loads (prefix prompts only)."""
+    from weft.interop import peft_adapter
+
+    with open_workspace(runs, data, quiet=True) as workspace:
+        print({"peft": peft_adapter.to_peft}[to](run, task, out, workspace))

@@ -1,0 +1,43 @@
+"""The entry point: what a user can act on is one message."""
+
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from cyclopts import CycloptsError
+
+from weft.cli.app import app
+from weft.errors import Stopped, WeftError
+from weft.stopping import Stop
+
+if TYPE_CHECKING:
+    pass
+
+
+def main() -> None:
+    """Entry point: what a user can act on is one message; `--debug` keeps the traceback."""
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        with Stop().watched():
+            app(arguments, exit_on_error=False)
+    except CycloptsError:
+        raise SystemExit(2) from None  # cyclopts has said what is wrong
+    except (KeyboardInterrupt, Stopped) as stop:
+        print("stopped; what is finished is kept, and the same command goes on", file=sys.stderr)
+        raise SystemExit(getattr(stop, "exit_code", 130)) from None
+    except BrokenPipeError:  # nobody reads on; training that was cut short is no success
+        raise SystemExit(141) from None
+    except Exception as error:
+        if debug:
+            raise
+        with suppress(OSError):  # the disk under standard error may be the one that is full
+            print(f"error: {error if isinstance(error, WeftError) else _unforeseen(error)}", file=sys.stderr)
+        raise SystemExit(getattr(error, "exit_code", 5 if isinstance(error, OSError) else 1)) from None
+
+
+def _unforeseen(error: Exception) -> str:
+    """What to say of an error that weft should have foreseen, or that the system has."""
+    if isinstance(error, OSError):
+        return f"{error}\n  fix:   see to the disk and the permissions, and run the same command again"
+    return f"{type(error).__name__}: {error}\n  fix:   this is a fault of weft itself; --debug shows where"

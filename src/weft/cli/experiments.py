@@ -1,0 +1,133 @@
+"""Commands on whole experiments: run, validate, table, report."""
+
+import re
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from weft.cli.app import (
+    RUNS,
+    Base,
+    Data,
+    Deterministic,
+    DryRun,
+    Quiet,
+    Runs,
+    Sets,
+    app,
+    open_workspace,
+    overrides_of,
+    plan_of,
+    show_findings,
+)
+from weft.config.base import NAME
+from weft.config.files import read_yaml
+
+if TYPE_CHECKING:
+    pass
+
+
+def _name_in(experiment: Path) -> str:
+    """The name that an experiment's file gives; its faults are told later, all together."""
+    name = read_yaml(experiment).get("name")
+    return name if isinstance(name, str) and re.fullmatch(NAME, name) else "unnamed"
+
+
+@app.command
+def run(
+    experiment: Path,
+    *,
+    runs: Runs = RUNS,
+    data: Data = None,
+    base: Base = None,
+    set_: Sets = None,
+    report: Annotated[Path | None, Parameter(help="where the HTML report goes")] = None,
+    deterministic: Deterministic = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run an experiment whole: teachers, source, adaptation, scores, table, report.
+
+    What is finished is not run again. The last line is the path of the report.
+    """
+    import time
+
+    from weft import storage
+
+    overrides = overrides_of(set_, base, deterministic)
+    held = nullcontext() if dry_run else storage.locked(runs / ".experiments" / _name_in(experiment))
+    with (
+        held,
+        open_workspace(runs, data, quiet=quiet) as workspace,
+    ):  # held first: loading torch takes seconds
+        from weft.checks import validation
+        from weft.experiments import execution, tables
+        from weft.experiments.report import html_page
+
+        checked = validation.check_file(experiment, overrides, workspace)
+        show_findings(checked)
+        plan = plan_of(experiment, overrides, workspace)
+        if dry_run:
+            print(execution.describe(plan, workspace))
+            return
+        checked.save(runs, plan.experiment)
+        start = time.monotonic()
+        execution.launch(plan, workspace)
+        entries = tables.collect(plan, runs)
+        print(tables.table_text(entries, plan))
+        for sentence in tables.verdict(entries, plan):
+            print(sentence)
+        path = report or runs / f"{plan.experiment.name}-report.html"
+        html_page.write_report(plan, runs, path, time.monotonic() - start)
+        print(f"\nreport: {path.resolve()}")
+
+
+@app.command
+def validate(
+    experiment: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None
+) -> None:
+    """Check an experiment's settings, data and base model, all at once, and train nothing.
+
+    Exit code 0 with warnings or without; else that of the first error.
+    """
+    from weft.checks import validation
+
+    with open_workspace(runs, data, quiet=True) as workspace:
+        checked = validation.check_file(experiment, overrides_of(set_, base), workspace)
+    print("\n".join([*validation.row_lines(checked), str(checked.findings)]))
+    if checked.findings.errors:
+        raise SystemExit(checked.findings.errors[0].exit_code)
+
+
+@app.command
+def table(
+    experiment: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None,
+    form: Annotated[Literal["text", "markdown", "csv"], Parameter(name="--format")] = "text",
+) -> None:  # fmt: skip
+    """Print an experiment's table from the runs that are finished."""
+    from weft.experiments import tables
+
+    with open_workspace(runs, data, quiet=True) as workspace:
+        plan = plan_of(experiment, overrides_of(set_, base), workspace)
+        entries = tables.collect(plan, runs)
+        if form == "csv":
+            print(tables.table_csv(entries), end="")
+            return
+        print(tables.table_text(entries, plan) if form == "text" else tables.table_markdown(entries, plan))
+
+
+@app.command
+def report(
+    experiment: Path, out: Path | None = None, *, runs: Runs = RUNS, data: Data = None, base: Base = None,
+    set_: Sets = None,
+) -> None:  # fmt: skip
+    """Write an experiment's HTML report from the runs that are finished."""
+    from weft.experiments.report import html_page
+
+    with open_workspace(runs, data, quiet=True) as workspace:
+        plan = plan_of(experiment, overrides_of(set_, base), workspace)
+        path = out or runs / f"{plan.experiment.name}-report.html"
+        html_page.write_report(plan, runs, path, None)
+        print(path.resolve())

@@ -1,0 +1,75 @@
+"""Commands of single stages: teachers, source, adapt."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from weft.cli.app import (
+    RUNS,
+    Base,
+    Data,
+    Deterministic,
+    DryRun,
+    Quiet,
+    Runs,
+    Sets,
+    app,
+    open_workspace,
+    overrides_of,
+    show_findings,
+)
+from weft.config.describe import to_yaml
+from weft.runs.config import AdaptRun, SourceRun, TeacherRun
+
+if TYPE_CHECKING:
+    from weft.runs.workspace import Workspace
+
+
+def _stage(
+    kind: type[TeacherRun] | type[SourceRun] | type[AdaptRun],
+    config: Path,
+    workspace: "Workspace",
+    overrides: dict[str, object],
+    dry: bool,
+) -> None:
+    """Run one stage from its own configuration file."""
+    from weft import stages
+    from weft.checks import validation
+    from weft.experiments import jobs
+
+    configs = jobs.load_run(config, kind, overrides)
+    show_findings(validation.check_runs(configs, workspace))
+    for one in configs:
+        if dry:
+            print(to_yaml(one), end="")
+        else:
+            print(stages.perform(one, workspace).path)
+
+
+@app.command
+def teachers(
+    config: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None,
+    deterministic: Deterministic = False, dry_run: DryRun = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Train one plain soft prompt for each task in CONFIG (keys: weft config TeacherRun)."""
+    with open_workspace(runs, data, quiet=quiet) as workspace:
+        _stage(TeacherRun, config, workspace, overrides_of(set_, base, deterministic), dry_run)
+
+
+@app.command
+def source(
+    config: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None,
+    deterministic: Deterministic = False, dry_run: DryRun = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Distil teachers into one shared prompt with task factors (keys: weft config SourceRun)."""
+    with open_workspace(runs, data, quiet=quiet) as workspace:
+        _stage(SourceRun, config, workspace, overrides_of(set_, base, deterministic), dry_run)
+
+
+@app.command
+def adapt(
+    config: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None,
+    deterministic: Deterministic = False, dry_run: DryRun = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Train a method on the target tasks in CONFIG (keys: weft config AdaptRun)."""
+    with open_workspace(runs, data, quiet=quiet) as workspace:
+        _stage(AdaptRun, config, workspace, overrides_of(set_, base, deterministic), dry_run)

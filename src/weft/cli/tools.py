@@ -1,0 +1,96 @@
+"""Commands that tell: tasks, config, bench, doctor."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from weft.cli.app import RUNS, Base, Data, Runs, Sets, app, data_root_of
+from weft.config.describe import describe, origins
+from weft.config.files import parse_overrides
+from weft.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command
+def tasks(*paths: Path, data: Data = None) -> None:
+    """List the tasks that files or folders declare; without them those beside, or else the built-in ones."""
+    from weft.tasks import BUILTIN, find_specs, summary
+
+    beside = Path() if any(Path().glob("*.yaml")) else BUILTIN
+    for spec in find_specs(paths or (beside,)).values():
+        print(summary(spec, data_root_of(data)))
+
+
+@app.command
+def config(
+    kind: str = "Experiment",
+    *,
+    explain: Annotated[Path | None, Parameter(help="an experiment file: where each value comes from")] = None,
+    set_: Sets = None,
+) -> None:
+    """Print every key of a configuration, with default and meaning."""
+    from weft.config import base as module
+    from weft.config.base import Config
+
+    kinds = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Config)
+    }
+    if kind not in kinds:
+        raise ConfigError(f"there is no configuration {kind!r}", fix=did_you_mean(kind, kinds))
+    overrides = parse_overrides(set_ or [])
+    print(describe(kinds[kind]) if explain is None else origins(explain, kinds[kind], overrides))
+
+
+@app.command
+def bench(
+    *names: str,
+    rounds: Annotated[int, Parameter(help="how often each side is timed")] = 5,
+    out: Annotated[Path, Parameter(help="folder of bench.json; what it holds of others stays")] = Path(
+        "bench"
+    ),
+    data: Data = None,
+    quick: Annotated[bool, Parameter(negative="", help="tiny shapes: to see that it runs")] = False,
+    write_docs: Annotated[bool, Parameter(negative="", help="print docs/performance.md anew")] = False,
+) -> None:
+    """Time weft beside PEFT on this machine: all benchmarks of a clone, or those named (benchmarks/)."""
+    import subprocess
+
+    root = Path(__file__).parents[2]
+    if not (root / "benchmarks" / "__main__.py").is_file():
+        raise ConfigError(
+            "the benchmarks are not part of the installed package",
+            where=str(root / "benchmarks"),
+            fix="clone the repository, run scripts/setup there, and then .venv/bin/weft bench",
+        )
+    command = [sys.executable, "-m", "benchmarks", *names, f"--rounds={rounds}", f"--out={out.absolute()}"]
+    command += [f"--data={folder.absolute()}"] if (folder := data_root_of(data)) else []
+    command += ["--quick"] * quick + ["--write-docs"] * write_docs
+    if code := subprocess.run(command, cwd=root).returncode:
+        raise SystemExit(code)
+
+
+@app.command
+def doctor(path: Path | None = None, *, runs: Runs = RUNS, data: Data = None, base: Base = None) -> None:
+    """Say what this machine has; with PATH, check a run folder, or every run in a folder."""
+    from weft.checks import doctor as checks
+    from weft.config.model import BaseConfig
+    from weft.errors import ArtifactError
+
+    if path is None:
+        root = data_root_of(data)
+        for name, finding in checks.machine(BaseConfig(model=base or "smollm2"), root, runs):
+            print(f"{name:14} {finding}")
+        return
+    found = checks.check(path)
+    for name, faults in found.items():
+        print(f"{name}: {'; '.join(faults) or 'whole'}")
+    wrong = {name: faults for name, faults in found.items() if faults}
+    if wrong:
+        first = "; ".join(next(iter(wrong.values())))
+        raise ArtifactError(f"{len(wrong)} of {len(found)} runs: {first}", where=str(path))

@@ -1,0 +1,52 @@
+"""Which frozen language model, and how it is run."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from weft.config.base import Config
+
+
+class BaseConfig(Config):
+    """Which frozen language model, and how it is run."""
+
+    model: str = Field("smollm2", description="a known name, a folder with a model, or a hub id")
+    revision: str | None = Field(None, description="commit of a hub id; needed for results that last")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the frozen weights; auto measures which is faster on this machine"
+    )
+    dropout: bool = Field(
+        False, description="leave the frozen model's dropout on in training, as the paper's code does"
+    )
+    attention: Literal["auto", "library", "eager", "sdpa", "grouped"] = Field(
+        "auto",
+        description="implementation of attention; auto measures which is faster on this machine; "
+        "library: as transformers chooses",
+    )
+    products: Literal["auto", "library", "packed"] = Field(
+        "auto",
+        description="products with the frozen weights on a processor; packed: weights laid out once, for "
+        "twice their memory more; auto measures whether that pays, for models up to 2 GB",
+    )
+    checkpointing: bool = Field(
+        False, description="compute layers twice, to save memory in training (not with suffix prompts)"
+    )
+    deterministic: bool = Field(
+        False, description="float32, eager attention, whole batches: no number depends on a measurement"
+    )
+    text_cache_mb: int = Field(
+        2048,
+        ge=0,
+        description="room in the folder of runs for keys and values of texts, shared by all (suffix prompts)",
+    )
+
+    @model_validator(mode="after")
+    def _deterministic_is_one_thing(self) -> "BaseConfig":
+        others = (self.dtype, self.attention, self.products)
+        fixed = (("auto", "float32"), ("auto", "eager"), ("auto", "library"))
+        if self.deterministic and any(one not in known for one, known in zip(others, fixed, strict=True)):
+            raise ValueError(
+                "deterministic means float32, eager attention and the library's products: leave dtype, "
+                "attention and products out"
+            )
+        return self

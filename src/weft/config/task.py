@@ -1,0 +1,96 @@
+"""A task as its YAML file declares it."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from weft.config.base import Config, Name, Split
+
+Holdout = Literal["none", "halve_dev", "from_train"]
+Format = Literal["plain", "stsb", "multirc", "record", "wsc", "qa", "tweet_qa", "web_nlg"]
+Answers = Literal["words", "digits"]
+
+
+def check_holdout(holdout: Holdout, splits: set[Split]) -> None:
+    """Refuse a holdout that does not fit the splits there are.
+
+    Raises:
+        ValueError: naming them.
+    """
+    if holdout != "none" and splits != {"train", "dev"}:
+        given = ", ".join(sorted(splits)) or "none"
+        raise ValueError(
+            f"holdout: {holdout} makes the test split from train and dev, and there are: {given}"
+        )
+
+
+class HubConfig(Config):
+    """A data set of the Hugging Face hub, or anything else that `datasets.load_dataset` reads."""
+
+    path: str = Field(description="name of the data set, a folder, or a builder such as parquet")
+    name: str | None = Field(None, description="configuration of the data set")
+    revision: str | None = Field(None, description="commit of the data set; needed for results that last")
+    splits: dict[Split, str] = Field(description="split -> its name there")
+    holdout: Holdout = Field("none", description="as the task's own holdout, for these splits")
+
+    @model_validator(mode="after")
+    def _holdout_fits(self) -> "HubConfig":
+        check_holdout(self.holdout, set(self.splits))
+        return self
+
+
+class TaskSpec(Config):
+    """A task as its YAML file declares it."""
+
+    name: Name
+    files: dict[Split, str] = Field(default_factory=dict, description="split -> CSV, TSV, JSONL or Parquet")
+    in_data_root: bool = Field(False, description="files lie under --data (WEFT_DATA), not beside this file")
+    holdout: Holdout = Field(
+        "none",
+        description="how the splits without a file are made: dev and test are the halves of the dev file; "
+        "or test is the dev file, and dev 1,000 rows of the train file",
+    )
+    hub: HubConfig | None = Field(None, description="where the rows come from when there is no data folder")
+    format: Format = Field("plain", description="what makes template fields of a row; plain: its columns")
+    drop: tuple[str, ...] = Field((), description="values of the target whose rows are left out")
+    source: str = Field(description="text the model reads; {field} stands for a column")
+    target: str = Field(description="answer it should write; {field} stands for a column")
+    labels: dict[str, str] | None = Field(
+        None, description="closed answers: value of the target -> word to write; none: open answers"
+    )
+    answers: Answers = Field(
+        "words", description="closed answers are written as their words, or as class numbers from 0"
+    )
+    references: str | None = Field(None, description="column that lists all accepted answers")
+    metrics: tuple[str, ...] = Field(("accuracy",), description="the first one decides")
+    positive: str | None = Field(None, description="label word that counts as positive in f1_binary")
+    max_target_tokens: int = Field(8, gt=0)
+    folder: str = Field("", description="where relative files lie; set by the loader")
+
+    @model_validator(mode="after")
+    def _words_differ(self) -> "TaskSpec":
+        words = list((self.labels or {}).values())
+        twice = sorted({word for word in words if words.count(word) > 1})
+        if twice:
+            raise ValueError(f"two labels are written with the same word: {', '.join(twice)}")
+        if any(not word.strip() for word in words):
+            raise ValueError("a label word is empty")
+        if self.positive is not None and self.labels is not None and self.positive not in words:
+            raise ValueError(f"positive is {self.positive!r}, which is no label word ({', '.join(words)})")
+        if not self.metrics:
+            raise ValueError("a task needs at least one metric")
+        return self
+
+    @model_validator(mode="after")
+    def _holdout_fits(self) -> "TaskSpec":
+        check_holdout(self.holdout, set(self.files))
+        return self
+
+    def written(self) -> "TaskSpec":
+        """The same task with the answers that are really written: its label words, or class numbers."""
+        if self.labels is None or self.answers == "words":
+            return self
+        digits = {word: str(number) for number, word in enumerate(self.labels.values())}
+        positive = None if self.positive is None else digits[self.positive]
+        labels = {value: digits[word] for value, word in self.labels.items()}
+        return self.model_copy(update={"labels": labels, "positive": positive})

@@ -1,0 +1,139 @@
+"""Settings of training: prompts, caps on rows, the optimiser, distillation, sampling, factors.
+
+Defaults follow the paper (Wang et al. 2023, arXiv:2303.02861) where it gives them.
+"""
+
+import math
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from weft.config.base import Config, RelationError
+
+
+class PromptConfig(Config):
+    """Shape, place and start of prompts."""
+
+    length: int = Field(100, gt=0, description="prompt tokens, l in the paper")
+    position: Literal["auto", "prefix", "suffix"] = Field(
+        "auto", description="before the text, or after it (causal models only); auto: after where it can be"
+    )
+    init: Literal["vocabulary", "text", "labels", "teachers"] = Field(
+        "vocabulary",
+        description="sampled vocabulary embeddings; the words of init_text; the label words; "
+        "the mean of the teachers (source stage only)",
+    )
+    init_text: str = Field("", description="text whose embeddings start the prompt, with init: text")
+
+    @model_validator(mode="after")
+    def _text_is_given(self) -> "PromptConfig":
+        if (self.init == "text") != bool(self.init_text):
+            raise ValueError("init_text goes with init: text, and only with it")
+        return self
+
+
+class LimitsConfig(Config):
+    """Caps on rows and tokens. Capped parts are drawn with a fixed seed and stated in tables."""
+
+    train_rows: int | None = Field(None, gt=0, description="rows of a source task used for training")
+    dev_rows: int | None = Field(None, gt=0, description="rows used for choosing checkpoints")
+    test_rows: int | None = Field(None, gt=0, description="rows used for scores")
+    source_tokens: int = Field(256, gt=0, description="longest text, in tokens; longer ones are cut")
+
+
+class OptimConfig(Config):
+    """How the trained parameters move. Lengths are in optimiser steps."""
+
+    lr: dict[str, float] = Field(description="learning rate of each parameter group the method trains")
+    steps: int = Field(gt=0)
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of steps in which the rate rises from 0")
+    batch_size: int = Field(32, gt=0, description="rows that make one step")
+    micro_batch: int | None = Field(
+        None, gt=0, description="rows in memory at once, the step stays the same; none: as many as fit"
+    )
+    length_pool: int | None = Field(
+        None,
+        ge=0,
+        description="batches that share out their rows by length, which saves padding; 0: rows as drawn; "
+        "none: 32 where padding costs compute. Source training draws its batches by task, and leaves them",
+    )
+    weight_decay: float = Field(1e-5, ge=0, description="on prompts and weights, never on task factors")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    eval_every: int | None = Field(None, gt=0, description="steps between scores on dev rows; none: never")
+    patience: int | None = Field(None, gt=0, description="scores without a better one before training ends")
+    keep: Literal["best", "last"] = Field("best", description="which state to keep, where dev is scored")
+
+    @field_validator("lr")
+    @classmethod
+    def _rates_are_positive(cls, lr: dict[str, float]) -> dict[str, float]:
+        for group, rate in lr.items():
+            if not rate > 0 or math.isinf(rate):
+                raise ValueError(f"the rate of {group!r} must be a positive number, not {rate}")
+        return lr
+
+    @model_validator(mode="after")
+    def _relations_hold(self) -> "OptimConfig":
+        if self.eval_every is not None and self.eval_every > self.steps:
+            raise RelationError(f"eval_every ({self.eval_every}) must not exceed steps ({self.steps})", "C17")
+        if self.patience is not None and self.eval_every is None:
+            raise RelationError("patience counts scores on dev rows, so it needs eval_every", "C17")
+        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+            raise RelationError(
+                f"micro_batch ({self.micro_batch}) must not exceed batch_size ({self.batch_size})", "C17"
+            )
+        return self
+
+
+class DistillConfig(Config):
+    """L_Total = L_PLM + weight * (L_Logits + L_Hidden); the paper's lambda is 0.9."""
+
+    weight: float = Field(0.9, ge=0)
+    temperature: float = Field(1.0, gt=0, description="of the softmax in L_Logits, times T squared")
+    logits: bool = Field(True, description="use L_Logits")
+    hidden: bool = Field(True, description="use L_Hidden")
+    layers: Literal["last", "all"] | tuple[int, ...] = Field(
+        "last", description="hidden layers in L_Hidden, of encoder and decoder; numbers count from 0"
+    )
+    prompt_positions: bool = Field(False, description="count prompt positions in L_Hidden")
+    targets: Literal["auto", "live", "kept"] = Field(
+        "auto",
+        description="what teachers say of an example: made for every use, or made once and kept; "
+        "auto: kept where that is cheaper. The numbers are the same",
+    )
+    top: int = Field(
+        64, ge=0, description="likeliest tokens in kept targets, all others as one mass; 0: all tokens"
+    )
+    targets_mb: int = Field(2048, ge=0, description="room in the folder of runs for kept targets")
+
+
+class SamplingConfig(Config):
+    """How batches of source training are drawn from the tasks."""
+
+    stochastic: bool = Field(True, description="draw K ~ U{2..kappa} tasks for a batch, then its rows")
+    kappa: int | None = Field(None, ge=2, description="largest number of tasks in a batch; none: all")
+    mixing: Literal["proportional", "t5", "equal", "temperature"] = Field("t5")
+    temperature: float = Field(2.0, gt=0, description="sizes to the power 1/temperature, if mixing says so")
+    replacement: bool = Field(False, description="one task may be drawn twice, as in the released code")
+
+
+class FactorConfig(Config):
+    """Task factors u [P, R] and v [R, D]."""
+
+    rank: int = Field(1, gt=0)
+    init: Literal["ones", "uniform", "normal-0.02"] = Field(
+        "ones", description="ones: P_k starts at P*; uniform: U(-0.5, 0.5); normal-0.02: as PEFT does"
+    )
+
+
+SOURCE_GROUPS = {"shared", "factors"}
+
+
+def check_rates(optim: OptimConfig, groups: set[str]) -> None:
+    """Refuse learning rates that do not fit the groups that are trained.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if set(optim.lr) != groups:
+        trained, given = ", ".join(sorted(groups)) or "nothing", ", ".join(sorted(optim.lr))
+        raise ValueError(f"optim.lr must name what is trained ({trained}), and names {given}")

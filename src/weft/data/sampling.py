@@ -1,0 +1,193 @@
+"""The batch of each step. No loader and no state: it is a function of (seed, step), so a run
+resumed at step n continues as if it had never stopped.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from typing import Protocol
+
+import numpy as np
+
+from weft.config.training import SamplingConfig
+from weft.data.batch import Batch, Tokens, collate
+from weft.data.encoding import EncodedTask, Order, TextReader
+
+T5_CAP = 2**18
+WINDOW = 16  # steps whose texts are read at once
+POOL = 32  # batches; padding falls little beyond
+COUNTED_STEPS = 256  # from which a task's share of the rows is taken
+
+
+class Batches(Protocol):
+    """The batch of any step."""
+
+    def __call__(self, step: int) -> Batch: ...
+
+
+def pool_size(asked: int | None, backbone: TextReader) -> int:
+    """How many batches share their rows by length: as asked; else many, where padding costs compute.
+
+    Where texts are read once and kept, padding costs a part of attention alone.
+    """
+    return asked if asked is not None else 0 if backbone.keeps_texts else POOL
+
+
+@dataclass(frozen=True)
+class EpochBatches:
+    """Rows of one or several tasks pooled, each once per epoch, in an order drawn anew for every epoch.
+
+    Attributes:
+        pool: so many successive batches of an epoch share out their rows by length, which saves padding, and
+            come in an order drawn by the seed; 0: rows stay as they are drawn.
+    """
+
+    tasks: tuple[EncodedTask, ...]
+    size: int
+    seed: int
+    pool: int = 0
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a step; the last batch of an epoch runs on into the next."""
+        rows = self._starts[-1]
+        places = [divmod(place, rows) for place in range(step * self.size, (step + 1) * self.size)]
+        picks = [self._pick(int(self._orders(epoch)[place])) for epoch, place in places]
+        return collate([self.tasks[k].rows[i] for k, i in picks], [k for k, _ in picks])
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """Where each task begins in the pool, and the pool's size."""
+        return [0, *accumulate(len(task) for task in self.tasks)]
+
+    def _pick(self, place: int) -> tuple[int, int]:
+        """The task and the row at a place of the pool."""
+        task = bisect_right(self._starts, place) - 1
+        return task, place - self._starts[task]
+
+    @cached_property
+    def _orders(self) -> Callable[[int], Order]:
+        """The order of an epoch; a step needs that of one epoch, or of two."""
+        return lru_cache(maxsize=2)(self._order)
+
+    def _order(self, epoch: int) -> Order:
+        draw = np.random.default_rng([self.seed, epoch])
+        order = draw.permutation(self._starts[-1])
+        if not self.pool:
+            return order
+        begun = min(-epoch * len(order) % self.size, len(order))  # rows of the batch that runs on from before
+        lengths = np.concatenate([task.lengths for task in self.tasks])
+        return _by_length(order, lengths, begun, self.size, self.pool, draw)
+
+
+def _by_length(
+    order: Order, lengths: Order, begun: int, size: int, pool: int, draw: np.random.Generator
+) -> Order:
+    """An epoch's order in which the batches of each pool have shared out their rows by length.
+
+    Batches that two epochs share keep the rows they drew.
+    """
+    count = (len(order) - begun) // size
+    end = begun + count * size
+    pools = np.arange(count) // pool
+    rows = order[begun:end]
+    rows = rows[np.lexsort((lengths[rows], np.repeat(pools, size)))]
+    batches = rows.reshape(count, size)[np.lexsort((draw.random(count), pools))]
+    return np.concatenate([order[:begun], batches.ravel(), order[end:]])
+
+
+@dataclass(frozen=True)
+class TaskBatches:
+    """Stochastic task sampling: K ~ U{2..kappa} tasks, then rows of each, for every step anew.
+
+    Source:
+        Wang et al. 2023 (arXiv:2303.02861), section 3.3. Each drawn task gives size // K rows, one of them
+        the remainder, as in the released code; tasks differ within a batch unless `replacement` is set,
+        as the text says. Rows are not grouped by length: which tasks meet in a batch is the method.
+    """
+
+    tasks: tuple[EncodedTask, ...]
+    size: int
+    seed: int
+    sampling: SamplingConfig
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a step."""
+        draw = np.random.default_rng([self.seed, step])
+        picks = [(k, i) for k, count in self.counts(draw) for i in self._rows(k, count, draw)]
+        order = draw.permutation(len(picks))
+        return collate(
+            [self.tasks[picks[j][0]].rows[picks[j][1]] for j in order], [picks[j][0] for j in order]
+        )
+
+    def counts(self, draw: np.random.Generator) -> list[tuple[int, int]]:
+        """The tasks of one batch, and the number of rows of each."""
+        weights = mixing_weights([len(task) for task in self.tasks], self.sampling)
+        if not self.sampling.stochastic:
+            drawn = draw.multinomial(self.size, weights)
+            return [(k, int(count)) for k, count in enumerate(drawn) if count]
+        kappa = self.sampling.kappa or len(self.tasks)
+        number = min(int(draw.integers(2, kappa + 1)), self.size)
+        chosen = draw.choice(len(self.tasks), number, replace=self.sampling.replacement, p=weights)
+        counts = np.full(number, self.size // number)
+        counts[draw.integers(number)] += self.size % number
+        return [(int(k), int(count)) for k, count in zip(chosen, counts, strict=True)]
+
+    def expected_rows(self, steps: int) -> float:
+        """How many different rows so many steps draw, about."""
+        counted = min(steps, COUNTED_STEPS)
+        drawn = np.zeros(len(self.tasks))
+        for step in range(counted):
+            for k, count in self.counts(np.random.default_rng([self.seed, step])):
+                drawn[k] += count
+        sizes = np.array([len(task) for task in self.tasks])
+        return float((sizes * -np.expm1(-drawn * steps / counted / sizes)).sum())
+
+    def _rows(self, task: int, count: int, draw: np.random.Generator) -> list[int]:
+        rows = len(self.tasks[task])
+        return [int(i) for i in draw.choice(rows, count, replace=count > rows)]
+
+
+@dataclass
+class ReadAhead:
+    """Batches that are announced some steps before they are needed.
+
+    Args:
+        batches: the batch of any step.
+        prepare: told the texts of the coming steps, as `Backbone.prepare` is.
+        steps: how many steps there are.
+        window: how many of them are announced at once.
+        teach: told the coming batches, as `TeacherTargets.prepare` is; none: nobody is.
+    """
+
+    batches: Batches
+    prepare: Callable[[Iterable[Tokens]], None]
+    steps: int
+    window: int = WINDOW
+    teach: Callable[[Sequence[Batch]], None] | None = None
+    _announced: int = 0
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a step."""
+        if step >= self._announced:
+            self._announced = min(step + self.window, self.steps)
+            coming = [self.batches(one) for one in range(step, self._announced)]
+            self.prepare(source for batch in coming for source in batch.sources)
+            if self.teach is not None:
+                self.teach(coming)
+        return self.batches(step)
+
+
+def mixing_weights(
+    sizes: Sequence[int], sampling: SamplingConfig
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Probability of each task: by size, by size capped at 2^18 (`t5`), equal, or size^(1/temperature)."""
+    size = np.asarray(sizes, dtype=np.float64)
+    raw = {
+        "proportional": size,
+        "t5": np.minimum(size, T5_CAP),
+        "equal": np.ones_like(size),
+        "temperature": size ** (1 / sampling.temperature),
+    }[sampling.mixing]
+    return np.asarray(raw / raw.sum())

@@ -1,0 +1,1 @@
+"""Experiments: which runs a comparison takes, running what is missing, and its tables and report."""

@@ -1,0 +1,125 @@
+"""An experiment: the whole story in one file."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from weft.config.base import Allowance, Config, Name, RelationError, Split
+from weft.config.model import BaseConfig
+from weft.config.task import Answers
+from weft.config.training import (
+    SOURCE_GROUPS,
+    DistillConfig,
+    FactorConfig,
+    LimitsConfig,
+    OptimConfig,
+    PromptConfig,
+    SamplingConfig,
+    check_rates,
+)
+from weft.methods.configs import MethodConfig
+
+
+class TeacherStage(Config):
+    """Settings of all teachers of an experiment."""
+
+    optim: OptimConfig
+
+
+class SourceStage(Config):
+    """Settings of the source stage of an experiment."""
+
+    factors: FactorConfig = FactorConfig()
+    distill: DistillConfig = DistillConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    init: Literal["vocabulary", "text", "labels", "teachers"] | None = Field(
+        None, description="start of P*; none: as the teachers start"
+    )
+    optim: OptimConfig
+
+
+class Entry(Config):
+    """One row of the result table: a method with its settings."""
+
+    label: str = Field(min_length=1)
+    method: MethodConfig
+    optim: OptimConfig | None = Field(None, description="needed by every method that trains")
+    shots: int | None = Field(None, gt=0, description="instead of the experiment's shots")
+    group: bool = Field(False, description="train all targets in one run; with mpt they share P*")
+
+    @model_validator(mode="after")
+    def _training_has_settings(self) -> "Entry":
+        if bool(self.method.groups) != (self.optim is not None):
+            raise ValueError(f"{self.method.name!r} needs 'optim' if, and only if, it trains something")
+        if self.optim is not None:
+            check_rates(self.optim, self.method.groups)
+        return self
+
+
+class Experiment(Config):
+    """The whole story in one file: teachers, source, adaptation, scores, table."""
+
+    name: Name
+    title: str = ""
+    base: BaseConfig = BaseConfig()
+    prompt: PromptConfig = PromptConfig()
+    limits: LimitsConfig = LimitsConfig()
+    tasks: tuple[str, ...] = Field(
+        description="task files, or folders of them, beside this file; builtin: all tasks that weft knows"
+    )
+    answers: Answers | None = Field(
+        None, description="closed answers of all tasks as words or class numbers; none: as each task says"
+    )
+    sources: tuple[Name, ...] = Field(min_length=2)
+    targets: tuple[Name, ...] = Field(min_length=1)
+    shots: int | None = Field(None, gt=0, description="training rows per class of a target; none: all")
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0, 1, 2), min_length=1)
+    teachers: TeacherStage
+    source: SourceStage
+    rows: tuple[Entry, ...] = Field(min_length=1, description="the methods compared, in table order")
+    split: Split = Field("test", description="rows that are scored; dev for choosing settings")
+    eval_batch: int = Field(64, gt=0)
+    generate: bool = Field(True, description="also score freely written answers of closed tasks")
+    allow: tuple[Allowance, ...] = Field(
+        (), description="faults of the data that do not stop the experiment; its table names them"
+    )
+    folder: str = Field("", description="where `tasks` lie; set by the loader")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Experiment":
+        for what, names in (
+            ("source", self.sources),
+            ("target", self.targets),
+            ("row", tuple(entry.label for entry in self.rows)),
+            ("seed", self.seeds),
+        ):
+            if len(set(names)) < len(names):
+                twice = sorted({str(name) for name in names if names.count(name) > 1})
+                raise RelationError(f"a {what} is named twice: {', '.join(twice)}", "C10")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Experiment":
+        check_rates(self.teachers.optim, {"prompt"})
+        check_rates(self.source.optim, SOURCE_GROUPS)
+        if self.source.factors.rank > self.prompt.length:
+            raise RelationError(
+                f"source.factors.rank ({self.source.factors.rank}) exceeds prompt.length "
+                f"({self.prompt.length})",
+                "C06",
+            )
+        kappa = self.source.sampling.kappa
+        if kappa is not None and kappa > len(self.sources) and not self.source.sampling.replacement:
+            raise RelationError(
+                f"source.sampling.kappa ({kappa}) exceeds the number of sources ({len(self.sources)})", "C09"
+            )
+        if self.source.init == "text" and not self.prompt.init_text:
+            raise ValueError("source.init: text needs prompt.init_text")
+        for entry in self.rows:
+            known = {*self.sources, "nearest", "mean" if entry.method.name == "mpt" else "fresh"}
+            start = getattr(entry.method, "start", "nearest")
+            if start not in known:
+                raise RelationError(
+                    f"row {entry.label!r} starts from {start!r}, which is none of {sorted(known)}", "C12"
+                )
+        return self

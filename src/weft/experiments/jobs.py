@@ -1,0 +1,230 @@
+"""An experiment: which runs it takes, in which order, and running those that are missing.
+
+`plan` is pure: an experiment and a way to name runs give a list of jobs. Dependencies are four tiers
+(teachers, source, adapt, evaluate), run one after the other; what is finished is not run again.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from weft.config.files import load_config, read_yaml
+from weft.config.task import TaskSpec
+from weft.config.training import LimitsConfig, PromptConfig
+from weft.errors import ConfigError
+from weft.experiments.config import Entry, Experiment
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
+from weft.tasks import named, select
+
+Namer = Callable[[AnyRun], str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of an experiment.
+
+    Attributes:
+        id: the run's name.
+        config: its configuration, naming its parents by their ids.
+        needs: the parents' ids.
+        label: what it is, for people.
+    """
+
+    id: str
+    config: AnyRun
+    needs: tuple[str, ...]
+    label: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One score of the result table: which evaluation it comes from."""
+
+    row: str
+    target: str
+    seed: int
+    run: str
+    trained: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of an experiment in an order in which they can run, and the cells of its table."""
+
+    experiment: Experiment
+    jobs: tuple[Job, ...]
+    cells: tuple[Cell, ...]
+    source: str
+    teachers: dict[str, str]
+
+
+def specs_of(experiment: Experiment) -> dict[str, TaskSpec]:
+    """The tasks that an experiment's task files declare, with answers written as the experiment says.
+
+    Raises:
+        ConfigError: with every fault of the files.
+    """
+    specs = named(experiment.tasks, Path(experiment.folder))
+    if experiment.answers is None:
+        return specs
+    changed = {"answers": experiment.answers}
+    return {name: spec.model_copy(update=changed) for name, spec in specs.items()}
+
+
+def plan(experiment: Experiment, specs: dict[str, TaskSpec], name: Namer) -> Plan:
+    """All runs of an experiment.
+
+    Args:
+        experiment: the experiment.
+        specs: declared tasks.
+        name: gives a configuration its run id.
+
+    Raises:
+        ConfigError: for a task that is not declared.
+    """
+    sources, targets = select(specs, experiment.sources), select(specs, experiment.targets)
+    jobs: dict[str, Job] = {}
+
+    def add(config: AnyRun, label: str, needs: tuple[str, ...] = ()) -> str:
+        run = name(config)
+        jobs.setdefault(run, Job(run, config, needs, label))
+        return run
+
+    teachers = {spec.name: add(_teacher(experiment, spec), f"teacher {spec.name}") for spec in sources}
+    source = add(_source(experiment, sources, teachers), "source", tuple(teachers.values()))
+    cells = []
+    for entry, seed, group in _trainings(experiment, targets):
+        label = f"{'+'.join(spec.name for spec in group)} · {entry.label} · seed {seed}"
+        trained = None
+        if entry.optim is not None:
+            config = _adapt(experiment, entry, group, seed, source, teachers)
+            needs = (config.source,) if config.source else tuple(config.teachers.values())
+            trained = add(config, label, needs)
+        for spec in group:
+            scored = _evaluation(experiment, entry, spec, seed, trained)
+            run = add(
+                scored,
+                f"{spec.name} · {entry.label} · seed {seed} · {experiment.split}",
+                (trained,) if trained else (),
+            )
+            cells.append(Cell(entry.label, spec.name, seed, run, trained))
+    order = {"teachers": 0, "source": 1, "adapt": 2, "evaluate": 3}
+    ordered = sorted(jobs.values(), key=lambda job: order[job.config.stage])
+    return Plan(experiment, tuple(ordered), tuple(cells), source, teachers)
+
+
+def _trainings(
+    experiment: Experiment, targets: list[TaskSpec]
+) -> Iterator[tuple[Entry, int, tuple[TaskSpec, ...]]]:
+    """What is trained: every target alone, or all of them as a group, for every row and seed."""
+    for entry in experiment.rows:
+        groups = [tuple(targets)] if entry.group else [(spec,) for spec in targets]
+        for group in groups:
+            for seed in experiment.seeds:
+                yield entry, seed, group
+
+
+def _teacher(experiment: Experiment, spec: TaskSpec) -> TeacherRun:
+    prompt = experiment.prompt
+    return TeacherRun(
+        base=experiment.base,
+        prompt=prompt,
+        limits=_training_limits(experiment),
+        tasks=(spec,),
+        optim=experiment.teachers.optim,
+    )
+
+
+def _source(experiment: Experiment, specs: list[TaskSpec], teachers: dict[str, str]) -> SourceRun:
+    stage = experiment.source
+    prompt = experiment.prompt
+    if stage.init is not None:
+        text = prompt.init_text if stage.init == "text" else ""
+        prompt = PromptConfig(length=prompt.length, position=prompt.position, init=stage.init, init_text=text)
+    return SourceRun(
+        base=experiment.base,
+        prompt=prompt,
+        limits=_training_limits(experiment),
+        tasks=tuple(specs),
+        teachers=teachers if stage.distill.weight > 0 or prompt.init == "teachers" else {},
+        factors=stage.factors,
+        distill=stage.distill,
+        sampling=stage.sampling,
+        optim=stage.optim,
+    )
+
+
+def _adapt(
+    experiment: Experiment,
+    entry: Entry,
+    group: tuple[TaskSpec, ...],
+    seed: int,
+    source: str,
+    teachers: dict[str, str],
+) -> AdaptRun:
+    method = entry.method
+    transfers = method.name == "prompt_tuning" and method.start != "fresh"
+    return AdaptRun.model_validate(
+        {
+            "base": experiment.base,
+            "prompt": experiment.prompt,
+            "limits": _training_limits(experiment),
+            "tasks": group,
+            "seed": seed,
+            "method": method,
+            "source": source if method.name == "mpt" else None,
+            "teachers": teachers if transfers else {},
+            "shots": entry.shots or experiment.shots,
+            "optim": entry.optim,
+        }
+    )
+
+
+def _evaluation(
+    experiment: Experiment, entry: Entry, spec: TaskSpec, seed: int, trained: str | None
+) -> EvaluateRun:
+    """Scores of what was trained. What is not trained has one score for all seeds."""
+    return EvaluateRun(
+        base=experiment.base,
+        prompt=experiment.prompt,
+        limits=experiment.limits,
+        tasks=(spec,),
+        seed=seed if trained else 0,
+        run=trained,
+        method=None if trained else entry.method,
+        split=experiment.split,
+        batch_size=experiment.eval_batch,
+        generate=experiment.generate,
+    )
+
+
+def _training_limits(experiment: Experiment) -> LimitsConfig:
+    """Limits without the cap on test rows, which cannot change what is trained."""
+    return experiment.limits.model_copy(update={"test_rows": None})
+
+
+R = TypeVar("R", bound=TeacherRun | SourceRun | AdaptRun)
+
+
+def load_run(path: Path, kind: type[R], overrides: dict[str, object]) -> list[R]:
+    """The runs of a stage's own configuration file, whose `tasks` name task files or folders.
+
+    A file of several teachers gives one run each.
+
+    Raises:
+        ConfigError: with every fault of the files.
+    """
+    document = read_yaml(path)
+    listed = document.get("tasks") or []
+    if not isinstance(listed, list):
+        raise ConfigError(
+            "tasks must be a list of task files or folders", where=f"{path} (tasks)", code="C02"
+        )
+    if all(isinstance(task, str) for task in listed):
+        specs = named(map(str, listed), path.parent)
+        overrides = {**overrides, "tasks": [spec.model_dump() for spec in specs.values()]}
+    config = load_config(path, kind, overrides)
+    if isinstance(config, TeacherRun):
+        return [config.model_copy(update={"tasks": (spec,)}) for spec in config.tasks]
+    return [config]

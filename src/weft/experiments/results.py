@@ -1,0 +1,300 @@
+"""What an experiment came to: scores with intervals, averages over targets, and who stands above whom.
+
+Every number comes from finished run folders. Where one is missing there is no mean, and no average is made
+of some of the targets. Loads without torch.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from weft import storage
+from weft.experiments import config
+from weft.methods import configs
+from weft.runs import Run
+
+if TYPE_CHECKING:  # weft.experiments.jobs loads torch
+    from weft.experiments.jobs import Cell, Plan
+
+DASH, SEEN = "—", "†"
+CONFIDENCE = 0.95
+RIVALS = {"scratch": "prompt tuning from scratch", "transfer": "SPoT"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The scores of one row of the table on one target.
+
+    Attributes:
+        row: the row's label.
+        target: the target task.
+        metric: the target's main metric, in percent.
+        seeds: seeds whose score is there; only the first for what does not train, whose one run serves all.
+        scores: the score of each of them.
+        mean: of the scores; none while a run is missing.
+        half: half the width of the 95 % interval of the mean over seeds; none for a single score.
+        written: mean score of freely written answers, if they were asked for.
+        rows: test rows.
+        parameters: trained parameters per task.
+        seconds: mean time of training.
+        runs: the evaluations' ids, finished or not.
+        missing: how many of them are not finished.
+        undefined: how many scores are left out because the metric is undefined.
+        dtype: number format of the base model's weights.
+        leaked: scored rows whose whole input is in training rows; none if that was not counted.
+        shared: scored rows that share a sentence, and no more, with training rows.
+        seen: whether the base model was trained on the target's data before, so that it is in no average.
+    """
+
+    row: str
+    target: str
+    metric: str
+    seeds: tuple[int, ...] = ()
+    scores: tuple[float, ...] = ()
+    mean: float | None = None
+    half: float | None = None
+    written: float | None = None
+    rows: int | None = None
+    parameters: float | None = None
+    seconds: float | None = None
+    runs: tuple[str, ...] = ()
+    missing: int = 0
+    undefined: int = 0
+    dtype: str | None = None
+    leaked: int | None = None
+    shared: int | None = None
+    seen: bool = False
+
+    @property
+    def head(self) -> str:
+        """The target's name over its column, with a mark where it was seen."""
+        return f"{self.target} {SEEN}" if self.seen else self.target
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: a row's entries, and what they come to over all targets.
+
+    Attributes:
+        label: the row's label.
+        kind: `scratch` and `transfer` for prompt tuning by its start, else the method's name.
+        trains: whether the method trains anything.
+        entries: one for each target, in the experiment's order.
+        scores: average over the targets that were not seen, for each seed that has a score on all of them.
+        mean: of `scores`; none if a target is missing, or all were seen.
+        half: half the width of its 95 % interval.
+        parameters: trained parameters per task.
+        seconds: mean time of training one target.
+    """
+
+    label: str
+    kind: str
+    trains: bool
+    entries: tuple[Entry, ...]
+    scores: tuple[float, ...]
+    mean: float | None
+    half: float | None
+    parameters: float | None
+    seconds: float | None
+
+
+def checks_path(root: Path, experiment: config.Experiment) -> Path:
+    """Where `weft run` keeps what its checks found; another experiment of that name has another file."""
+    settings = storage.sha256_json(experiment.model_dump(mode="json", exclude={"folder"}))
+    return root / ".experiments" / f"{experiment.name}-{settings[:12]}.json"
+
+
+def checks(plan: "Plan", root: Path) -> dict[str, Any]:
+    """What the checks before the runs found: `warnings`, `rows`, `leaks`, `shared`; empty before a run."""
+    path = checks_path(root, plan.experiment)
+    return dict(storage.read_json(path)) if path.is_file() else {}
+
+
+def collect(plan: "Plan", root: Path) -> list[Entry]:
+    """Scores of a plan's finished runs: one entry for each row and target."""
+    metrics = {task.name: task.metrics[0] for job in plan.jobs for task in job.config.tasks}
+    groups: dict[tuple[str, str], dict[str, Cell]] = {}
+    for cell in plan.cells:  # what does not train has one run for all seeds
+        groups.setdefault((cell.row, cell.target), {}).setdefault(cell.run, cell)
+    known = checks(plan, root)
+    return [
+        replace(
+            _entry(list(group.values()), metrics[target], root),
+            leaked=known.get("leaks", {}).get(target, {}).get("rows"),
+            shared=known.get("shared", {}).get(target),
+        )
+        for (_, target), group in groups.items()
+    ]
+
+
+def _entry(cells: "list[Cell]", metric: str, root: Path) -> Entry:
+    row, target = cells[0].row, cells[0].target
+    found = {
+        cell.seed: run.result()["scores"][target] for cell in cells if (run := Run(root / cell.run)).done
+    }
+    # by name: result.json is written with sorted keys, so its first metric need not be the one that decides
+    known = {seed: one["metrics"][metric] for seed, one in found.items()}
+    scores = {seed: float(score) for seed, score in known.items() if score is not None}
+    whole = len(found) == len(cells)
+    trained = [run for cell in cells if cell.trained and (run := Run(root / cell.trained)).done]
+    results = [run.result() for run in trained]
+    return Entry(
+        row,
+        target,
+        metric,
+        seeds=tuple(scores),
+        scores=tuple(scores.values()),
+        mean=_mean(scores.values()) if whole else None,
+        half=interval(tuple(scores.values())) if whole else None,
+        written=_mean((one["written"] or {}).get(metric) for one in found.values()) if whole else None,
+        rows=next((one["rows"] for one in found.values()), None),
+        parameters=_mean(result["parameters_per_task"] for result in results),
+        seconds=_mean(run.seconds() for run in trained),
+        runs=tuple(cell.run for cell in cells),
+        missing=len(cells) - len(found),
+        undefined=len(found) - len(scores),
+        dtype=_env(cells, root, "dtype"),
+        seen=target in (_env(cells, root, "seen_in_pretraining") or ()),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are there; none without any."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _env(cells: "list[Cell]", root: Path, name: str) -> Any:
+    """What the first finished run's `env.json` says; an experiment's runs on one machine agree."""
+    done = [root / cell.run for cell in cells if Run(root / cell.run).done]
+    return Run(done[0]).env().get(name) if done else None
+
+
+def interval(scores: Sequence[float]) -> float | None:
+    """Half the width of the 95 % t interval of a mean; none for fewer than two scores."""
+    from scipy.stats import t  # takes a second to import
+
+    n = len(scores)
+    if n < 2:
+        return None
+    return float(t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(scores, ddof=1) / np.sqrt(n))
+
+
+def lines(entries: Sequence[Entry], plan: "Plan") -> list[Line]:
+    """The table, line by line, in the experiment's order."""
+    by_place = {(entry.row, entry.target): entry for entry in entries}
+    experiment = plan.experiment
+    return [
+        _line(row, [by_place[row.label, target] for target in experiment.targets]) for row in experiment.rows
+    ]
+
+
+def _line(row: config.Entry, entries: list[Entry]) -> Line:
+    """Each seed is averaged over targets first, so that the interval is that of the average."""
+    counted = [entry for entry in entries if not entry.seen]
+    by_seed = [dict(zip(entry.seeds, entry.scores, strict=True)) for entry in counted]
+    seeds = [seed for seed in (by_seed or [{}])[0] if all(seed in scores for scores in by_seed)]
+    whole = all(entry.mean is not None for entry in entries)
+    scores = tuple(fmean(scores[seed] for scores in by_seed) for seed in seeds) if whole else ()
+    return Line(
+        row.label,
+        _kind(row),
+        row.optim is not None,
+        tuple(entries),
+        scores,
+        _mean(scores),
+        interval(scores),
+        parameters=_mean(entry.parameters for entry in entries),
+        seconds=_mean(entry.seconds for entry in entries),
+    )
+
+
+def _kind(row: config.Entry) -> str:
+    if isinstance(row.method, configs.PromptTuningConfig):
+        return "scratch" if row.method.start == "fresh" else "transfer"
+    return row.method.name
+
+
+def best(table: Iterable[Line], *kinds: str) -> Line | None:
+    """The line with the best average, of all or of some kinds; none if no such line is finished."""
+    done = [line for line in table if line.mean is not None and (not kinds or line.kind in kinds)]
+    return max(done, key=lambda line: line.mean or 0.0, default=None)
+
+
+def score_text(mean: float | None, half: float | None, joint: str = " ± ") -> str:
+    """`71.5 ± 2.3`, or an em dash."""
+    if mean is None:
+        return DASH
+    return f"{mean:.1f}" if half is None else f"{mean:.1f}{joint}{half:.1f}"
+
+
+def verdict(entries: Sequence[Entry], plan: "Plan") -> list[str]:
+    """What the averages say, in sentences: the best row, and where the best MPT row stands."""
+    table = lines(entries, plan)
+    top, ours = best(table), best(table, "mpt")
+    if top is None:
+        return ["No row is finished on all targets yet, so there is nothing to compare."]
+    tops = [line for line in table if line.mean is not None and _gap(line, top) == 0]
+    names = " and ".join(f"{line.label} ({score_text(line.mean, line.half)})" for line in tops)
+    said = [f"The best average over targets: {names}."]
+    if ours is None:
+        said.append("There is no MPT row that is finished on all targets.")
+    else:
+        said.append(_place(ours, best(table, *{line.kind for line in table if line.kind != "mpt"} or {""})))
+        said += [_against(ours, best(table, kind), name) for kind, name in RIVALS.items()]
+        said += _choice(table)
+    return said + _left_out(table)
+
+
+def _place(ours: Line, other: Line | None) -> str:
+    """Whether the best MPT row wins against the best of all other rows."""
+    if other is None:
+        return "No row other than MPT is finished on all targets."
+    stand, them = _stand(ours, other), f"{other.label}{_sure(ours, other)}"
+    if _gap(ours, other) > 0:
+        verb = "wins" if "outside" in _sure(ours, other) else "is ahead"
+        return f"MPT {verb}: {ours.label} is {stand} the best other row, {them}."
+    return f"MPT does not win: its best row, {ours.label}, is {stand} {them}."
+
+
+def _against(ours: Line, rival: Line | None, name: str) -> str:
+    if rival is None:
+        return f"There is no comparison with {name}: no such row is finished on all targets."
+    label = "" if rival.label.casefold() in name.casefold() else f" ({rival.label})"
+    return f"{ours.label} is {_stand(ours, rival)} {name}{label}{_sure(ours, rival)}."
+
+
+def _stand(one: Line, other: Line) -> str:
+    gap = _gap(one, other)
+    return f"{abs(gap):.1f} points {'above' if gap > 0 else 'below'}" if gap else "level with"
+
+
+def _gap(one: Line, other: Line) -> float:
+    """Difference of two averages, as shown."""
+    assert one.mean is not None
+    assert other.mean is not None
+    return round(one.mean - other.mean, 1)
+
+
+def _sure(one: Line, other: Line) -> str:
+    """How far a difference can be trusted; what does not train has no spread over seeds."""
+    halves = [line.half if line.trains else 0.0 for line in (one, other)]
+    if any(half is None for half in halves):
+        return " (a single seed says little)"
+    inside = abs(_gap(one, other)) <= sum(half or 0.0 for half in halves)
+    return " (within the intervals)" if inside else " (outside the intervals)"
+
+
+def _choice(table: list[Line]) -> list[str]:
+    rows = sum(line.kind == "mpt" and line.mean is not None for line in table)
+    said = f"The best of {rows} MPT rows was picked by these very scores, which favours it."
+    return [said] if rows > 1 else []
+
+
+def _left_out(table: list[Line]) -> list[str]:
+    labels = [line.label for line in table if line.mean is None]
+    return [f"Not finished on all targets, and left out: {', '.join(labels)}."] if labels else []

@@ -1,0 +1,216 @@
+"""The result table of an experiment: for the terminal, for documents, for programs, and as a page.
+
+What is missing shows as an em dash. Loads without torch.
+"""
+
+import csv
+from collections.abc import Sequence
+from io import StringIO
+from textwrap import fill, wrap
+from typing import TYPE_CHECKING
+
+from weft.experiments.results import DASH, SEEN, Entry, Line, collect, lines, score_text, verdict
+
+if TYPE_CHECKING:  # weft.experiments.jobs loads torch
+    from weft.experiments.jobs import Plan
+
+__all__ = ["Entry", "collect", "table_csv", "table_markdown", "table_text", "verdict"]
+
+WIDTH, TARGETS_ACROSS, LABEL = 80, 3, 12
+LAYOUTS = ((" ± ", 12, 2), (" ± ", 12, 1), ("\n± ", 8, 1))  # joint, width of heads, gap: the first that fits
+SUMMARY = ("average", "parameters per task", "seconds")
+
+
+def cost_texts(line: Line) -> tuple[str, str]:
+    """Trained parameters per task, and seconds of training one target."""
+    if not line.trains:
+        return "none", "none"
+    parameters = DASH if line.parameters is None else f"{line.parameters:,.0f}"
+    return parameters, DASH if line.seconds is None else f"{line.seconds:,.1f}"
+
+
+def table_text(entries: Sequence[Entry], plan: "Plan") -> str:
+    """The table for a terminal of 80 columns, three targets side by side, and notes below it."""
+    table, count = lines(entries, plan), len(plan.experiment.targets)
+    parts = [range(i, min(i + TARGETS_ACROSS, count)) for i in range(0, count, TARGETS_ACROSS)]
+    blocks = [_block(table, part, last=part is parts[-1]) for part in parts]
+    below = [fill(note, WIDTH, break_on_hyphens=False) for note in notes(entries, plan)]
+    return "\n\n".join([*blocks, "\n".join(below)]) + "\n"
+
+
+def _block(table: list[Line], part: range, *, last: bool) -> str:
+    """Some targets of the table; averages and costs stand with the last ones."""
+    names = ["method", *(table[0].entries[i].head for i in part), *(SUMMARY if last else ())]
+    for joint, width, gap in LAYOUTS:
+        head = ["\n".join(wrap(name, width)) for name in names]
+        body = [_cells(line, part, joint, last) for line in table]
+        widths = [max(_width(row[i]) for row in [head, *body]) for i in range(1, len(head))]
+        if LABEL + sum(widths) + gap * len(widths) <= WIDTH:
+            break
+    return _render(head, body, gap)
+
+
+def _cells(line: Line, part: range, joint: str, last: bool) -> list[str]:
+    cells = [score_text(line.entries[i].mean, line.entries[i].half, joint) for i in part]
+    end = [score_text(line.mean, line.half, joint), *cost_texts(line)] if last else []
+    return [line.label, *cells, *end]
+
+
+def _width(cell: str) -> int:
+    return max(len(part) for part in cell.split("\n"))
+
+
+def _render(head: list[str], body: list[list[str]], gap: int) -> str:
+    """Cells as a rich table; labels take the width that is left, on several lines where they must."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # rich sets one space between columns itself
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
+    for i, text in enumerate(head):
+        table.add_column(Text(text), justify="right" if i else "left", no_wrap=i > 0, overflow="fold")
+    for row in body:
+        table.add_row(*(Text(cell) for cell in row))
+    out = StringIO()
+    Console(file=out, width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False).print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().split("\n"))
+
+
+def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
+    """What a reader of the table must know."""
+    experiment = plan.experiment
+    model = [experiment.base.model, *(entry.dtype for entry in entries if entry.dtype)]
+    varied = "the rows drawn and the training" if _draws(plan) else "the training"
+    said = [
+        f"Scores: {_metrics(entries)} in percent, {_spread(plan)}.",
+        f"Scored rows ({experiment.split}): {_tested(entries)}. Training rows of targets: {_shots(plan)}.",
+        f"Base model: {', '.join(dict.fromkeys(model))}. 'seconds' is the training of one target.",
+        f"Seeds vary {varied} of targets; the source stage is trained once.",
+    ]
+    return said + _caps(plan) + _allowed(plan) + _seen(entries) + _overlaps(entries) + _gaps(entries)
+
+
+def _metrics(entries: Sequence[Entry]) -> str:
+    """`accuracy`, or each target's metric where they differ."""
+    names = {entry.target: entry.metric for entry in entries}
+    if len(set(names.values())) == 1:
+        return next(iter(names.values()))
+    return ", ".join(f"{target} {metric}" for target, metric in names.items())
+
+
+def _spread(plan: "Plan") -> str:
+    seeds = plan.experiment.seeds
+    if len(seeds) == 1:
+        return f"seed {seeds[0]} alone, so without an interval"
+    return f"mean ± 95 % t interval over seeds {', '.join(map(str, seeds))}"
+
+
+def _tested(entries: Sequence[Entry]) -> str:
+    rows = {entry.target: DASH for entry in entries}
+    rows |= {entry.target: f"{entry.rows:,}" for entry in entries if entry.rows is not None}
+    return ", ".join(f"{target} {count}" for target, count in rows.items())
+
+
+def _draws(plan: "Plan") -> bool:
+    """Whether targets train on drawn rows."""
+    return plan.experiment.shots is not None or any(row.shots for row in plan.experiment.rows)
+
+
+def _shots(plan: "Plan") -> str:
+    def per_answer(shots: int | None) -> str:
+        return "all" if shots is None else f"{shots} per answer"
+
+    own = [f"{row.label} {per_answer(row.shots)}" for row in plan.experiment.rows if row.shots]
+    return ", ".join([per_answer(plan.experiment.shots), *own])
+
+
+def _caps(plan: "Plan") -> list[str]:
+    limits = plan.experiment.limits
+    caps = {
+        "training rows of a source": limits.train_rows,
+        "dev rows": limits.dev_rows,
+        "scored rows of a target": limits.test_rows,
+    }
+    said = [f"at most {rows:,} {what}" for what, rows in caps.items() if rows is not None]
+    return [f"Capped: {', '.join(said)}."] if said else []
+
+
+def _allowed(plan: "Plan") -> list[str]:
+    """Faults of the data that the experiment allows, and targets that are sources too."""
+    experiment = plan.experiment
+    both = [name for name in experiment.targets if name in experiment.sources]
+    allowed = [f"Allowed in the data: {', '.join(experiment.allow)}."] if experiment.allow else []
+    return allowed + ([f"Targets that are also sources: {', '.join(both)}."] if both else [])
+
+
+def _seen(entries: Sequence[Entry]) -> list[str]:
+    """Targets that the base model was trained on before."""
+    names = dict.fromkeys(entry.target for entry in entries if entry.seen)
+    if not names:
+        return []
+    return [f"{SEEN} The base model was trained on data of {', '.join(names)} before: left out of averages."]
+
+
+def _overlaps(entries: Sequence[Entry]) -> list[str]:
+    """Scored rows that are in training rows, whole or with one sentence."""
+    whole = {one.target: one.leaked for one in entries if one.leaked}
+    part = {one.target: one.shared for one in entries if one.shared}
+    kinds = {"are whole in training rows": whole, "share a sentence with training rows": part}
+    return [
+        f"Scored rows that {kind}: {', '.join(f'{target} {count:,}' for target, count in counts.items())}."
+        for kind, counts in kinds.items()
+        if counts
+    ]
+
+
+def _gaps(entries: Sequence[Entry]) -> list[str]:
+    """What is not there: unfinished runs and undefined scores."""
+    missing = sum(entry.missing for entry in entries)
+    left = ", ".join(f"{one.row} on {one.target} ({one.undefined})" for one in entries if one.undefined)
+    said = [
+        f"{DASH} marks what is not finished ({missing} missing evaluations); an average needs every target."
+    ]
+    return (said if missing else []) + ([f"Left out, as the metric is undefined: {left}."] if left else [])
+
+
+def table_markdown(entries: Sequence[Entry], plan: "Plan") -> str:
+    """The table for documents, with the scores of freely written answers and a footnote."""
+    experiment, table = plan.experiment, lines(entries, plan)
+    names = [entry.head for entry in table[0].entries]
+    head = ["method", *(x for name in names for x in (name, f"{name}, written")), *SUMMARY]
+    rules = ["---", *["---:"] * (len(head) - 1)]
+    rows = [_markdown_row(row) for row in [head, rules, *(_markdown_cells(line) for line in table)]]
+    below = [f"[^{experiment.name}]: {' '.join(notes(entries, plan))} Source run: `{plan.source}`."]
+    return "\n".join([f"Experiment **{experiment.name}**[^{experiment.name}]", "", *rows, "", *below]) + "\n"
+
+
+def _markdown_cells(line: Line) -> list[str]:
+    pairs = [(score_text(one.mean, one.half), score_text(one.written, None)) for one in line.entries]
+    scores = [cell for pair in pairs for cell in pair]
+    return [line.label, *scores, score_text(line.mean, line.half), *cost_texts(line)]
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+CSV_FIELDS = (
+    *("row", "target", "metric", "mean", "half", "written", "rows", "parameters", "seconds"),
+    *("missing", "undefined", "seeds", "scores", "runs"),
+)
+
+
+def table_csv(entries: Sequence[Entry]) -> str:
+    """One line for each row and target, unrounded; what is missing is empty, lists are spaced."""
+    out = StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CSV_FIELDS)
+    for entry in entries:
+        writer.writerow(_csv_value(getattr(entry, field)) for field in CSV_FIELDS)
+    return out.getvalue()
+
+
+def _csv_value(value: object) -> object:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else value

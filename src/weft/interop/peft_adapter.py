@@ -1,0 +1,76 @@
+"""Exchange with PEFT: a task's prompt as a two-file PROMPT_TUNING adapter that stock PEFT loads."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from weft import runs, storage
+from weft.errors import ArtifactError, UnsupportedError, did_you_mean
+from weft.models.base_folder import BaseFolder
+from weft.runs import parents
+from weft.runs.workspace import Workspace
+
+
+def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
+    """Write `adapter_config.json` and `adapter_model.safetensors` for one task of a run.
+
+    The prompt is composed (P* o (u v)), because PEFT would serve P* alone for its own multitask format.
+    `num_transformer_submodules` is 1: the default of 2 would also train, and never use, a decoder prompt.
+
+    Args:
+        name: a run's id or folder.
+        task: one of its tasks.
+        folder: where the two files go.
+
+    Raises:
+        UnsupportedError: for a suffix prompt, which PEFT cannot place, or a run without prompts.
+        ArtifactError: if the run has no such task.
+    """
+    from safetensors.torch import save
+
+    run = runs.find(workspace.root, name)
+    config = run.config()
+    if workspace.position(config) == "suffix":
+        raise UnsupportedError(
+            "PEFT puts prompts before the text, and this one was trained after it",
+            where=f"{run.path}/config.yaml (prompt.position)",
+            fix="train with prompt.position: prefix",
+        )
+    model, _ = parents.load(run, workspace)
+    if model.prompts is None:
+        raise UnsupportedError("the run changes weights and has no prompt", where=str(run.path))
+    if task not in model.tasks:
+        raise ArtifactError(
+            f"the run has no task {task!r}", where=str(run.path), fix=did_you_mean(task, model.tasks)
+        )
+    with torch.no_grad():
+        prompt = model.prompts(torch.tensor([model.tasks.index(task)], device=model.backbone.device))[0].cpu()
+    storage.write_bytes(
+        folder / "adapter_model.safetensors", save({"prompt_embeddings": prompt.contiguous()})
+    )
+    base = workspace.base(config)
+    storage.write_text(folder / "adapter_config.json", json.dumps(_adapter_config(base, prompt), indent=2))
+    return folder
+
+
+def _adapter_config(base: BaseFolder, prompt: torch.Tensor) -> dict[str, object]:
+    """PEFT's description of a plain soft prompt."""
+    shape = base.reader
+    return {
+        "peft_type": "PROMPT_TUNING",
+        "task_type": "SEQ_2_SEQ_LM" if base.family == "seq2seq" else "CAUSAL_LM",
+        "base_model_name_or_path": str(base.path),
+        "inference_mode": True,
+        "num_virtual_tokens": prompt.shape[0],
+        "token_dim": prompt.shape[1],
+        "num_transformer_submodules": 1,
+        "num_layers": shape.get("num_hidden_layers") or shape.get("num_layers") or shape.get("n_layer"),
+        "num_attention_heads": shape.get("num_attention_heads")
+        or shape.get("num_heads")
+        or shape.get("n_head"),
+        "prompt_tuning_init": "RANDOM",
+        "prompt_tuning_init_text": None,
+        "tokenizer_name_or_path": None,
+        "revision": None,
+    }

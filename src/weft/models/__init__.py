@@ -1,0 +1,137 @@
+"""Frozen language models of two families behind one protocol."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from weft.errors import UnsupportedError
+from weft.models.attention import is_plain, probe_attention, set_attention
+from weft.models.backbone import Backbone, Context, HiddenSpec, Outputs, States, TextState
+from weft.models.base_folder import BaseFolder
+from weft.models.causal import CausalBackbone
+from weft.models.measuring import Choice
+from weft.models.memory import checkpoint_layers, free_bytes, rows_that_fit
+from weft.models.packed import can_pack, pack, probe_products
+from weft.models.precision import Precision, probe
+from weft.models.seq2seq import Seq2SeqBackbone
+from weft.models.text_cache import TextCache
+from weft.models.tokenizer import answer_tokens, load_tokenizer
+
+__all__ = [
+    "Backbone",
+    "CausalBackbone",
+    "Choice",
+    "Context",
+    "HiddenSpec",
+    "Outputs",
+    "Precision",
+    "Seq2SeqBackbone",
+    "States",
+    "TextState",
+    "answer_tokens",
+    "check_position",
+    "free_bytes",
+    "load_backbone",
+    "load_tokenizer",
+    "probe",
+    "probe_attention",
+    "probe_products",
+    "rows_that_fit",
+    "set_attention",
+]
+
+
+def load_backbone(
+    folder: BaseFolder,
+    *,
+    dtype: str,
+    position: str = "prefix",
+    cache_mb: int = 2048,
+    texts: Path | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+    device: str | None = None,
+    attention: str = "library",
+    products: str = "library",
+    checkpointing: bool = False,
+) -> Backbone:
+    """A frozen model from its folder.
+
+    Args:
+        folder: from `bases.resolve`.
+        dtype: `float32` or `bfloat16`.
+        position: `prefix`, or `suffix` for causal models.
+        cache_mb: room for keys and values of texts, with suffix prompts.
+        texts: the folder they are kept in; none: in memory.
+        warn: told when that folder fails.
+        device: none: the accelerator, if there is one.
+        attention: a name in transformers' registry; library: as transformers chooses.
+        products: library, or packed: weights laid out once, where that can be done.
+        checkpointing: compute each layer again in the backward pass, to save memory.
+
+    Raises:
+        UnsupportedError: for a suffix prompt on an encoder-decoder, a sliding window, or attention that the
+            model cannot have.
+    """
+    from accelerate import PartialState
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers.utils import logging
+
+    check_position(folder, position)
+    check_attention(folder, attention)
+    logging.disable_progress_bar()
+    auto = AutoModelForSeq2SeqLM if folder.family == "seq2seq" else AutoModelForCausalLM
+    lm = auto.from_pretrained(
+        folder.path, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
+    )
+    if attention != "library":
+        set_attention(lm, attention)
+    if checkpointing:
+        checkpoint_layers(lm)
+    tokenizer = load_tokenizer(folder)
+    lm.to(device or PartialState().device)
+    if products == "packed" and can_pack(lm.device):
+        pack(lm)
+    names = {"name": folder.name, "base_hash": folder.hash}
+    if folder.family == "seq2seq":
+        return Seq2SeqBackbone(lm, tokenizer, **names)
+    suffix = position == "suffix"
+    kept = TextCache(lm, cache_mb << 20, texts if suffix else None, warn)
+    return CausalBackbone(lm, tokenizer, suffix=suffix, texts=kept, **names)
+
+
+def check_attention(folder: BaseFolder, attention: str) -> None:
+    """Refuse weft's own attention where a model's does more.
+
+    Raises:
+        UnsupportedError: with the remedy.
+    """
+    if attention == "grouped" and not is_plain(folder.reader):
+        raise UnsupportedError(
+            f"attention of {folder.reader.get('model_type')!r} models may do more than weft's does",
+            where="base.attention",
+            fix="set base.attention: auto",
+            code="C08",
+        )
+
+
+def check_position(folder: BaseFolder, position: str) -> None:
+    """Refuse a prompt position that a model cannot have.
+
+    Raises:
+        UnsupportedError: for a suffix prompt on an encoder-decoder, or a sliding window.
+    """
+    if position == "suffix" and folder.family == "seq2seq":
+        raise UnsupportedError(
+            "an encoder-decoder reads its prompt before the text",
+            where="prompt.position",
+            fix="set prompt.position: prefix",
+            code="C08",
+        )
+    window = folder.config.get("sliding_window") if folder.config.get("use_sliding_window", True) else None
+    if window and folder.family == "causal":
+        raise UnsupportedError(
+            f"the model's attention sees a window of {window} tokens, which weft does not serve",
+            where=f"{folder.name} (sliding_window)",
+            code="C08",
+        )

@@ -1,0 +1,290 @@
+"""What a backbone is: a frozen language model that reads texts under prompts, whatever its family.
+
+read(sources) -> TextState                   texts, made once and used with any number of prompts
+forward(state, prompts, labels) -> Outputs   training: logits at target positions, hidden states
+begin(state, prompts) -> Context             inference: text and prompt read, ready to answer
+generate(context, n) / score(context, choices)
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from weft.data.batch import Encoded, Tokens
+from weft.errors import DataError
+
+
+@dataclass(frozen=True)
+class HiddenSpec:
+    """Which hidden states a forward pass returns.
+
+    Attributes:
+        layers: `last`, `all`, or numbers that count from 0.
+        prompt_positions: whether prompt positions count.
+    """
+
+    layers: str | tuple[int, ...] = "last"
+    prompt_positions: bool = False
+
+    def pick(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """The chosen ones of a model's hidden states, of which the first is the embedding layer's.
+
+        Raises:
+            ValueError: for a layer that the model does not have.
+        """
+        layers = list(states[1:])
+        if self.layers == "last":
+            return layers[-1:]
+        if self.layers == "all":
+            return layers
+        numbers = [int(number) for number in self.layers]
+        wrong = [number for number in numbers if not 0 <= number < len(layers)]
+        if wrong:
+            raise ValueError(f"layer {wrong[0]} does not exist; the model has layers 0 to {len(layers) - 1}")
+        return [layers[number] for number in numbers]
+
+
+@dataclass(frozen=True)
+class States:
+    """One layer's hidden states `[B, N, D]` and the positions that count `[B, N]`."""
+
+    hidden: Float[Tensor, "B N D"]
+    mask: Bool[Tensor, "B N"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a forward pass gives: logits aligned with the labels, and hidden states if asked for."""
+
+    logits: Float[Tensor, "B T V"]
+    states: tuple[States, ...] = ()
+
+
+@dataclass
+class TextState:
+    """Texts as a model reads them. `memory` holds what a family computes once and keeps."""
+
+    sources: tuple[Tokens, ...]
+    ids: Int[Tensor, "B S"]
+    mask: Int[Tensor, "B S"]
+    memory: Any = field(default=None)
+
+
+@dataclass
+class Context:
+    """Texts and prompts that have been read; answers start from here. Used up by `generate`."""
+
+    mask: Int[Tensor, "B N"]
+    memory: Any
+    logits: Float[Tensor, "B V"] | None = None
+
+
+class Backbone(nn.Module, ABC):
+    """A frozen language model with its tokenizer.
+
+    Args:
+        lm: a transformers model; its parameters are frozen here and stay so, but for full fine-tuning.
+        tokenizer: its tokenizer.
+        name: what was asked for (`smollm2`, a folder, a hub id).
+        base_hash: SHA-256 of the weights and tokenizer files.
+    """
+
+    def __init__(self, lm: Any, tokenizer: Any, *, name: str = "", base_hash: str = "") -> None:
+        super().__init__()
+        self.lm, self.tokenizer = lm, tokenizer
+        self.name, self.base_hash = name, base_hash
+        self.frozen = True
+        lm.requires_grad_(False)
+        lm.eval()
+
+    @property
+    def width(self) -> int:
+        """D, the size of an embedding."""
+        return int(self.embeddings.shape[1])
+
+    @property
+    def embeddings(self) -> Float[Tensor, "V D"]:
+        """The input embedding matrix."""
+        weight: Tensor = self.lm.get_input_embeddings().weight
+        return weight
+
+    @cached_property
+    def scale(self) -> float:
+        """Root mean square of the embedding matrix, the natural size of a prompt's entries."""
+        return float(self.embeddings.detach().float().pow(2).mean().sqrt())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.embeddings.device
+
+    @property
+    def special_ids(self) -> set[int]:
+        """Token ids that are no text."""
+        return set(self.tokenizer.all_special_ids) | set(range(len(self.tokenizer), len(self.embeddings)))
+
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether a text is read once and kept, for any prompt."""
+        return False
+
+    def weights_hash(self) -> str:
+        """SHA-256 of every parameter's bytes; the same before and after any stage but full fine-tuning."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.lm.named_parameters()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    @contextmanager
+    def mode(self, *, dropout: bool) -> Iterator[None]:
+        """Run with the frozen model's dropout on or off, and put it back as it was afterwards."""
+        before = self.lm.training
+        if before == dropout:  # asked at every step, and to tell all parts of a model takes a while
+            yield
+            return
+        self.lm.train(dropout)
+        try:
+            yield
+        finally:
+            self.lm.train(before)
+
+    def text_tokens(self, text: str, limit: int | None = None) -> tuple[Tokens, bool]:
+        """Token ids of a text, and whether it was cut to `limit`.
+
+        Raises:
+            DataError: if nothing is left of the text.
+        """
+        ids = self.tokenizer(text, truncation=False, verbose=False)["input_ids"]
+        cut = limit is not None and len(ids) > limit
+        if cut:
+            ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+        if not ids:
+            raise DataError(f"the text {text[:40]!r} has no token", fix="remove empty rows", code="D03")
+        return tuple(ids), cut
+
+    def encode(self, source: str, target: str, limit: int | None = None) -> Encoded:
+        """An example's text and answer as token ids, tokenised apart."""
+        return Encoded(self.text_tokens(source, limit)[0], self.answer_tokens(target))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Token ids as text, without special tokens and outer white space."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
+    @abstractmethod
+    def answer_tokens(self, answer: str) -> Tokens:
+        """Token ids of an answer, with the end token."""
+
+    @abstractmethod
+    def read(self, sources: Sequence[Tokens]) -> TextState:
+        """Texts, padded and on the device."""
+
+    def prepare(self, sources: Iterable[Tokens]) -> None:
+        """Be told which texts will be read soon; a family that keeps texts reads them together."""
+
+    @abstractmethod
+    def forward(
+        self,
+        state: TextState,
+        prompts: Float[Tensor, "B P D"] | None,
+        labels: Int[Tensor, "B T"],
+        hidden: HiddenSpec | None = None,
+    ) -> Outputs:
+        """Logits of the labels under the prompts."""
+
+    @abstractmethod
+    def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
+        """Read texts and prompts once, for `score` and then `generate`."""
+
+    def generate(self, context: Context, max_tokens: int) -> list[Tokens]:
+        """Greedy answers, cut at the end token. Uses the context up."""
+        with torch.no_grad(), self.mode(dropout=False):
+            return self._generate(context, max_tokens)
+
+    def score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
+        """Log-probability of every choice when only choices may be written (nats).
+
+        At every token where the choices part, the model's distribution is taken over the tokens that
+        lead to a choice. Where first tokens differ, nothing needs to be read beyond the prompt.
+        The context stays as it was.
+        """
+        with torch.no_grad(), self.mode(dropout=False):
+            return self._score(context, choices)
+
+    @abstractmethod
+    def _generate(self, context: Context, max_tokens: int) -> list[Tokens]:
+        """What `generate` does, in a family's way."""
+
+    @abstractmethod
+    def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
+        """What `score` does, in a family's way."""
+
+
+def pad_rows(rows: Sequence[Tokens], value: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows of unlike length as one tensor, padded on the right, and its mask; both `[B, S]`."""
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), value, dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        mask[i, : len(row)] = 1
+    return ids.to(device), mask.to(device)
+
+
+@dataclass(frozen=True)
+class ChoiceTree:
+    """A closed answer set as a tree of tokens: where answers part, and what must be read to get there.
+
+    Attributes:
+        prefixes: token paths that lead to a later parting; `()` is the root.
+        branches: for each prefix, the tokens that may follow, in the order of first use.
+        steps: for each choice, its partings as (prefix number, token's place among the branches).
+    """
+
+    prefixes: tuple[Tokens, ...]
+    branches: tuple[Tokens, ...]
+    steps: tuple[tuple[tuple[int, int], ...], ...]
+
+    @classmethod
+    def of(cls, choices: Sequence[Tokens]) -> "ChoiceTree":
+        """The tree of a set of answers, each with its end token.
+
+        Raises:
+            ValueError: if two answers are the same tokens.
+        """
+        if len(set(choices)) < len(choices):
+            raise ValueError("two choices are the same tokens")
+        following: dict[Tokens, list[int]] = {(): []}
+        for choice in choices:
+            for i, token in enumerate(choice):
+                branch = following.setdefault(choice[:i], [])
+                if token not in branch:
+                    branch.append(token)
+        prefixes = tuple(prefix for prefix, branch in following.items() if len(branch) > 1 or not prefix)
+        number = {prefix: i for i, prefix in enumerate(prefixes)}
+        steps = tuple(
+            tuple(
+                (number[choice[:i]], following[choice[:i]].index(token))
+                for i, token in enumerate(choice)
+                if choice[:i] in number
+            )
+            for choice in choices
+        )
+        return cls(prefixes, tuple(tuple(following[prefix]) for prefix in prefixes), steps)
+
+    def log_probs(self, logits: Sequence[Float[Tensor, "B V"]]) -> Float[Tensor, "B C"]:
+        """Log-probability of every choice, given the next-token logits after each prefix."""
+        parts = [
+            torch.log_softmax(one[:, list(branch)].float(), -1)
+            for one, branch in zip(logits, self.branches, strict=True)
+        ]
+        columns = [torch.stack([parts[i][:, j] for i, j in steps]).sum(0) for steps in self.steps]
+        return torch.stack(columns, 1)

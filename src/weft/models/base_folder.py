@@ -1,0 +1,161 @@
+"""Which base model is meant: a name, a folder or a hub id becomes a folder with a hash. Needs no torch."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from weft.config.model import BaseConfig
+from weft.errors import ArtifactError, UnsupportedError, did_you_mean
+from weft.models.bundled import KNOWN
+from weft.models.embedding_hash import embedding_hash
+from weft.storage import is_sealed, read_json, sha256_file, sha256_json
+
+FAMILIES = {
+    "t5": "seq2seq",
+    "mt5": "seq2seq",
+    "umt5": "seq2seq",
+    "encoder-decoder": "seq2seq",  # of BERT; see `describe`
+    "llama": "causal",
+    "qwen2": "causal",
+    "qwen3": "causal",
+    "gpt2": "causal",
+    "mistral": "causal",
+}
+HASHED = (".safetensors", ".json", ".model", ".txt")
+TOKENIZER = ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges")
+
+
+@dataclass(frozen=True)
+class BaseFolder:
+    """A base model on disk.
+
+    Attributes:
+        name: what the user asked for.
+        path: the folder.
+        family: `seq2seq` or `causal`.
+        hash: SHA-256 over the weights and tokenizer files.
+        origin: where the weights come from, for run folders and tables.
+        config: the model's `config.json`.
+    """
+
+    name: str
+    path: Path
+    family: str
+    hash: str
+    origin: str
+    config: dict[str, Any]
+
+    @property
+    def reader(self) -> dict[str, Any]:
+        """Settings of the part that reads text: the encoder's, where encoder and decoder have their own."""
+        return dict(self.config.get("encoder") or self.config)
+
+    @property
+    def bytes(self) -> int:
+        """Of the weights, as the files hold them."""
+        return sum(file.stat().st_size for file in self.path.glob("*.safetensors"))
+
+    @property
+    def width(self) -> int:
+        """D, the size of an embedding."""
+        names = ("hidden_size", "d_model", "n_embd")
+        return next((int(self.reader[name]) for name in names if self.reader.get(name)), 0)
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """Tasks whose data the model was trained on before, as its `config.json` says."""
+        return frozenset(self.config.get("seen_in_pretraining", ()))
+
+    @cached_property
+    def tokenizer_hash(self) -> str:
+        """SHA-256 over the tokenizer's files."""
+        files = {
+            file.name: sha256_file(file)
+            for file in sorted(self.path.iterdir())
+            if file.name.startswith(TOKENIZER) or file.suffix == ".model"
+        }
+        return sha256_json(files)
+
+    @cached_property
+    def embedding_hash(self) -> str:
+        """SHA-256 of the input embeddings; see `envelope.embedding_hash`."""
+        return embedding_hash(self.path)
+
+    @property
+    def positions(self) -> int | None:
+        """Longest input of models with absolute positions; none where positions are relative."""
+        name = {"gpt2": "n_positions", "bert": "max_position_embeddings"}.get(
+            self.reader.get("model_type", "")
+        )
+        return int(self.reader[name]) if name else None
+
+
+def resolve(base: BaseConfig) -> BaseFolder:
+    """The folder of a base model, made or fetched if need be, without loading its weights.
+
+    Raises:
+        ArtifactError: if it is not there; the message says how to get it.
+        UnsupportedError: if it is of a family that weft does not serve.
+    """
+    if base.model in KNOWN:
+        path, origin = KNOWN[base.model]()
+    elif Path(base.model).is_dir():
+        path, origin = Path(base.model), f"folder {Path(base.model).name}"
+    else:
+        path, origin = _from_hub(base), f"hub {base.model}@{base.revision or 'main'}"
+    return describe(base.model, path, origin)
+
+
+def describe(name: str, path: Path, origin: str) -> BaseFolder:
+    """What a model folder holds.
+
+    Raises:
+        ArtifactError: if it holds no model with safetensors weights.
+        UnsupportedError: for a family that weft does not serve, or a model that brings its own code.
+    """
+    config = read_json(path / "config.json")
+    if "auto_map" in config:
+        raise UnsupportedError(
+            "the model brings its own code, which weft does not run", where=str(path), code="A10"
+        )
+    kind = str(config.get("model_type"))
+    if kind == "encoder-decoder" and config.get("encoder", {}).get("model_type") != "bert":
+        kind = f"encoder-decoder of {config.get('encoder', {}).get('model_type')}"
+    family = FAMILIES.get(kind)
+    if family is None:
+        raise UnsupportedError(
+            f"weft does not know models of type {kind!r}",
+            where=str(path / "config.json"),
+            fix=f"use one of {', '.join(sorted(FAMILIES))}",
+            code="C08",
+        )
+    if not any(path.glob("*.safetensors")):
+        raise ArtifactError("the folder has no *.safetensors weights", where=str(path), code="C24")
+    return BaseFolder(name, path, family, _hash(path), origin, config)
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 over every file that can change an answer, kept beside those that weft made itself."""
+    if is_sealed(path):
+        return str(sha256_json(read_json(path / "manifest.json")["files"]))
+    files = {file.name: sha256_file(file) for file in sorted(path.iterdir()) if file.suffix in HASHED}
+    return sha256_json(files)
+
+
+def _from_hub(base: BaseConfig) -> Path:
+    """A model from the hub, or from its local cache where there is no network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
+        return Path(snapshot_download(base.model, revision=base.revision, allow_patterns=patterns))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ArtifactError(
+            f"there is no base model {base.model!r}: no folder of that name, and the hub gave none "
+            f"({type(error).__name__})",
+            where="base.model",
+            fix=f"give a folder or a hub id that can be reached; {did_you_mean(base.model, list(KNOWN))}",
+            code="C24",
+        ) from None

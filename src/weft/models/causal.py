@@ -1,0 +1,191 @@
+"""Causal models (Llama, Qwen, GPT-2 and kin): the prompt stands before the text or after it.
+
+`prefix`: `[prompt][text][answer]`. `suffix`: `[text][prompt][answer]`; there the text's keys and values
+do not depend on the prompt, so they are computed once without gradient and kept in a `TextCache`.
+Rows are padded between their parts and masked; positions count each row's own tokens.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+
+from weft.data.batch import IGNORE, Tokens
+from weft.models.backbone import (
+    Backbone,
+    ChoiceTree,
+    Context,
+    HiddenSpec,
+    Outputs,
+    States,
+    TextState,
+    pad_rows,
+)
+from weft.models.text_cache import TextCache
+from weft.models.tokenizer import answer_tokens
+
+
+class _Read(NamedTuple):
+    """What one pass gives: logits `[B, keep, V]`, the filled cache, hidden states if asked for."""
+
+    logits: Tensor
+    past_key_values: Any
+    hidden_states: Any
+
+
+class CausalBackbone(Backbone):
+    """A decoder-only language model.
+
+    Args:
+        suffix: whether prompts stand after the text.
+        texts: keys and values of texts, for suffix prompts; none: in memory, up to 2 GB.
+    """
+
+    def __init__(
+        self, lm: Any, tokenizer: Any, *, suffix: bool, texts: TextCache | None = None, **kw: str
+    ) -> None:
+        super().__init__(lm, tokenizer, **kw)
+        self.suffix = suffix
+        self.texts = texts or TextCache(lm, 2 << 30)
+
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether a text is read once and kept: prompts stand after it, and the weights stay put."""
+        return self.suffix and self.frozen
+
+    def answer_tokens(self, answer: str) -> Tokens:
+        """Token ids of an answer with its leading space, and the end token."""
+        return answer_tokens(self.tokenizer, answer, spaced=True)
+
+    def read(self, sources: Sequence[Tokens]) -> TextState:
+        """Texts, padded on the left, so that what follows stands next to them."""
+        flipped, mask = pad_rows([row[::-1] for row in sources], self.tokenizer.pad_token_id, self.device)
+        return TextState(tuple(sources), flipped.flip(1), mask.flip(1))
+
+    def prepare(self, sources: Iterable[Tokens]) -> None:
+        """Read texts ahead, where they are kept: many at once cost half of what a few at a time do."""
+        if self.keeps_texts:
+            self.texts.prepare(sources)
+
+    def forward(
+        self,
+        state: TextState,
+        prompts: Float[Tensor, "B P D"] | None,
+        labels: Int[Tensor, "B T"],
+        hidden: HiddenSpec | None = None,
+    ) -> Outputs:
+        """Logits of the labels; hidden states of the positions that are computed here."""
+        embeds, mask, cache = self._join(state, prompts)
+        fed = labels[:, :-1].clamp_min(0)  # the last target is predicted, never read
+        embeds = torch.cat([embeds, self._embed(fed)], 1)
+        mask = torch.cat([mask, (labels[:, :-1] != IGNORE).long()], 1)
+        out = self._run(embeds, mask, cache, keep=labels.shape[1], output_hidden_states=hidden is not None)
+        if hidden is None:
+            return Outputs(out.logits)
+        counted = self._counted(state, prompts, labels, hidden)
+        return Outputs(out.logits, tuple(States(layer, counted) for layer in hidden.pick(out.hidden_states)))
+
+    @torch.no_grad()
+    def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
+        """Read prompts (and texts, where they are not cached) and predict the first token."""
+        embeds, mask, cache = self._join(state, prompts)
+        out = self._run(embeds, mask, DynamicCache() if cache is None else cache, keep=1)
+        return Context(mask, out.past_key_values, out.logits[:, -1])
+
+    @torch.no_grad()
+    def _generate(self, context: Context, max_tokens: int) -> list[Tokens]:
+        """Greedy answers, cut at the end token."""
+        if context.logits is None:
+            raise ValueError("the context has no first prediction")
+        end, mask = self.tokenizer.eos_token_id, context.mask
+        written = [[int(token)] for token in context.logits.argmax(-1)]
+        live = list(range(len(written)))  # rows that still write
+        for _ in range(max_tokens - 1):
+            going = [place for place, row in enumerate(live) if written[row][-1] != end]
+            if not going:
+                break
+            if len(going) < len(live):  # finished rows leave the batch
+                context.memory.batch_select_indices(torch.tensor(going, device=self.device))
+                live, mask = [live[place] for place in going], mask[going]
+            last = torch.tensor([[written[row][-1]] for row in live], device=self.device)
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+            logits = self._run(self._embed(last), mask, context.memory, keep=1).logits
+            for row, token in zip(live, logits[:, -1].argmax(-1).tolist(), strict=True):
+                written[row].append(token)
+        return [tuple(row[:-1] if row[-1] == end else row) for row in written]
+
+    @torch.no_grad()
+    def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
+        """Log-probability of every choice when only choices may be written (nats)."""
+        if context.logits is None:
+            raise ValueError("the context has no first prediction")
+        tree = ChoiceTree.of(choices)
+        later = [self._after(context, prefix) for prefix in tree.prefixes[1:]]
+        return tree.log_probs([context.logits, *later])
+
+    def _after(self, context: Context, prefix: Tokens) -> Float[Tensor, "B V"]:
+        """Next-token logits of every row after some tokens of an answer; the context stays as it was."""
+        cache = DynamicCache(_kv(context.memory))
+        ids = torch.tensor(prefix, device=self.device).expand(len(context.mask), -1)
+        mask = torch.cat([context.mask, context.mask.new_ones(ids.shape)], 1)
+        return self._run(self._embed(ids), mask, cache, keep=1).logits[:, -1]
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        embeds: Tensor = self.lm.get_input_embeddings()(ids)
+        return embeds
+
+    def _cached(self, prompts: Tensor | None) -> bool:
+        """Whether texts come from the cache: they stand first, a prompt follows, and weights stay put."""
+        return self.keeps_texts and prompts is not None
+
+    def _join(self, state: TextState, prompts: Tensor | None) -> tuple[Tensor, Tensor, DynamicCache | None]:
+        """What is still to be read, the mask over all positions, and the cache of those read before."""
+        if prompts is None:
+            return self._embed(state.ids), state.mask, None
+        prompt = prompts.to(self.embeddings.dtype)
+        ones = state.mask.new_ones(prompt.shape[:2])
+        if self._cached(prompts):
+            if state.memory is None:
+                state.memory = self.texts.gather(state.sources)
+            return prompt, torch.cat([state.mask, ones], 1), DynamicCache(state.memory)
+        parts = [(self._embed(state.ids), state.mask), (prompt, ones)]
+        if not self.suffix:
+            parts.reverse()
+        return torch.cat([part[0] for part in parts], 1), torch.cat([part[1] for part in parts], 1), None
+
+    def _run(
+        self, embeds: Tensor, mask: Tensor, cache: DynamicCache | None, *, keep: int, **kw: Any
+    ) -> _Read:
+        """One pass over new positions, of which the last `keep` give logits."""
+        positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -embeds.shape[1] :]
+        out = self.lm.base_model(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **kw,
+        )
+        last = out.last_hidden_state[:, -keep:]
+        flat = self.lm.get_output_embeddings()(last.flatten(0, 1))  # flat: a 3-d product is 5 times slower
+        return _Read(flat.view(*last.shape[:2], -1), out.past_key_values, out.hidden_states)
+
+    def _counted(
+        self, state: TextState, prompts: Tensor | None, labels: Int[Tensor, "B T"], hidden: HiddenSpec
+    ) -> Bool[Tensor, "B N"]:
+        """Positions that predict a target, and those of the text where they are computed here."""
+        targets = labels != IGNORE  # position j of the last T predicts label j
+        parts = [] if self._cached(prompts) else [state.mask.bool()]
+        if prompts is not None:
+            prompt = targets.new_full(prompts.shape[:2], hidden.prompt_positions)
+            parts.insert(len(parts) if self.suffix else 0, prompt)
+        before = torch.cat(parts, 1)
+        return torch.cat([before[:, :-1], before[:, -1:] | targets[:, :1], targets[:, 1:]], 1)
+
+
+def _kv(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
+    """Every layer's keys and values."""
+    return [(layer.keys, layer.values) for layer in cache.layers]

@@ -1,0 +1,43 @@
+"""A base model's tokenizer without its weights, and the tokens of an answer."""
+
+from typing import Any
+
+from weft.data.batch import Tokens
+from weft.errors import ArtifactError
+from weft.models.base_folder import BaseFolder
+
+
+def load_tokenizer(folder: BaseFolder) -> Any:
+    """The tokenizer of a base model; it pads with the end token where it has no other.
+
+    Raises:
+        ArtifactError: if the folder has none that can be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder.path, local_files_only=True)
+    except Exception as error:  # the library raises what its parts raise
+        raise ArtifactError(
+            f"the base model has no tokenizer that can be read ({type(error).__name__})",
+            where=str(folder.path),
+            fix="the folder needs tokenizer.json and tokenizer_config.json",
+            code="A09",
+        ) from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def answer_tokens(tokenizer: Any, answer: str, *, spaced: bool) -> Tokens:
+    """Token ids of an answer, and the end token.
+
+    Args:
+        tokenizer: the base model's.
+        answer: text to write.
+        spaced: whether the answer goes on after a text (causal models), and so has its leading space.
+    """
+    ids = tokenizer(f" {answer}" if spaced else answer, add_special_tokens=False)["input_ids"]
+    if spaced and ids and not tokenizer.decode(ids[:1]).strip():  # the vocabulary marks word starts itself
+        ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    return (*ids, tokenizer.eos_token_id)

@@ -1,0 +1,22 @@
+"""Runs: their configurations, names and folders, what their tensors say of themselves, and where they work.
+
+The names below load without torch; `weft.runs.workspace` and `weft.runs.parents` need it.
+"""
+
+from weft.runs.folder import PASSING, TENSORS, Run, create, find, finished, noted
+from weft.runs.identity import FORMAT, NUMERICS, environment, identity, run_id
+
+__all__ = [
+    "FORMAT",
+    "NUMERICS",
+    "PASSING",
+    "TENSORS",
+    "Run",
+    "create",
+    "environment",
+    "find",
+    "finished",
+    "identity",
+    "noted",
+    "run_id",
+]

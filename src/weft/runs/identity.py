@@ -1,0 +1,65 @@
+"""What names a run: everything that can change a number of it. Loads without torch."""
+
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from weft import storage
+from weft.runs import tensor_file
+from weft.runs.config import AnyRun
+
+NUMERICS = 4  # raise by hand when the code changes numbers: old runs then no longer count as done
+FORMAT = tensor_file.FORMAT
+PLACES = {"folder", "files", "in_data_root", "hub"}  # where data lie changes no number; what they hold does
+
+
+def identity(config: AnyRun, *, base_hash: str, data_hashes: dict[str, str]) -> str:
+    """SHA-256 of everything that can change a number of a run.
+
+    That is its settings and seed, the content of its data (not where they lie), the base model with its
+    tokenizer, its parents, and the format. The order of tasks counts, and that of labels: prompts may start
+    from label words in their order, choices are compared in it, and digits are counted in it.
+
+    Args:
+        config: the run's configuration; it names its parents by their ids.
+        base_hash: of the base model's weights and tokenizer files.
+        data_hashes: `task/split` -> SHA-256 of its files.
+    """
+    values = config.model_dump(mode="json")
+    values["tasks"] = [
+        {key: value for key, value in task.items() if key not in PLACES} for task in values["tasks"]
+    ]
+    values["order"] = [list((task.labels or {}).items()) for task in config.tasks]
+    values["base"] = {"hash": base_hash, "dropout": config.base.dropout, "dtype": config.base.dtype}
+    if config.base.deterministic:
+        values["base"]["deterministic"] = True
+    if "optim" in values:
+        values["optim"].pop("micro_batch")
+    for name in ("targets", "targets_mb"):  # where teachers' targets lie
+        values.get("distill", {}).pop(name, None)
+    versions = {"format": FORMAT, "numerics": NUMERICS}
+    return storage.sha256_json({**versions, "config": values, "data": data_hashes})
+
+
+def run_id(config: AnyRun, digest: str) -> str:
+    """`<stage>-<what>-s<seed>-<8 hex of the identity>`."""
+    names = "+".join(task.name for task in config.tasks)
+    what = names if len(names) <= 40 else f"{len(config.tasks)}tasks"
+    method = getattr(config, "method", None)
+    label = f"{method.name.replace('_', '-')}-{what}" if method is not None else what
+    return f"{config.stage}-{label}-s{config.seed}-{digest[:8]}"
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for the record."""
+    packages = ("weft", "torch", "transformers", "numpy", "tokenizers")
+    return {
+        "format": FORMAT,
+        "numerics": NUMERICS,
+        "versions": {name: version(name) for name in packages},
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }

@@ -1,0 +1,298 @@
+"""Where stages work: the folder of runs, the data, and models that are loaded once and shared."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from weft import runs
+from weft.config.base import Split
+from weft.config.model import BaseConfig
+from weft.config.task import TaskSpec
+from weft.errors import ConfigError, DataError, NumericError
+from weft.models import Backbone, base_folder, load_backbone
+from weft.models.base_folder import BaseFolder
+from weft.models.machine import Machine
+from weft.progress import Progress
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun
+from weft.runs.folder import Run
+from weft.stopping import Stop
+from weft.tasks import Task, from_spec
+
+TEXTS = ".texts"  # of the folder of runs: pages of keys and values
+
+
+@dataclass
+class Workspace:
+    """What stages share.
+
+    Args:
+        root: the folder of runs.
+        data_root: where tasks find files that are declared `in_data_root`.
+        progress: what a person sees.
+        stop: whether the process was asked to end.
+        save_seconds: least time between two checkpoints of a run.
+        keep_texts: whether keys and values of texts are kept on the disk, under `root`.
+        nearest: answers of `starts` to what several methods ask of the same rows.
+    """
+
+    root: Path
+    data_root: Path | None = None
+    progress: Progress = field(default_factory=lambda: Progress(quiet=True))
+    stop: Stop = field(default_factory=Stop)
+    save_seconds: float = 30.0
+    keep_texts: bool = True
+    nearest: dict[str, tuple[str, dict[str, float]]] = field(default_factory=dict)
+    _bases: dict[BaseConfig, BaseFolder] = field(default_factory=dict)
+    _backbones: dict[tuple[object, ...], Backbone] = field(default_factory=dict)
+    _hashes: dict[int, str] = field(default_factory=dict)
+    _machines: dict[Path, Machine] = field(default_factory=dict)
+    _tasks: dict[str, Task] = field(default_factory=dict)
+
+    def base(self, config: AnyRun) -> BaseFolder:
+        """The folder of a run's base model."""
+        if config.base not in self._bases:
+            self._bases[config.base] = base_folder.resolve(config.base)
+        return self._bases[config.base]
+
+    def backbone(
+        self,
+        config: AnyRun,
+        *,
+        fresh: bool = False,
+        like: Mapping[str, Any] | None = None,
+    ) -> Backbone:
+        """A run's base model, loaded once for all runs.
+
+        Args:
+            config: the run's.
+            fresh: a copy of its own, for methods that change its weights.
+            like: what a finished run notes of its machine; none: as the run's own choices are.
+        """
+        folder, position = self.base(config), self.position(config)
+        choices = self.choices(config) if like is None else noted_choices(like)
+        key = (folder.hash, position, *choices.values(), config.base.checkpointing)
+        if not fresh and key in self._backbones:
+            return self._backbones[key]
+        self.check_lengths(config, folder)
+        backbone = load_backbone(
+            folder,
+            **choices,
+            position=position,
+            cache_mb=config.base.text_cache_mb,
+            texts=self.root / TEXTS if self.keep_texts and not fresh else None,
+            warn=self.progress.warn,
+            checkpointing=config.base.checkpointing,
+        )
+        if not fresh:
+            self._backbones[key] = backbone
+            self._hashes[id(backbone)] = backbone.weights_hash()
+        return backbone
+
+    def position(self, config: AnyRun) -> Literal["prefix", "suffix"]:
+        """Where a run's prompts stand: as configured, or after the text on models that allow it.
+
+        Raises:
+            ConfigError: after the text with activation checkpointing.
+        """
+        position = config.prompt.position
+        if position == "auto":
+            position = "suffix" if self.base(config).family == "causal" else "prefix"
+        if position == "suffix" and config.base.checkpointing:
+            raise ConfigError(
+                "prompts that stand after cached texts cannot be computed twice: the cache would fill twice",
+                where="base.checkpointing",
+                fix="set it to false: such a step keeps prompt tokens only; or set prompt.position: prefix",
+                code="C08",
+            )
+        return position
+
+    def dtype(self, config: AnyRun) -> str:
+        """The number format of the frozen weights.
+
+        As configured; else as the folder says, of the run if it was begun before, of the run that is scored;
+        else float32 where the weights are trained (most steps are too small for a bfloat16 to move); else
+        the faster one on this machine, measured once for a folder of runs.
+        """
+        if config.base.deterministic:
+            return "float32"
+        if config.base.dtype != "auto":
+            return config.base.dtype
+        before = self._begun(config).get("dtype")
+        if before is None and isinstance(config, AdaptRun) and config.method.name == "full":
+            return "float32"
+        return self.machine.precision().dtype if before is None else str(before)
+
+    def attention(self, config: AnyRun) -> str:
+        """The implementation of attention: as configured, noted or measured, as `dtype` is.
+
+        A run that was begun before there was a choice has that of the library.
+        """
+        if config.base.deterministic:
+            return "eager"
+        if config.base.attention != "auto":
+            return config.base.attention
+        if begun := self._begun(config):
+            return str(begun.get("attention", "library"))
+        suffix = self.position(config) == "suffix"
+        return self.machine.attention(self.base(config), self.dtype(config), suffix=suffix)
+
+    def products(self, config: AnyRun) -> str:
+        """How products with the frozen weights are computed; chosen as attention is.
+
+        Weights that are trained are the library's affair.
+        """
+        full = isinstance(config, AdaptRun) and config.method.name == "full"
+        if config.base.deterministic or full:
+            return "library"
+        scores = isinstance(config, EvaluateRun) and config.run is not None  # answers as it was trained
+        if config.base.products != "auto" and not scores:
+            return config.base.products
+        if begun := self._begun(config):
+            return str(begun.get("products", "library"))
+        return self.machine.products(self.base(config), self.dtype(config))
+
+    def choices(self, config: AnyRun) -> dict[str, str]:
+        """What last digits depend on and a run's folder notes: number format, attention, products."""
+        return {
+            "dtype": self.dtype(config),
+            "attention": self.attention(config),
+            "products": self.products(config),
+        }
+
+    def _begun(self, config: AnyRun) -> dict[str, Any]:
+        """What the folder of a run notes, or that of the run which it scores; empty before it is begun."""
+        scored = config.run if isinstance(config, EvaluateRun) else None
+        return runs.noted(self.root / scored if scored else self.run(config).path)
+
+    def gflops(self) -> float:
+        """The measured matrix rate of the chosen number format, in GFLOP/s."""
+        measured = self.machine.precision()
+        return measured.rates[measured.dtype]
+
+    @property
+    def machine(self) -> Machine:
+        """What this machine runs fastest, as the folder of runs notes it."""
+        return self._machines.setdefault(self.root, Machine(self.root))
+
+    def tasks(self, config: AnyRun) -> list[Task]:
+        """A run's tasks, ready to read their rows."""
+        return [self.task(spec) for spec in config.tasks]
+
+    def task(self, spec: TaskSpec) -> Task:
+        """A task, made once, so that its rows are read once."""
+        key = spec.model_dump_json()
+        if key not in self._tasks:
+            self._tasks[key] = from_spec(spec, self.data_root)
+        return self._tasks[key]
+
+    def check_data(self, config: AnyRun) -> None:
+        """Refuse files that changed since their rows were read.
+
+        Raises:
+            DataError: with both hashes.
+        """
+        for spec, split in product(config.tasks, self.splits(config)):
+            then, now = self.task(spec).data_hash(split), from_spec(spec, self.data_root).data_hash(split)
+            if then != now:
+                raise DataError(
+                    f"the {split} rows of {spec.name!r} changed while weft was at work "
+                    f"(hash {then[:12]}…, now {now[:12]}…)",
+                    where=f"task {spec.name}, {split} ({spec.files.get(split, '')})",
+                    fix="run the same command again, which reads the new rows and trains what they change",
+                    code="D21",
+                )
+
+    def run_id(self, config: AnyRun) -> str:
+        """The name of a run's folder, which follows from its identity."""
+        return runs.run_id(config, self.identity(config))
+
+    def identity(self, config: AnyRun) -> str:
+        """SHA-256 of a run's configuration, data and base model."""
+        hashes = {
+            f"{task.name}/{split}": task.data_hash(split)
+            for task in self.tasks(config)
+            for split in self.splits(config)
+        }
+        return runs.identity(config, base_hash=self.base(config).hash, data_hashes=hashes)
+
+    def run(self, config: AnyRun) -> Run:
+        """The folder of a run, finished or not."""
+        return Run(self.root / self.run_id(config))
+
+    def company(self, config: AnyRun) -> set[str]:
+        """The runs with which an unfinished run was begun in one batch, itself among them; or none."""
+        return set(runs.noted(self.run(config).path).get("together", ()))
+
+    @contextmanager
+    def open(self, config: AnyRun, together: Sequence[str] = ()) -> Iterator[Run]:
+        """A run folder to fill; it is finished when the block ends without an error.
+
+        Args:
+            config: the run's.
+            together: the runs that train in one batch with it, itself among them.
+        """
+        base = self.base(config)
+        env: dict[str, Any] = {"base": base.origin, "base_hash": base.hash}
+        env |= {"embedding_hash": base.embedding_hash, "tokenizer_hash": base.tokenizer_hash}
+        env["identity"] = self.identity(config)
+        env |= {**self.choices(config), "position": self.position(config)}
+        env["threads"] = torch.get_num_threads()
+        if seen := sorted(base.seen & {task.name for task in config.tasks}):
+            env["seen_in_pretraining"] = seen
+        if len(together) > 1:
+            env["together"] = list(together)
+        begun, now = runs.noted(self.run(config).path).get("threads"), env["threads"]
+        if begun not in (None, now):
+            self.progress.warn(f"begun with {begun} threads, goes on with {now}: last digits may differ")
+        if rates := self.machine.note():
+            env["gflops"] = rates
+        torch.use_deterministic_algorithms(config.base.deterministic)
+        with runs.create(self.root, self.run_id(config), config, env) as run:
+            yield run
+
+    def check_frozen(self) -> None:
+        """Prove that no stage changed a byte of a shared model.
+
+        Raises:
+            NumericError: if one did: its results cannot be trusted.
+        """
+        for backbone in self._backbones.values():
+            if backbone.weights_hash() != self._hashes[id(backbone)]:
+                raise NumericError(f"the frozen model {backbone.name!r} was changed in training", code="N12")
+
+    @staticmethod
+    def check_lengths(config: AnyRun, folder: BaseFolder) -> None:
+        """Refuse what a model with absolute positions cannot read."""
+        longest = max(task.max_target_tokens for task in config.tasks)
+        total = config.prompt.length + config.limits.source_tokens + longest
+        if folder.positions is not None and total > folder.positions:
+            room = folder.positions - config.prompt.length - longest
+            raise ConfigError(
+                f"prompt {config.prompt.length}, text {config.limits.source_tokens} and answer {longest} are "
+                f"{total} tokens, and {folder.name!r} has {folder.positions} positions",
+                where="prompt.length, limits.source_tokens",
+                fix=f"set limits.source_tokens to {room} or less" if room > 0 else "shorten the prompt",
+                code="C07",
+            )
+
+    @staticmethod
+    def splits(config: AnyRun) -> list[Split]:
+        """The splits a run reads."""
+        if isinstance(config, EvaluateRun):
+            majority = config.method is not None and config.method.name == "majority"
+            return ["train", config.split] if majority else [config.split]
+        return ["train", "dev"] if config.optim.eval_every else ["train"]
+
+
+def noted_choices(env: Mapping[str, Any]) -> dict[str, str]:
+    """The choices that a finished run notes; one of before there was a choice has the library's."""
+    return {
+        "dtype": str(env.get("dtype", "float32")),
+        "attention": str(env.get("attention", "library")),
+        "products": str(env.get("products", "library")),
+    }

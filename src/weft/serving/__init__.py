@@ -1,0 +1,1 @@
+"""Answers for new rows: finished runs as one predictor."""

@@ -1,0 +1,81 @@
+"""The header of a safetensors file, read strictly, and the numbers behind it. Loads without torch."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from weft.storage.hashing import strict_json
+
+PROMPTS, WEIGHTS = "prompts.safetensors", "weights.safetensors"
+LARGEST = {PROMPTS: 64 << 20, WEIGHTS: 64 << 30}  # bytes of the file
+LARGEST_HEADER = {PROMPTS: 64 << 10, WEIGHTS: 4 << 20}
+DTYPES = {"F32": 4, "BF16": 2, "F16": 2}  # name in the header -> bytes of a number
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a safetensors header: number format, shape, and where its bytes lie in the buffer."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def header(data: bytes, limit: int) -> tuple[dict[str, Any], int]:
+    """The JSON header of safetensors bytes, and where the numbers begin.
+
+    Raises:
+        ValueError: if it is not exactly that.
+    """
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or not 2 <= size <= min(limit, len(data) - 8):
+        raise ValueError(f"its header says {size:,} bytes; the file has {len(data):,}")
+    text = data[8 : 8 + size]
+    if text[:1] != b"{" or len(text) - len(text.rstrip(b" ")) >= 8:
+        raise ValueError("its header is not a JSON object")
+    found = strict_json(text)
+    if not isinstance(found, dict):
+        raise ValueError("its header is not a JSON object")
+    return found, 8 + size
+
+
+def entry_of(value: Any) -> Entry:
+    """One tensor's line of a header.
+
+    Raises:
+        ValueError: if it is not of the known form, or its bytes are not as many as its numbers need.
+    """
+    if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError("a tensor needs dtype, shape and data_offsets, and nothing else")
+    shape, offsets = value["shape"], value["data_offsets"]
+    if not _are_counts(shape, least=1, most=8) or not _are_counts(offsets, least=0, most=2):
+        raise ValueError("shape and data_offsets must be short lists of whole numbers")
+    if not isinstance(value["dtype"], str) or value["dtype"] not in DTYPES or len(offsets) != 2:
+        raise ValueError(f"its numbers are {str(value['dtype'])[:20]!r}, not one of {', '.join(DTYPES)}")
+    entry = Entry(value["dtype"], tuple(shape), *offsets)
+    if entry.end - entry.begin != math.prod(shape) * DTYPES[entry.dtype]:
+        raise ValueError(f"shape {shape} does not fill bytes {entry.begin} to {entry.end}")
+    return entry
+
+
+def _are_counts(values: Any, *, least: int, most: int) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) <= most
+        and all(type(one) is int and one >= least for one in values)
+    )
+
+
+def numbers_of(data: bytes, start: int, entry: Entry) -> Numbers:
+    """A tensor's values as fp32, in its shape."""
+    count = math.prod(entry.shape)
+    if entry.dtype == "BF16":  # the upper half of an fp32
+        halves = np.frombuffer(data, "<u2", count, start + entry.begin)
+        return (halves.astype("<u4") << 16).view("<f4").reshape(entry.shape)
+    kind = "<f4" if entry.dtype == "F32" else "<f2"
+    values = np.frombuffer(data, kind, count, start + entry.begin)
+    return values.astype("<f4", copy=False).reshape(entry.shape)
