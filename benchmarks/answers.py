@@ -9,10 +9,10 @@ from benchmarks.goals import Result, Settings
 from weft.config.model import BaseConfig
 from weft.data.batch import Encoded, Tokens
 from weft.evaluation import answering
-from weft.methods import mpt
+from weft.evaluation.answers import Answer
 from weft.models import Backbone, CausalBackbone
 from weft.models.base_folder import resolve
-from weft.models.tuned import TunedModel
+from weft.models.tuned import TunedModel, with_bank
 from weft.tasks import Task, find_specs, from_spec
 
 CHECKED = 32  # texts on which both sides' answers are compared
@@ -41,7 +41,7 @@ def _closed_t5(settings: Settings) -> list[Result]:
     peer = peers.multitask(folder, bank)
     choices = _different_starts(rows)
     task = ours.closed("task", [backbone.decode(choice) for choice in choices])
-    model = mpt.build(backbone, bank)
+    model = with_bank(backbone, bank)
     return _compare(settings, "closed-t5", model, peer, task, [row.source for row in rows], model)
 
 
@@ -130,7 +130,7 @@ def _same(one: Sequence[object], two: Sequence[object]) -> float:
     return sum(a == b for a, b in zip(one, two, strict=True)) / len(two)
 
 
-def answers(model: TunedModel, tasks: list[Task], sources: list[Tokens]) -> list[answering.Answer]:
+def answers(model: TunedModel, tasks: list[Task], sources: list[Tokens]) -> list[Answer]:
     """weft's answers of every text for every task."""
     wanted = [(source, k) for source in sources for k in range(len(tasks))]
     every, ids = [source for source, _ in wanted], [k for _, k in wanted]

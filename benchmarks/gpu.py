@@ -21,8 +21,7 @@ from benchmarks.__main__ import quiet
 from benchmarks.goals import Settings
 from benchmarks.t5_step import useful_flops
 from weft.data.batch import Encoded
-from weft.methods import mpt
-from weft.models.tuned import TunedModel
+from weft.models.tuned import TunedModel, with_bank
 from weft.training.loop import fit_together
 
 PROMPT, TEXT, STEPS, KAPPA, TASK_ROWS, PEER_BATCH = 100, 64, 8, 6, 16, 32
@@ -60,7 +59,7 @@ def lines(settings: Settings, shape: str, batches: list[int]) -> Iterator[Line]:
     """The table of one shape, line by line, as soon as each is measured."""
     folder = inputs.t5_folder(shape, settings.folder)
     backbone = inputs.load(str(folder), settings, length=PROMPT)
-    model = mpt.build(backbone, ours.bank(backbone, PROMPT))
+    model = with_bank(backbone, ours.bank(backbone, PROMPT))
     for size in batches:
         yield from by_batch(settings, model, shape, size)
     yield from against_peft(settings, model, folder)

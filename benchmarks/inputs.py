@@ -13,7 +13,7 @@ from weft.config.task import TaskSpec
 from weft.config.training import OptimConfig, PromptConfig
 from weft.data.batch import Encoded, Tokens
 from weft.data.selection import few_shot
-from weft.methods.configs import PromptTuningConfig
+from weft.methods.prompt_tuning import PromptTuning
 from weft.models import Backbone
 from weft.runs.config import AdaptRun
 from weft.runs.workspace import Workspace
@@ -76,7 +76,7 @@ def load(model: str, settings: Settings, *, length: int, position: str = "auto",
         base=BaseConfig(**{"model": model, "dtype": settings.dtype, **choices}),
         prompt=PromptConfig(length=length, position=position),
         tasks=(spec,),
-        method=PromptTuningConfig(),
+        method=PromptTuning(),
         optim=OptimConfig(lr={"prompt": 0.1}, steps=1),
     )
     return Workspace(settings.folder / "runs").backbone(config)

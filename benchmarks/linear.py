@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks import inputs, measure, ours
 from benchmarks.goals import Result, Settings
 from weft.data.batch import Encoded
-from weft.methods import mpt
+from weft.models.tuned import with_bank
 
 PLOT = "performance-linear.png"
 
@@ -17,7 +17,7 @@ def run(settings: Settings) -> list[Result]:
     shape, length = ("tiny", 5) if settings.quick else ("small", 100)
     batches, texts = ((2, 4), (8, 16)) if settings.quick else ((8, 16, 32), (28, 92, 156))
     backbone = inputs.load(str(inputs.t5_folder(shape, settings.folder)), settings, length=length)
-    model = mpt.build(backbone, ours.bank(backbone, length))
+    model = with_bank(backbone, ours.bank(backbone, length))
     sizes = {f"{rows} x {length + text}": (rows, text) for rows in batches for text in texts}
     arms = {
         name: lambda i, rows=rows, text=text: ours.train(model, _rows(rows, text), rows)

@@ -10,10 +10,10 @@ from weft.data.encoding import EncodedTask
 from weft.data.sampling import EpochBatches, ReadAhead, pool_size
 from weft.losses.objective import Loss, lm_loss
 from weft.losses.terms import lm_loss_sum
-from weft.methods import mpt, prompt_tuning
 from weft.models import Backbone
-from weft.models.tuned import TunedModel
-from weft.prompts.bank import PromptBank
+from weft.models.fresh_prompt import fresh_prompt
+from weft.models.tuned import TunedModel, with_prompts
+from weft.prompts.bank import PromptBank, new_bank
 from weft.tasks import Task
 from weft.training.course import Course
 from weft.training.loop import fit
@@ -23,15 +23,15 @@ FIRST = torch.zeros(1, dtype=torch.long)  # the task id of a batch of one row
 
 def bank(backbone: Backbone, length: int, tasks: tuple[str, ...] = ("task",)) -> PromptBank:
     """A shared prompt of vocabulary embeddings, with factors for each task."""
-    shared = prompt_tuning.fresh_prompt(backbone, PromptConfig(length=length), seed=0)
-    return mpt.new_bank(shared, FactorConfig(), tasks, seed=0)
+    shared = fresh_prompt(backbone, PromptConfig(length=length), seed=0)
+    return new_bank(shared, FactorConfig(), tasks, seed=0)
 
 
 def prompts(backbone: Backbone, length: int, tasks: int) -> TunedModel:
     """A model with a plain prompt for each of several tasks."""
     config = PromptConfig(length=length)
-    starts = [prompt_tuning.fresh_prompt(backbone, config, seed=seed) for seed in range(tasks)]
-    return prompt_tuning.build(backbone, torch.stack(starts), tuple(f"task-{k}" for k in range(tasks)))
+    starts = [fresh_prompt(backbone, config, seed=seed) for seed in range(tasks)]
+    return with_prompts(backbone, torch.stack(starts), tuple(f"task-{k}" for k in range(tasks)))
 
 
 def train(

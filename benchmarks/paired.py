@@ -26,10 +26,11 @@ from weft.data.sampling import EpochBatches
 from weft.data.selection import few_shot, subset
 from weft.evaluation import answering
 from weft.losses.objective import lm_loss
-from weft.methods import prompt_tuning
 from weft.models import Backbone, load_backbone
 from weft.models.base_folder import resolve
+from weft.models.fresh_prompt import fresh_prompt
 from weft.models.text_cache import TextCache
+from weft.models.tuned import with_prompts
 from weft.tasks import BUILTIN, Task, find_specs, from_spec
 from weft.training.course import Course
 from weft.training.loop import fit_together
@@ -123,8 +124,8 @@ def _scores(backbone: Backbone, task: Task, seeds: range, rows: int, *, together
 def _course(backbone: Backbone, task: Task, seed: int) -> Course:
     few = few_shot(task.load("train"), 16, seed=seed, task=task.name)
     train = encode_task(task.name, few, backbone, 128)
-    start = prompt_tuning.fresh_prompt(backbone, PromptConfig(length=LENGTH), seed=seed)
-    model = prompt_tuning.build(backbone, start[None], (task.name,))
+    start = fresh_prompt(backbone, PromptConfig(length=LENGTH), seed=seed)
+    model = with_prompts(backbone, start[None], (task.name,))
     optim = OptimConfig(lr={"prompt": RATE}, steps=STEPS, batch_size=SIZE)
     backbone.prepare([row.source for row in train.rows])
     return Course(model, EpochBatches((train,), SIZE, seed), lm_loss, optim)

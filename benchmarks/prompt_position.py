@@ -18,8 +18,9 @@ from weft.data.encoding import encode_task
 from weft.data.sampling import EpochBatches
 from weft.evaluation import answering
 from weft.losses.objective import lm_loss
-from weft.methods import prompt_tuning
 from weft.models import Backbone, base_folder, load_backbone, probe
+from weft.models.fresh_prompt import fresh_prompt
+from weft.models.tuned import with_prompts
 from weft.tasks import find_specs, from_spec
 from weft.training.loop import fit
 
@@ -32,8 +33,8 @@ def train(backbone: Backbone, name: str, seed: int) -> tuple[float, float]:
     """Dev accuracy in percent, and seconds of training."""
     task = from_spec(find_specs([DEMO])[name])
     rows = encode_task(name, task.load("train"), backbone, 128)
-    start = prompt_tuning.fresh_prompt(backbone, PromptConfig(length=LENGTH), seed=seed)
-    model = prompt_tuning.build(backbone, start[None], (name,))
+    start = fresh_prompt(backbone, PromptConfig(length=LENGTH), seed=seed)
+    model = with_prompts(backbone, start[None], (name,))
     clock = time.monotonic()
     fit(model, EpochBatches((rows,), OPTIM.batch_size, seed), lm_loss, OPTIM)
     seconds = time.monotonic() - clock

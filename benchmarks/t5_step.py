@@ -10,9 +10,8 @@ from benchmarks.goals import Result, Settings
 from weft.data.batch import IGNORE, Encoded, collate
 from weft.data.encoding import EncodedTask
 from weft.data.sampling import EpochBatches
-from weft.methods import mpt
 from weft.models import Backbone
-from weft.models.tuned import TunedModel
+from weft.models.tuned import TunedModel, with_bank
 
 POOL = 32  # batches, as in a run of ours
 
@@ -31,7 +30,7 @@ def run(settings: Settings) -> list[Result]:
     pools = [rows[: size * steps] for rows in drawn]
     sampled = [_every(rows, size, steps, i) for i, rows in enumerate(drawn)]
     bank = ours.bank(backbone, length)
-    model = mpt.build(backbone, bank)
+    model = with_bank(backbone, bank)
     default = peers.multitask(folder, bank)
     without = peers.no_dropout(peers.multitask(folder, bank))
     checks = {"loss of PEFT less ours": _difference(model, without, pools[0][:size])}

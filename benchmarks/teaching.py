@@ -9,9 +9,10 @@ from benchmarks.goals import Result, Settings
 from weft.config.training import DistillConfig
 from weft.data.batch import Encoded
 from weft.data.encoding import encode_task
+from weft.losses.distillation import distillation_loss
 from weft.losses.targets import TeacherTargets
-from weft.methods import mpt
 from weft.models import Backbone
+from weft.models.tuned import with_bank
 from weft.storage.page_store import PageStore
 from weft.training.loop import fit_together
 
@@ -46,12 +47,12 @@ def _distill(
     settings: Settings, backbone: Backbone, rows: list[Encoded], length: int, size: int, what: str
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """How many plain steps a step costs with a live teacher, and with kept targets: what makes results."""
-    student = mpt.build(backbone, ours.bank(backbone, length))
+    student = with_bank(backbone, ours.bank(backbone, length))
     teacher = ours.prompts(backbone, length, 1)
     with TemporaryDirectory(dir=settings.folder) as folder:
         targets = TeacherTargets(teacher, DistillConfig(), PageStore(Path(folder), 4 << 30, print))
-        live = mpt.distillation_loss(teacher, DistillConfig())
-        kept = mpt.distillation_loss(teacher, DistillConfig(), targets)
+        live = distillation_loss(teacher, DistillConfig())
+        kept = distillation_loss(teacher, DistillConfig(), targets)
         arms = {
             "plain": lambda i: ours.train(student, rows, size),
             "live": lambda i: ours.train(student, rows, size, loss=live),

@@ -11,7 +11,7 @@ from weft import stages
 from weft.config.model import BaseConfig
 from weft.config.training import LimitsConfig, OptimConfig, PromptConfig
 from weft.data.batch import Encoded
-from weft.methods.configs import PromptTuningConfig
+from weft.methods.prompt_tuning import PromptTuning
 from weft.models import answer_tokens, load_tokenizer
 from weft.models.base_folder import resolve
 from weft.runs.config import AdaptRun, EvaluateRun
@@ -49,9 +49,7 @@ def _weft(settings: Settings, steps: int, rows: int, size: int, length: int) -> 
     with TemporaryDirectory(dir=settings.folder) as folder:
         workspace = Workspace(Path(folder), settings.data)
         optim = OptimConfig(lr={"prompt": RATE}, steps=steps, batch_size=size)
-        trained = stages.perform(
-            AdaptRun(**common, method=PromptTuningConfig(), shots=16, optim=optim), workspace
-        )
+        trained = stages.perform(AdaptRun(**common, method=PromptTuning(), shots=16, optim=optim), workspace)
         scored = stages.perform(EvaluateRun(**common, run=trained.id, generate=False), workspace)
         return scored.result()["scores"][spec.name]["metrics"]["accuracy"]
 

@@ -15,7 +15,7 @@ from weft.config.model import BaseConfig
 from weft.data.batch import collate
 from weft.errors import ConfigError, UnsupportedError
 from weft.losses.terms import lm_loss_sum
-from weft.methods.configs import FullConfig
+from weft.methods.full import FullFineTuning
 from weft.models import Choice, Precision, base_folder, load_backbone, rows_that_fit, set_attention
 from weft.models import attention as attention_module
 from weft.models.attention import Heads, grouped, probe_attention
@@ -210,7 +210,7 @@ def test_weights_are_trained_in_float32(job, tmp_path, monkeypatch):
     monkeypatch.setattr("weft.models.machine.probe", lambda device: Precision("bfloat16", rates))
     workspace, teacher = Workspace(tmp_path), teacher_run(job, {"dtype": "auto"})
     assert workspace.dtype(teacher) == "bfloat16"
-    settings = {"method": FullConfig(), "optim": {"lr": {"model": 1e-3}, "steps": 2, "batch_size": 6}}
+    settings = {"method": FullFineTuning(), "optim": {"lr": {"model": 1e-3}, "steps": 2, "batch_size": 6}}
     shared = {"base": teacher.base, "prompt": teacher.prompt, "tasks": teacher.tasks}
     trained = stages.perform(AdaptRun(**shared, **settings), workspace)
     scored = stages.perform(EvaluateRun(**shared, run=trained.id), workspace)

@@ -14,7 +14,7 @@ from weft.config.task import TaskSpec
 from weft.errors import ConfigError, Faults, WeftError
 from weft.experiments.config import Experiment
 from weft.experiments.jobs import load_run, specs_of
-from weft.methods.configs import MPTConfig
+from weft.methods.mpt import MPT
 from weft.runs.config import AdaptRun, EvaluateRun, SourceRun, TeacherRun
 from weft.tasks import named, select
 
@@ -123,7 +123,7 @@ def test_experiment_loads_with_its_values_and_the_defaults(tmp_path):
     assert (config.prompt.length, config.prompt.init) == (8, "vocabulary")
     assert config.source.sampling.kappa == 2
     assert config.source.distill.weight == 0.9
-    assert isinstance(config.rows[1].method, MPTConfig)
+    assert isinstance(config.rows[1].method, MPT)
     assert config.rows[1].optim.batch_size == 16
     assert config.rows[0].optim.batch_size == 32
     assert config.folder == str(tmp_path.resolve())

@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from weft.config.training import DistillConfig
 from weft.data.batch import Encoded, collate
 from weft.evaluation import answering
+from weft.losses.distillation import distillation_loss
 from weft.losses.objective import Totals, lm_loss
-from weft.methods import mpt, prompt_tuning
+from weft.models.tuned import with_bank, with_prompts
 from weft.prompts.bank import PromptBank
 from weft.tasks import Task
 
@@ -45,14 +46,14 @@ def student(backbone, tasks=2):
     draw = torch.Generator().manual_seed(1)
     shared = torch.randn(PROMPT, backbone.width, generator=draw)
     u, v = torch.ones(tasks, PROMPT, 1), torch.ones(tasks, 1, backbone.width)
-    return mpt.build(backbone, PromptBank(shared, u, v, tuple("ab"[:tasks])))
+    return with_bank(backbone, PromptBank(shared, u, v, tuple("ab"[:tasks])))
 
 
 def teacher(backbone, tasks=2):
     """Plain prompts for the same tasks."""
     draw = torch.Generator().manual_seed(2)
     start = torch.randn(tasks, PROMPT, backbone.width, generator=draw)
-    return prompt_tuning.build(backbone, start, tuple(f"task-{k}" for k in range(tasks)))
+    return with_prompts(backbone, start, tuple(f"task-{k}" for k in range(tasks)))
 
 
 def linear_flops(work):
@@ -114,7 +115,7 @@ def test_a_step_costs_4n_and_a_distillation_step_2n_more(make_backbone, name):
     once, spared = forward_weights(backbone, batch), without_gradient(backbone, batch)
     model = student(backbone)
     assert linear_flops(lambda: step(model, batch)) == 4 * once - 2 * spared
-    loss = mpt.distillation_loss(teacher(backbone), DistillConfig(layers="all"))
+    loss = distillation_loss(teacher(backbone), DistillConfig(layers="all"))
     assert linear_flops(lambda: step(model, batch, loss)) == 6 * once - 2 * spared
 
 
@@ -170,7 +171,7 @@ def test_no_gradient_goes_into_the_model(make_backbone, name):
     """Gradients after a step: those of the prompt, and of no weight and no embedding."""
     backbone, batch = make_backbone(name), batch_of()
     model = student(backbone)
-    step(model, batch, mpt.distillation_loss(teacher(backbone), DistillConfig()))
+    step(model, batch, distillation_loss(teacher(backbone), DistillConfig()))
     got = {key for key, value in model.named_parameters() if value.grad is not None}
     assert got == {"prompts.shared", "prompts.u", "prompts.v"}
 

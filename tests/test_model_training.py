@@ -17,10 +17,11 @@ from weft.data.encoding import EncodedTask
 from weft.data.sampling import EpochBatches
 from weft.errors import ArtifactError, ConfigError, NumericError, UnsupportedError
 from weft.evaluation.answering import answer
+from weft.evaluation.nearest import nearest
+from weft.losses.distillation import distillation_loss
 from weft.losses.objective import Totals, lm_loss
-from weft.methods import full, mpt, nearest, prompt_tuning
 from weft.models import CausalBackbone
-from weft.models.tuned import TunedModel
+from weft.models.tuned import TunedModel, with_all_weights, with_bank, with_prompts
 from weft.prompts.bank import PromptBank, SoftPrompts
 from weft.tasks import Task
 from weft.training.course import Checkpoint, Hooks, make_optimizer, rate_factor
@@ -69,10 +70,10 @@ def drawn_bank(backbone, seed=2):
 def build(method, backbone, *, dropout=False):
     """A model of a method on a backbone, always with the same start."""
     if method == "prompt_tuning":
-        return prompt_tuning.build(backbone, drawn_prompts(backbone), TASKS, dropout=dropout)
+        return with_prompts(backbone, drawn_prompts(backbone), TASKS, dropout=dropout)
     if method == "full":
-        return full.build(backbone, TASKS, dropout=dropout)
-    return mpt.build(backbone, drawn_bank(backbone), train=method.split()[1], dropout=dropout)
+        return with_all_weights(backbone, TASKS, dropout=dropout)
+    return with_bank(backbone, drawn_bank(backbone), train=method.split()[1], dropout=dropout)
 
 
 def teacher_on(backbone, seed=7):
@@ -84,7 +85,7 @@ def loss_of(method, backbone):
     """The loss that a method is trained with here: MPT distils."""
     if not method.startswith("mpt"):
         return lm_loss
-    return mpt.distillation_loss(teacher_on(backbone), DistillConfig(layers="all", prompt_positions=True))
+    return distillation_loss(teacher_on(backbone), DistillConfig(layers="all", prompt_positions=True))
 
 
 def optim(lr, steps=2, **kw):
@@ -213,10 +214,10 @@ def test_full_fine_tuning_counts_every_weight_once(make_backbone, backbone):
 def test_full_fine_tuning_wants_a_fresh_backbone(make_backbone):
     """Weights that another method has changed are no start for the next."""
     fresh = make_backbone("llama-prefix")
-    full.build(fresh, TASKS)
+    with_all_weights(fresh, TASKS)
     assert not fresh.frozen
     with pytest.raises(UnsupportedError, match="changed by another method"):
-        full.build(fresh, TASKS)
+        with_all_weights(fresh, TASKS)
 
 
 # the loop against a plain one
@@ -301,7 +302,7 @@ def test_distillation_loss_equals_a_plain_one(backbone, distill):
     model, teacher = build("mpt all", backbone), teacher_on(backbone)
     with torch.no_grad():
         totals = Totals(len(SOURCES), BATCH.target_tokens)
-        value, terms = mpt.distillation_loss(teacher, distill)(model, BATCH, totals)
+        value, terms = distillation_loss(teacher, distill)(model, BATCH, totals)
         prompts = model.prompts(torch.arange(3)), teacher.prompts(torch.arange(3))
         expected = plain_distillation(backbone, *prompts, distill)
     assert terms == pytest.approx(expected, rel=1e-3)
@@ -322,8 +323,8 @@ def test_terms_that_are_off_are_absent(backbone, settings, names):
     model, teacher = build("mpt all", backbone), teacher_on(backbone)
     totals = Totals(len(SOURCES), BATCH.target_tokens)
     with torch.no_grad():
-        _, every = mpt.distillation_loss(teacher, DistillConfig())(model, BATCH, totals)
-        value, terms = mpt.distillation_loss(teacher, DistillConfig(**settings))(model, BATCH, totals)
+        _, every = distillation_loss(teacher, DistillConfig())(model, BATCH, totals)
+        value, terms = distillation_loss(teacher, DistillConfig(**settings))(model, BATCH, totals)
     assert terms == pytest.approx({name: every[name] for name in names}, rel=1e-5)
     assert value.item() == pytest.approx(sum(terms.values()), rel=1e-5)
 
@@ -332,7 +333,7 @@ def test_without_a_teacher_the_loss_is_that_of_the_language_model(backbone):
     """No teacher, no distillation."""
     model, totals = build("mpt all", backbone), Totals(len(SOURCES), BATCH.target_tokens)
     with torch.no_grad():
-        value, terms = mpt.distillation_loss(None, DistillConfig())(model, BATCH, totals)
+        value, terms = distillation_loss(None, DistillConfig())(model, BATCH, totals)
         expected, _ = lm_loss(model, BATCH, totals)
     assert value.item() == expected.item()
     assert set(terms) == {"lm"}
@@ -343,7 +344,7 @@ def test_a_model_distilled_with_itself_is_at_no_distance(backbone):
     model = build("mpt all", backbone)
     with torch.no_grad():
         twin = TunedModel(backbone, SoftPrompts(model.prompts(torch.arange(3)), TASKS), {}, TASKS)
-    loss = mpt.distillation_loss(twin, DistillConfig(layers="all", prompt_positions=True))
+    loss = distillation_loss(twin, DistillConfig(layers="all", prompt_positions=True))
     value, terms = loss(model, BATCH, Totals(len(SOURCES), BATCH.target_tokens))
     assert terms["logits"] == pytest.approx(0, abs=1e-6)
     assert terms["hidden"] == pytest.approx(0, abs=1e-6)
@@ -354,7 +355,7 @@ def test_distillation_moves_the_student_towards_the_teacher(make_backbone):
     """With the terms of distillation alone the student's logits come nearer to the teacher's."""
     backbone = make_backbone("llama-suffix")
     model, teacher = build("mpt all", backbone), teacher_on(backbone)
-    loss = mpt.distillation_loss(teacher, DistillConfig(weight=100.0))
+    loss = distillation_loss(teacher, DistillConfig(weight=100.0))
     before = (logits_of(model) - logits_of(teacher)).pow(2).mean()
     fit(model, always, loss, optim(RATES["mpt all"], 15))
     assert (logits_of(model) - logits_of(teacher)).pow(2).mean() < 0.7 * before
@@ -373,7 +374,7 @@ def test_the_teacher_runs_without_dropout_and_gradient(make_backbone, backbone, 
         return taught[-1]
 
     monkeypatch.setattr(teacher, "forward", recorded)
-    loss = mpt.distillation_loss(teacher, DistillConfig())
+    loss = distillation_loss(teacher, DistillConfig())
     values = [loss(model, BATCH, Totals(len(SOURCES), BATCH.target_tokens))[0] for _ in range(2)]
     values[0].backward()
     assert values[0].item() != values[1].item()
@@ -767,7 +768,7 @@ def trained(make_backbone):
         if name not in found:
             backbone, lines = make_backbone(name), []
             start = drawn(P, backbone.width, scale=prompt_scale_of(backbone)).repeat(2, 1, 1)
-            model = prompt_tuning.build(backbone, start, tuple(ROWS))
+            model = with_prompts(backbone, start, tuple(ROWS))
             batches = EpochBatches(tuple(EncodedTask(task, rows) for task, rows in ROWS.items()), 24, seed=0)
             settings = optim({"prompt": 0.5 * model.backbone.scale}, 60, batch_size=24)
             fit(model, batches, lm_loss, settings, hooks=Hooks(log=lines.append))
@@ -807,7 +808,7 @@ def test_nearest_is_the_prompt_that_was_trained_for_the_task(backbone, trained, 
 @pytest.mark.parametrize("pass_rows", [2, 32])
 def test_nearest_measures_the_loss_of_the_answers(backbone, pass_rows, monkeypatch):
     """Open answers: the mean over target tokens; closed ones: the mean over rows, among the choices."""
-    monkeypatch.setattr(importlib.import_module("weft.methods.nearest"), "PASS_ROWS", pass_rows)
+    monkeypatch.setattr(importlib.import_module("weft.evaluation.nearest"), "PASS_ROWS", pass_rows)
     suffix = isinstance(backbone, CausalBackbone) and backbone.suffix
     prompt, choices = drawn_prompts(backbone)[0], [(YES, 1), (NO, 1), (5, 6, 1)]
     rows = [Encoded(source, choices[i % 3]) for i, source in enumerate(SOURCES)]

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from weft import stages
-from weft.methods.configs import FullConfig
+from weft.methods.full import FullFineTuning
 from weft.models import packed as packed_module
 from weft.models.backbone import HiddenSpec
 from weft.models.measuring import Choice, fastest
@@ -235,7 +235,7 @@ def test_weights_that_are_trained_are_never_laid_out(job, tmp_path, monkeypatch)
     shared = {"base": teacher.base, "prompt": teacher.prompt, "tasks": teacher.tasks}
     optim = {"lr": {"model": 1e-3}, "steps": 2, "batch_size": 6}
     workspace = Workspace(tmp_path)
-    trained = stages.perform(AdaptRun(**shared, method=FullConfig(), optim=optim), workspace)
+    trained = stages.perform(AdaptRun(**shared, method=FullFineTuning(), optim=optim), workspace)
     scored = stages.perform(EvaluateRun(**shared, run=trained.id), workspace)
     assert env(trained)["products"] == env(scored)["products"] == "library"
 

@@ -19,8 +19,8 @@ from weft.data.encoding import encode_task
 from weft.data.sampling import EpochBatches
 from weft.errors import ArtifactError
 from weft.losses.objective import lm_loss
-from weft.methods import prompt_tuning
 from weft.models import Seq2SeqBackbone, base_folder, bundled, load_backbone
+from weft.models.tuned import with_prompts
 from weft.prompts.initial import sampled_vocabulary
 from weft.tasks import from_spec, load_spec
 from weft.training.course import Hooks
@@ -108,7 +108,7 @@ def test_a_few_steps_lower_the_loss(pocket):
     rows = encode_task("sentiment", task.load("train")[:24], pocket, 64)
     draw = torch.Generator().manual_seed(0)
     start = sampled_vocabulary(pocket.embeddings, 4, exclude=pocket.special_ids, generator=draw)
-    model = prompt_tuning.build(pocket, start[None], ("sentiment",))
+    model = with_prompts(pocket, start[None], ("sentiment",))
     losses: list[float] = []
     optim = OptimConfig(lr={"prompt": 0.03}, steps=12, batch_size=24)
     hooks = Hooks(log=lambda line: losses.append(float(line["loss"])))

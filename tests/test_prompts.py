@@ -13,9 +13,10 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from weft.config.training import FactorConfig, PromptConfig
 from weft.errors import ConfigError, UnsupportedError
-from weft.methods import mpt, prompt_tuning
 from weft.models import Seq2SeqBackbone
-from weft.prompts.bank import PromptBank, SoftPrompts, compose
+from weft.models.fresh_prompt import fresh_prompt
+from weft.models.tuned import with_bank, with_prompts
+from weft.prompts.bank import PromptBank, SoftPrompts, compose, new_bank, target_bank
 from weft.prompts.factors import draw_factors, mean_factors, normalise_gauge
 from weft.prompts.initial import repeated_tokens, sampled_vocabulary
 from weft.prompts.similarity import similarity
@@ -213,13 +214,13 @@ def wide(make_backbone):
 def mpt_model(wide, tasks, train="all"):
     """MPT of a hundred prompt tokens on some tasks."""
     names = tuple(f"task{k}" for k in range(tasks))
-    bank = mpt.new_bank(torch.ones(100, 768), FactorConfig(), names, seed=0)
-    return mpt.build(wide, bank, train=train)
+    bank = new_bank(torch.ones(100, 768), FactorConfig(), names, seed=0)
+    return with_bank(wide, bank, train=train)
 
 
 def test_prompt_tuning_trains_76800_numbers(wide):
     """Vanilla prompt tuning: 100 * 768."""
-    model = prompt_tuning.build(wide, torch.ones(1, 100, 768), ("task",))
+    model = with_prompts(wide, torch.ones(1, 100, 768), ("task",))
     assert model.trained_parameters == 76_800
 
 
@@ -365,7 +366,7 @@ def test_the_mean_of_higher_ranks_does_not_depend_on_how_a_task_mixes_its_ranks(
 def test_target_tasks_all_start_at_the_mean():
     """A bank for targets gives each of them the start of `mean_factors`."""
     bank = PromptBank(*drawn(8, 3, 4, 5), ("a", "b", "c"))
-    prompts = mpt.target_bank(bank, ["mean"], ("x", "y"))(torch.tensor([0, 1])).detach().numpy()
+    prompts = target_bank(bank, ["mean"], ("x", "y"))(torch.tensor([0, 1])).detach().numpy()
     expected = start_of(bank.shared.detach(), bank.u.detach(), bank.v.detach())
     np.testing.assert_allclose(prompts, [expected, expected], rtol=1e-5)
 
@@ -373,7 +374,7 @@ def test_target_tasks_all_start_at_the_mean():
 def test_target_tasks_start_at_a_named_source_task():
     """A bank for targets gives each of them the prompt of the source task that is named."""
     bank = PromptBank(*drawn(8, 3, 4, 5), ("a", "b", "c"))
-    prompts = mpt.target_bank(bank, ["b", "b"], ("x", "y"))(torch.tensor([0, 1]))
+    prompts = target_bank(bank, ["b", "b"], ("x", "y"))(torch.tensor([0, 1]))
     torch.testing.assert_close(prompts, bank(torch.tensor([1, 1])))
 
 
@@ -381,7 +382,7 @@ def test_target_bank_leaves_its_source_alone():
     """Training a target does not move the source's bank."""
     bank = PromptBank(*drawn(8, 2, 4, 5), ("a", "b"))
     before = bank(torch.tensor([0, 1])).detach().clone()
-    target = mpt.target_bank(bank, ["a"], ("x",))
+    target = target_bank(bank, ["a"], ("x",))
     with torch.no_grad():
         for parameter in target.parameters():
             parameter.mul_(2)
@@ -392,7 +393,7 @@ def test_unknown_source_task_is_refused_with_a_hint():
     """A misspelt start names the nearest source task."""
     bank = PromptBank(*drawn(8, 2, 4, 5), ("alpha", "beta"))
     with pytest.raises(ConfigError, match="alpha"):
-        mpt.target_bank(bank, ["alhpa"], ("x",))
+        target_bank(bank, ["alhpa"], ("x",))
 
 
 # starts of prompts
@@ -451,7 +452,7 @@ def test_repeated_tokens_of_nothing_are_refused():
 
 def test_fresh_prompt_from_the_vocabulary_has_no_special_token(backbone):
     """Every vector of a sampled prompt is the embedding of a word that the tokenizer knows."""
-    prompt = prompt_tuning.fresh_prompt(backbone, PromptConfig(length=30), seed=3)
+    prompt = fresh_prompt(backbone, PromptConfig(length=30), seed=3)
     rows = [
         next(i for i, row in enumerate(backbone.embeddings) if torch.equal(row, vector)) for vector in prompt
     ]
@@ -464,13 +465,13 @@ def test_fresh_prompt_from_a_text_has_its_embeddings(backbone):
     config = PromptConfig(length=9, init="text", init_text="the film was good")
     tokens = backbone.text_tokens("the film was good")[0]
     expected = backbone.embeddings[[tokens[i % len(tokens)] for i in range(9)]]
-    assert torch.equal(prompt_tuning.fresh_prompt(backbone, config, seed=0), expected)
+    assert torch.equal(fresh_prompt(backbone, config, seed=0), expected)
 
 
 def test_fresh_prompt_from_labels_has_the_label_words(backbone):
     """`init: labels` starts at the embeddings of the label words, without end tokens."""
     config = PromptConfig(length=5, init="labels")
-    prompt = prompt_tuning.fresh_prompt(backbone, config, seed=0, choices=("yes", "no"))
+    prompt = fresh_prompt(backbone, config, seed=0, choices=("yes", "no"))
     yes, no = (backbone.tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no"))
     assert torch.equal(prompt, backbone.embeddings[[yes, no, yes, no, yes]])
 
@@ -478,7 +479,7 @@ def test_fresh_prompt_from_labels_has_the_label_words(backbone):
 def test_fresh_prompt_from_labels_needs_labels(backbone):
     """`init: labels` on a task without label words is an error of the configuration."""
     with pytest.raises(ConfigError, match="labels"):
-        prompt_tuning.fresh_prompt(backbone, PromptConfig(length=5, init="labels"), seed=0)
+        fresh_prompt(backbone, PromptConfig(length=5, init="labels"), seed=0)
 
 
 # similarity of prompts

@@ -14,7 +14,8 @@ from weft import runs, storage
 from weft.config.task import HubConfig, TaskSpec
 from weft.config.training import PromptConfig
 from weft.errors import ArtifactError, ResourceError, WeftError
-from weft.methods.configs import MajorityConfig, PromptTuningConfig
+from weft.methods.majority import Majority
+from weft.methods.prompt_tuning import PromptTuning
 from weft.runs import Run, folder
 from weft.runs.config import AdaptRun, EvaluateRun, SourceRun, TeacherRun
 from weft.storage import durable
@@ -186,7 +187,7 @@ def test_identity_is_stable():
 def test_identities_of_stages_and_methods_differ():
     """No two of the configurations above share a name."""
     adapt = CONFIGS["adapt mpt"]
-    all_configs = [*CONFIGS.values(), adapt.model_copy(update={"method": PromptTuningConfig(start="mean")})]
+    all_configs = [*CONFIGS.values(), adapt.model_copy(update={"method": PromptTuning(start="mean")})]
     assert len({identity(config) for config in all_configs}) == len(all_configs)
 
 
@@ -522,5 +523,5 @@ def test_finished_runs_are_listed_by_name(tmp_path, config):
 
 def test_majority_needs_no_run():
     """The stage of an evaluation without a run is named by its method."""
-    config = CONFIGS["evaluate"].model_copy(update={"run": None, "method": MajorityConfig()})
+    config = CONFIGS["evaluate"].model_copy(update={"run": None, "method": Majority()})
     assert runs.run_id(config, "0" * 64) == "evaluate-majority-a+b-s0-00000000"

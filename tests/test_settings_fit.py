@@ -10,7 +10,7 @@ from weft.config.training import LimitsConfig, PromptConfig
 from weft.data.selection import few_shot
 from weft.errors import ConfigError
 from weft.experiments.config import Experiment
-from weft.methods.configs import NoPromptConfig
+from weft.methods.no_prompt import NoPrompt
 from weft.models.base_folder import BaseFolder
 from weft.runs.config import AdaptRun, EvaluateRun
 from weft.runs.workspace import Workspace
@@ -52,7 +52,7 @@ def test_absolute_positions_bound_the_input(tmp_path: Path, text: int, fits: boo
     """GPT-2 with 20 positions: 6 of prompt, 4 of answer, so at most 10 of text; the message says so."""
     folder = BaseFolder("gpt2", tmp_path, "causal", "0", "test", {"model_type": "gpt2", "n_positions": 20})
     limits = LimitsConfig(source_tokens=text)
-    config = EvaluateRun(tasks=(SPEC,), prompt=PromptConfig(length=6), limits=limits, method=NoPromptConfig())
+    config = EvaluateRun(tasks=(SPEC,), prompt=PromptConfig(length=6), limits=limits, method=NoPrompt())
     if fits:
         Workspace.check_lengths(config, folder)
         return
@@ -64,7 +64,7 @@ def test_absolute_positions_bound_the_input(tmp_path: Path, text: int, fits: boo
 def test_relative_positions_are_not_bounded(tmp_path: Path) -> None:
     """T5 has no largest position."""
     folder = BaseFolder("t5", tmp_path, "seq2seq", "0", "test", {"model_type": "t5", "n_positions": 20})
-    config = EvaluateRun(tasks=(SPEC,), limits=LimitsConfig(source_tokens=999), method=NoPromptConfig())
+    config = EvaluateRun(tasks=(SPEC,), limits=LimitsConfig(source_tokens=999), method=NoPrompt())
     Workspace.check_lengths(config, folder)
 
 

@@ -13,9 +13,9 @@ from weft.data.encoding import encode_task
 from weft.data.sampling import EpochBatches
 from weft.errors import ArtifactError, UnsupportedError
 from weft.losses.objective import lm_loss
-from weft.methods import prompt_tuning
 from weft.models import CausalBackbone, base_folder, load_backbone
 from weft.models.text_cache import TextCache
+from weft.models.tuned import with_prompts
 from weft.prompts.initial import sampled_vocabulary
 from weft.tasks import from_spec, load_spec
 from weft.training.course import Hooks
@@ -77,7 +77,7 @@ def test_a_few_steps_lower_the_loss(smollm2: CausalBackbone) -> None:
     rows = encode_task("sentiment", task.load("train")[:24], smollm2, 64)
     draw = torch.Generator().manual_seed(0)
     start = sampled_vocabulary(smollm2.embeddings, 4, exclude=smollm2.special_ids, generator=draw)
-    model = prompt_tuning.build(smollm2, start[None], ("sentiment",))
+    model = with_prompts(smollm2, start[None], ("sentiment",))
     optim = OptimConfig(lr={"prompt": 0.1}, steps=8, batch_size=8)
     losses: list[float] = []
     hooks = Hooks(log=lambda line: losses.append(float(line["lm"])))

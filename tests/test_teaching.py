@@ -13,11 +13,13 @@ from weft.config.training import DistillConfig, FactorConfig, OptimConfig, Sampl
 from weft.data.batch import IGNORE, Encoded, collate
 from weft.data.encoding import EncodedTask
 from weft.data.sampling import ReadAhead, TaskBatches
+from weft.losses.distillation import distillation_loss
 from weft.losses.objective import Totals
 from weft.losses.target_costs import Costs, costs_of, plan, targets_of, window
 from weft.losses.targets import Taught, TeacherTargets
 from weft.losses.terms import logit_distillation_sum
-from weft.methods import mpt, prompt_tuning
+from weft.models.tuned import with_bank, with_prompts
+from weft.prompts.bank import new_bank
 from weft.storage.page_store import PageStore
 from weft.training.course import Hooks
 from weft.training.loop import fit
@@ -47,13 +49,13 @@ def batch_of(rows):
 def teacher_on(backbone, seed=7):
     """A teacher with one drawn prompt a task."""
     prompts = torch.randn(2, P, backbone.width, generator=torch.Generator().manual_seed(seed))
-    return prompt_tuning.build(backbone, prompts, TASKS)
+    return with_prompts(backbone, prompts, TASKS)
 
 
 def student_on(backbone):
     """A bank that starts somewhere else."""
     shared = torch.randn(P, backbone.width, generator=torch.Generator().manual_seed(8))
-    return mpt.build(backbone, mpt.new_bank(shared, FactorConfig(init="uniform"), TASKS, seed=1))
+    return with_bank(backbone, new_bank(shared, FactorConfig(init="uniform"), TASKS, seed=1))
 
 
 def in_memory(max_bytes=1 << 30):
@@ -69,7 +71,7 @@ def targets_on(backbone, distill=None, store=None, **kw):
 def loss_and_gradients(backbone, distill, targets, batch):
     """The loss of a batch, and its gradients in the bank."""
     model = student_on(backbone)
-    loss = mpt.distillation_loss(teacher_on(backbone), distill, targets)
+    loss = distillation_loss(teacher_on(backbone), distill, targets)
     value, terms = loss(model, batch, Totals(len(batch.sources), batch.target_tokens))
     value.backward()
     parameters = [one for group in model.trained.values() for one in group]
@@ -306,7 +308,7 @@ def test_a_run_that_goes_on_has_the_same_bits(backbones, name):
         targets, saved = targets_on(backbone, DistillConfig(top=8)), []
         targets.prepare(warm)
         ahead = ReadAhead(batches, backbone.prepare, 6, window=4, teach=targets.prepare)
-        loss = mpt.distillation_loss(teacher_on(backbone), DistillConfig(top=8), targets)
+        loss = distillation_loss(teacher_on(backbone), DistillConfig(top=8), targets)
         model = student_on(backbone)
         hooks = Hooks(save=lambda checkpoint: saved.append(copy.deepcopy(checkpoint)))
         fit(model, ahead, loss, optim, hooks=hooks, resume=resume, pace=lambda save, must=False: save())

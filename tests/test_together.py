@@ -21,7 +21,7 @@ from weft.experiments import execution, jobs
 from weft.experiments.config import Experiment
 from weft.losses.objective import lm_loss
 from weft.losses.terms import lm_loss_rows, lm_loss_sum
-from weft.methods import mpt, prompt_tuning
+from weft.models.tuned import with_bank, with_prompts
 from weft.prompts.bank import PromptBank
 from weft.runs.config import AdaptRun, TeacherRun
 from weft.runs.workspace import Workspace
@@ -44,12 +44,12 @@ def course(backbone, seed, lines=None, **kw):
     """A course of its own: prompt tuning or MPT on two tasks, with its own rows, rates and length."""
     scale = float(backbone.embeddings.pow(2).mean().sqrt())
     if seed % 2:
-        model = prompt_tuning.build(backbone, drawn(2, 3, backbone.width, seed=seed) * scale, TASKS)
+        model = with_prompts(backbone, drawn(2, 3, backbone.width, seed=seed) * scale, TASKS)
         rates = {"prompt": 0.02 * seed}
     else:
         shared = drawn(3, backbone.width, seed=seed) * scale
         u, v = drawn(2, 3, 1, seed=seed + 50), drawn(2, 1, backbone.width, seed=seed + 60)
-        model = mpt.build(backbone, PromptBank(shared, u, v, TASKS))
+        model = with_bank(backbone, PromptBank(shared, u, v, TASKS))
         rates = {"shared": 0.03, "factors": 0.05}
     model.prompts.to(backbone.embeddings.dtype)
     settings = {"steps": 4, "batch_size": 2 + seed % 3, "warmup": 0.3, "clip": 0.5, **kw}

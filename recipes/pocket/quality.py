@@ -12,7 +12,9 @@ from weft.config.model import BaseConfig
 from weft.config.training import LimitsConfig, OptimConfig, PromptConfig
 from weft.errors import WeftError
 from weft.experiments.results import DASH, interval, score_text
-from weft.methods.configs import FullConfig, MajorityConfig, PromptTuningConfig
+from weft.methods.full import FullFineTuning
+from weft.methods.majority import Majority
+from weft.methods.prompt_tuning import PromptTuning
 from weft.models.bundled import KNOWN
 from weft.runs import Run
 from weft.runs.config import AdaptRun, EvaluateRun
@@ -20,7 +22,7 @@ from weft.runs.workspace import Workspace
 from weft.tasks import BUILTIN, find_specs
 
 TASKS = ("sst2", "ag_news", "trec", "subj", "qqp", "qnli")
-METHODS = {"prompt": PromptTuningConfig(), "full": FullConfig()}
+METHODS = {"prompt": PromptTuning(), "full": FullFineTuning()}
 NAMES = {"prompt": "tuned prompt", "full": "fine-tuned"}
 GROUPS = {"prompt": "prompt", "full": "model"}  # what each method's learning rate is of
 RATES = {"prompt": (0.003, 0.01, 0.03, 0.1), "full": (3e-5, 1e-4, 3e-4, 1e-3)}
@@ -95,7 +97,7 @@ class Question:
             dev={f"{rate:g}": score for rate, score in dev.items()},
             rate=best,
             test=tuple(self.accuracy(run) for run in scored),
-            majority=self.accuracy(self.scored(method=MajorityConfig())),
+            majority=self.accuracy(self.scored(method=Majority())),
             rows=scored[0].result()["scores"][self.task]["rows"],
             seconds=tuple(round(run.seconds() or 0.0, 1) for run in trained),
             runs=tuple(run.id for run in scored),

@@ -5,7 +5,7 @@
     adapt      a method trained on target tasks, from the shared prompt or from elsewhere
     evaluate   answers and scores of a run on rows that nothing was chosen on
 
-The first three say what is trained, on which rows and from where; `fitting.train` trains it, several runs in
+The first three say what is trained, on which rows and from where; `runner.train` trains it, several runs in
 one batch if there are several. Stages talk through run folders only; a finished run is not run again.
 """
 
@@ -20,19 +20,23 @@ from weft.data.encoding import EncodedTask, encode_task
 from weft.data.sampling import WINDOW, EpochBatches, TaskBatches, pool_size
 from weft.data.selection import few_shot, subset
 from weft.data.token_store import TokenStore
-from weft.errors import WeftError
-from weft.evaluation import answering
+from weft.errors import ArtifactError, WeftError
+from weft.evaluation.answers import Answer, Answerer
+from weft.evaluation.scores import score
+from weft.losses.distillation import distillation_loss
 from weft.losses.objective import lm_loss
 from weft.losses.target_costs import targets_of
 from weft.losses.targets import TeacherTargets
-from weft.methods import mpt, prompt_tuning
+from weft.methods import FittedMethod, TrainedMethod
+from weft.methods.method import Saved
 from weft.models import Backbone
-from weft.models.tuned import TunedModel
+from weft.models.tuned import TunedModel, with_bank, with_prompts
+from weft.prompts.bank import new_bank
 from weft.runs import Run, answer_blocks, parents
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, TeacherRun
 from weft.runs.workspace import Workspace
 from weft.storage.page_store import PageStore
-from weft.tasks import Task
+from weft.tasks import Example, Task
 from weft.training import runner
 from weft.training.runner import Prepared, TrainedRun
 
@@ -42,9 +46,9 @@ TARGETS, TOKENS = ".targets", ".tokens"  # of the folder of runs: what teachers 
 def teachers(config: TeacherRun, workspace: Workspace) -> Prepared:
     """A plain soft prompt for each task of the run (paper: source prompts)."""
     backbone, tasks = workspace.backbone(config), workspace.tasks(config)
-    train = [_training_rows(config, task, backbone, workspace) for task in tasks]
+    train = [_encoded(config, task, _training_rows(config, task), backbone, workspace) for task in tasks]
     prompts = torch.stack([parents.fresh(config, backbone, task) for task in tasks])
-    model = prompt_tuning.build(backbone, prompts, parents.names_of(tasks), dropout=config.base.dropout)
+    model = with_prompts(backbone, prompts, tuple(task.name for task in tasks), dropout=config.base.dropout)
     batches = _epochs(config, train, backbone)
     return Prepared(config, model, train, batches, lm_loss)
 
@@ -53,36 +57,61 @@ def source(config: SourceRun, workspace: Workspace) -> Prepared:
     """One shared prompt with task factors, into which the teachers are distilled (prompt distillation)."""
     backbone, tasks = workspace.backbone(config), workspace.tasks(config)
     teacher = parents.teacher_of(config, backbone, workspace) if config.teachers else None
-    train = [_training_rows(config, task, backbone, workspace) for task in tasks]
+    train = [_encoded(config, task, _training_rows(config, task), backbone, workspace) for task in tasks]
     shared = parents.shared_start(config, backbone, teacher)
-    bank = mpt.new_bank(shared, config.factors, parents.names_of(tasks), seed=config.seed)
-    model = mpt.build(backbone, bank, dropout=config.base.dropout)
+    bank = new_bank(shared, config.factors, tuple(task.name for task in tasks), seed=config.seed)
+    model = with_bank(backbone, bank, dropout=config.base.dropout)
     batches = TaskBatches(tuple(train), config.optim.batch_size, config.seed, config.sampling)
     targets, window = _targets(config, teacher, batches, workspace)
-    loss = mpt.distillation_loss(teacher, config.distill, targets)
+    loss = distillation_loss(teacher, config.distill, targets)
     return Prepared(config, model, train, batches, loss, targets=targets, window=window)
 
 
 def adapt(config: AdaptRun, workspace: Workspace) -> Prepared:
     """A method on the target tasks, all in one model; with several tasks, MPT shares P* among them."""
-    backbone = workspace.backbone(config, fresh=config.method.name == "full")
-    tasks = workspace.tasks(config)
-    train = [_training_rows(config, task, backbone, workspace, shots=config.shots) for task in tasks]
-    model, start = parents.build(config, backbone, tasks, train, workspace)
+    method = config.method
+    assert isinstance(method, TrainedMethod)
+    backbone, tasks = workspace.backbone(config, fresh=method.touches_weights), workspace.tasks(config)
+    rows = [_training_rows(config, task) for task in tasks]
+    train = [
+        _encoded(config, task, some, backbone, workspace) for task, some in zip(tasks, rows, strict=True)
+    ]
+    model, start = method.build(parents.training_setup(config, workspace, backbone, rows, train))
     batches = _epochs(config, train, backbone)
     return Prepared(config, model, train, batches, lm_loss, start)
+
+
+def fit(config: AdaptRun, workspace: Workspace) -> Run:
+    """A method that is fitted to the target tasks' rows at once."""
+    method = config.method
+    assert isinstance(method, FittedMethod)
+    tasks = workspace.tasks(config)
+    rows = [_training_rows(config, task) for task in tasks]
+    with workspace.open(config) as out:
+        clock = time.monotonic()
+        saved = method.fit(parents.training_setup(config, workspace, None, rows, []))
+        out.save(saved)
+        counts = zip(tasks, rows, strict=True)
+        used = {task.name: {**task.accounting("train"), "train": len(some)} for task, some in counts}
+        result = {"tasks": [task.name for task in tasks], "steps": 0, "dev": None, "rows": used}
+        result |= {"trained_parameters": saved.parameters}
+        result |= {"parameters_per_task": saved.parameters / len(tasks)}
+        out.write_json("result.json", result)
+        out.write_json("timing.json", {"seconds": time.monotonic() - clock})
+    return out
 
 
 def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
     """Answer and score rows of a split: of a run, of the frozen model, or of the majority answer."""
     with workspace.open(config) as out:
         clock = time.monotonic()
-        parent = runs.find(workspace.root, config.run) if config.run else None
+        answerer = _answerer(config, workspace)
         scores, lines = {}, []
         for task in workspace.tasks(config):
             examples = subset(task.load(config.split), config.limits.test_rows)
-            answers = answer_blocks.answers(config, task, examples, parent, workspace, out)
-            scores[task.name] = asdict(answering.score(task, examples, answers))
+            answer = _answering(config, task, answerer)
+            answers = answer_blocks.answers(answer, task.name, examples, out)
+            scores[task.name] = asdict(score(task, examples, answers))
             pairs = zip(examples, answers, strict=True)
             lines += [answer_blocks.line(i, task, *pair) for i, pair in enumerate(pairs)]
             workspace.progress.step(len(scores) / len(config.tasks))
@@ -91,6 +120,33 @@ def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
         out.write_json("result.json", {"scores": scores, "split": config.split, "rows": rows})
         out.write_json("timing.json", {"seconds": time.monotonic() - clock})
     return out
+
+
+def _answerer(config: EvaluateRun, workspace: Workspace) -> Answerer:
+    """What is scored: a run, or a method that learns nothing."""
+    if config.method is not None:
+        answerer: Answerer = config.method.restore(parents.setup_of(config, workspace), Saved())
+        return answerer
+    assert config.run is not None
+    return parents.load(runs.find(workspace.root, config.run), workspace, config)
+
+
+def _answering(config: EvaluateRun, task: Task, answerer: Answerer) -> answer_blocks.Answering:
+    """What answers rows of one task.
+
+    Raises:
+        ArtifactError: if the run has no such task.
+    """
+    names = [one.name for one in answerer.tasks]
+    if task.name not in names:
+        raise ArtifactError(f"the run has no prompt for {task.name!r}", where=str(config.run), code="C12")
+    number, size = names.index(task.name), config.batch_size
+
+    def answer(examples: list[Example]) -> list[Answer]:
+        texts = [one.source for one in examples]
+        return answerer.answer(texts, [number] * len(texts), batch_size=size, generate=config.generate)
+
+    return answer
 
 
 def perform(config: AnyRun, workspace: Workspace) -> Run:
@@ -131,6 +187,8 @@ def perform_together(
             workspace.check_data(config)
             if isinstance(config, EvaluateRun):
                 yield run.id, evaluate(config, workspace)
+            elif isinstance(config, AdaptRun) and config.optim is None:
+                yield run.id, fit(config, workspace)
             else:
                 ready.append(prepare(config, workspace))
         except WeftError as error:
@@ -149,13 +207,13 @@ def prepare(config: TrainedRun, workspace: Workspace) -> Prepared:
 
 def can_share(config: AnyRun) -> bool:
     """Whether a run's rows may go through the frozen model beside those of others: it trains prompts only."""
-    plain = isinstance(config, TeacherRun) or (isinstance(config, AdaptRun) and config.method.name != "full")
+    plain = isinstance(config, TeacherRun | AdaptRun) and config.made_by.shares_batches
     return plain and not config.base.dropout
 
 
 def step_tokens(config: AnyRun, workspace: Workspace) -> int:
     """About how many tokens of one step a run computes; texts that are kept do not count."""
-    if isinstance(config, EvaluateRun):
+    if isinstance(config, EvaluateRun) or config.optim is None:
         return 0
     texts = 0 if workspace.position(config) == "suffix" else config.limits.source_tokens // 4
     return config.optim.batch_size * (config.prompt.length + 2 + texts)
@@ -180,16 +238,23 @@ def _targets(
 
 def _epochs(config: TeacherRun | AdaptRun, train: list[EncodedTask], backbone: Backbone) -> EpochBatches:
     optim = config.optim
+    assert optim is not None
     return EpochBatches(tuple(train), optim.batch_size, config.seed, pool_size(optim.length_pool, backbone))
 
 
-def _training_rows(
-    config: RunConfig, task: Task, backbone: Backbone, workspace: Workspace, shots: int | None = None
+def _training_rows(config: RunConfig, task: Task) -> list[Example]:
+    """The rows a task trains on: a capped part of a source's, a few of each answer of a target."""
+    if not isinstance(config, AdaptRun):
+        return subset(task.load("train"), config.limits.train_rows)
+    rows = task.load("train")
+    if config.shots is None:
+        return rows
+    return few_shot(rows, config.shots, seed=config.seed, task=task.name, closed=bool(task.choices))
+
+
+def _encoded(
+    config: RunConfig, task: Task, rows: list[Example], backbone: Backbone, workspace: Workspace
 ) -> EncodedTask:
-    """The rows a task trains on, as tokens: a capped part of a source's, a few of each answer of a target."""
-    cap = None if isinstance(config, AdaptRun) else config.limits.train_rows
-    examples = subset(task.load("train"), cap)
-    if shots is not None:
-        examples = few_shot(examples, shots, seed=config.seed, task=task.name, closed=bool(task.choices))
+    """Training rows as tokens."""
     store = TokenStore(workspace.root / TOKENS)
-    return encode_task(task.name, examples, backbone, config.limits.source_tokens, store=store)
+    return encode_task(task.name, rows, backbone, config.limits.source_tokens, store=store)

@@ -10,7 +10,7 @@ from weft import storage
 from weft.config.model import BaseConfig
 from weft.errors import ArtifactError, WeftError
 from weft.models import base_folder
-from weft.runs import PASSING, Run, tensor_file
+from weft.runs import PASSING, Run
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +110,7 @@ def _check_content(run: Run) -> None:
     run.result()
     for name in ("metrics.jsonl", "predictions.jsonl"):
         run.lines(name)
-    if tensor_file.kind_of(config) != "none":
+    if config.made_by is not None and config.made_by.keeps != "none":
         run.tensors()
         if Path(config.base.model).is_dir():
             from weft.runs.parents import check_fit  # loads torch, which the rest can do without

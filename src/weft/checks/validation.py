@@ -233,7 +233,7 @@ def _tokens(used: Used, codec: TokenizerCodec, limit: int, found: Findings) -> i
 def _batches(configs: Sequence[AnyRun], used: dict[tuple[str, Split], Used], found: Findings) -> None:
     """C17: batches that hold more rows than there are."""
     for config in configs:
-        if isinstance(config, EvaluateRun):
+        if isinstance(config, EvaluateRun) or config.optim is None:
             continue
         rows = sum(
             len(used[spec.name, "train"].chosen) for spec in config.tasks if (spec.name, "train") in used

@@ -1,6 +1,5 @@
-"""Answers and scores: greedy writing for every task, and scored choices where the answers are closed."""
+"""Answers of tuned models: greedy writing for every task, and scored choices where the answers are closed."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,48 +7,48 @@ import torch
 
 from weft.data.batch import Tokens
 from weft.errors import DataError
+from weft.evaluation.answers import Answer, TextError, chosen
+from weft.evaluation.scores import Scores, score
 from weft.models import Context
 from weft.models.tuned import TunedModel
 from weft.tasks import Example, Task
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One row's answer.
+class TunedAnswerer:
+    """A tuned model as an `Answerer`.
 
     Attributes:
-        task: the task's name.
-        written: what the model wrote, parsed; none if it was not asked to write.
-        chosen: the likeliest choice, for closed answer sets.
-        probabilities: choice -> probability among the choices.
+        model: one prompt (or the same weights) for each task.
+        tasks: the tasks, in the order of the model's task ids.
+        source_tokens: longest text in tokens, of all tasks or of each.
     """
 
-    task: str
-    written: str | None = None
-    chosen: str | None = None
-    probabilities: dict[str, float] | None = None
+    model: TunedModel
+    tasks: tuple[Task, ...]
+    source_tokens: int | tuple[int, ...]
 
-    @property
-    def text(self) -> str:
-        """The answer: the chosen one of a closed set, else the written one."""
-        return self.chosen if self.chosen is not None else self.written or ""
+    def answer(
+        self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
+    ) -> list[Answer]:
+        """See `Answerer`; rows of different tasks share batches."""
+        sources = [self.tokens(i, text, k) for i, (text, k) in enumerate(zip(texts, task_ids, strict=True))]
+        return answer(self.model, self.tasks, sources, task_ids, batch_size=batch_size, generate=generate)
 
+    def limit(self, task: int) -> int:
+        """Longest text of a task, in tokens."""
+        return self.source_tokens if isinstance(self.source_tokens, int) else self.source_tokens[task]
 
-@dataclass(frozen=True)
-class Scores:
-    """Metrics of one task on some rows, in percent; none where a metric is undefined.
+    def tokens(self, number: int, text: str, task: int) -> Tokens:
+        """A text's tokens, cut to its task's limit.
 
-    Attributes:
-        rows: how many rows were scored.
-        metrics: of the answers: the chosen ones where answers are closed.
-        written: of the freely written answers, where they were asked for.
-        unparsable: share of written answers outside the closed set, in percent.
-    """
-
-    rows: int
-    metrics: dict[str, float | None]
-    written: dict[str, float | None] | None = None
-    unparsable: float | None = None
+        Raises:
+            TextError: if it has none.
+        """
+        try:
+            return self.model.backbone.text_tokens(text, self.limit(task))[0]
+        except DataError as fault:
+            raise TextError(number, fault) from None
 
 
 @torch.no_grad()
@@ -72,8 +71,7 @@ def answer(
         batch_size: rows read at once; they are ordered by length, which changes no answer.
         generate: also write freely where the answers are closed.
     """
-    if model.prompts is not None:  # without a prompt, texts are read anew anyhow
-        model.backbone.prepare(sources)
+    model.prepare(sources)
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     answers: dict[int, Answer] = {}
     for start in range(0, len(order), batch_size):
@@ -100,7 +98,7 @@ def _answer_batch(
         cut = [row[: tasks[k].max_target_tokens] for row, k in zip(tokens, task_ids, strict=True)]
         written = [tasks[k].parse(model.backbone.decode(row)) for row, k in zip(cut, task_ids, strict=True)]
     return [
-        _one_answer(tasks[k], written[i], shares[k][i] if k in shares else None)
+        chosen(tasks[k], shares[k][i], written[i]) if k in shares else Answer(tasks[k].name, written[i])
         for i, k in enumerate(task_ids)
     ]
 
@@ -110,31 +108,6 @@ def _shares(model: TunedModel, context: Context, task: Task) -> list[list[float]
     log_probs = model.backbone.score(context, [model.backbone.answer_tokens(word) for word in task.choices])
     shares: list[list[float]] = torch.softmax(log_probs.double(), -1).tolist()
     return shares
-
-
-def _one_answer(task: Task, written: str | None, shares: list[float] | None) -> Answer:
-    if shares is None:
-        return Answer(task.name, written)
-    probabilities = dict(zip(task.choices, shares, strict=True))
-    return Answer(task.name, written, max(task.choices, key=lambda word: probabilities[word]), probabilities)
-
-
-def score(task: Task, examples: Sequence[Example], answers: Sequence[Answer]) -> Scores:
-    """Metrics of answers against the accepted ones.
-
-    Raises:
-        DataError: if there are no rows.
-    """
-    if not examples:
-        raise DataError("there are no rows to score", where=f"task {task.name}", code="D13")
-    accepted = [example.accepted for example in examples]
-    metrics = {name: metric([one.text for one in answers], accepted) for name, metric in task.metrics.items()}
-    if any(one.written is None for one in answers):
-        return Scores(len(examples), metrics)
-    texts = [one.written or "" for one in answers]
-    written = {name: metric(texts, accepted) for name, metric in task.metrics.items()}
-    strange = sum(text not in task.choices for text in texts) if task.choices else 0
-    return Scores(len(examples), metrics, written, 100 * strange / len(texts))
 
 
 def evaluate(
@@ -152,14 +125,4 @@ def evaluate(
     answers = answer(
         model, tasks, sources, [task_id] * len(sources), batch_size=batch_size, generate=generate
     )
-    return score(task, examples, answers), answers
-
-
-def majority(
-    task: Task, train: Sequence[Example], examples: Sequence[Example]
-) -> tuple[Scores, list[Answer]]:
-    """Scores of always giving the training rows' commonest answer (of equal ones, the first in order)."""
-    counts = Counter(example.target for example in train)
-    commonest = min(counts, key=lambda target: (-counts[target], target))
-    answers = [Answer(task.name, commonest, commonest if task.choices else None) for _ in examples]
     return score(task, examples, answers), answers

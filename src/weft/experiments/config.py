@@ -17,7 +17,8 @@ from weft.config.training import (
     SamplingConfig,
     check_rates,
 )
-from weft.methods.configs import MethodConfig
+from weft.methods import AnyMethod
+from weft.runs.config import check_optim
 
 
 class TeacherStage(Config):
@@ -42,17 +43,14 @@ class Entry(Config):
     """One row of the result table: a method with its settings."""
 
     label: str = Field(min_length=1)
-    method: MethodConfig
+    method: AnyMethod
     optim: OptimConfig | None = Field(None, description="needed by every method that trains")
     shots: int | None = Field(None, gt=0, description="instead of the experiment's shots")
     group: bool = Field(False, description="train all targets in one run; with mpt they share P*")
 
     @model_validator(mode="after")
     def _training_has_settings(self) -> "Entry":
-        if bool(self.method.groups) != (self.optim is not None):
-            raise ValueError(f"{self.method.name!r} needs 'optim' if, and only if, it trains something")
-        if self.optim is not None:
-            check_rates(self.optim, self.method.groups)
+        check_optim(self.method, self.optim)
         return self
 
 
@@ -116,10 +114,11 @@ class Experiment(Config):
         if self.source.init == "text" and not self.prompt.init_text:
             raise ValueError("source.init: text needs prompt.init_text")
         for entry in self.rows:
-            known = {*self.sources, "nearest", "mean" if entry.method.name == "mpt" else "fresh"}
-            start = getattr(entry.method, "start", "nearest")
-            if start not in known:
+            starts, start = entry.method.starts, getattr(entry.method, "start", None)
+            if starts is not None and start not in {*self.sources, *starts}:
                 raise RelationError(
-                    f"row {entry.label!r} starts from {start!r}, which is none of {sorted(known)}", "C12"
+                    f"row {entry.label!r} starts from {start!r}, which is none of "
+                    f"{sorted({*self.sources, *starts})}",
+                    "C12",
                 )
         return self

@@ -18,9 +18,11 @@ MOST = 16  # runs in one batch: as many folders are held open
 def units(config: AnyRun, workspace: Workspace) -> float:
     """A run's share of the work: rows that pass through the model, a training row counting three."""
     if isinstance(config, EvaluateRun):
-        if config.run is None and config.method is not None and config.method.name == "majority":
+        if config.method is not None and config.method.asks_rows:
             return 1.0
         return 1.5 * _rows(config, workspace, config.split, config.limits.test_rows)
+    if config.optim is None:
+        return 1.0
     passes = 4.0 if isinstance(config, SourceRun) and config.teachers else 3.0
     dev = 0.0
     if config.optim.eval_every:
@@ -144,6 +146,8 @@ def _outcome(config: AnyRun, run: Run) -> str:
         ]
         return ", ".join(f"{name} {'undefined' if v is None else f'{v:.1f}'}" for name, v in found)
     dev = "" if result.get("dev") is None else f", dev {result['dev']:.1f} at step {result['best_step']}"
+    if not result["steps"]:
+        return f"fitted in {run.seconds():.1f} s"
     return f"{result['steps']} steps in {run.seconds():.0f} s{dev}"
 
 

@@ -97,7 +97,7 @@ def plan(experiment: Experiment, specs: dict[str, TaskSpec], name: Namer) -> Pla
     for entry, seed, group in _trainings(experiment, targets):
         label = f"{'+'.join(spec.name for spec in group)} · {entry.label} · seed {seed}"
         trained = None
-        if entry.optim is not None:
+        if entry.method.learns:
             config = _adapt(experiment, entry, group, seed, source, teachers)
             needs = (config.source,) if config.source else tuple(config.teachers.values())
             trained = add(config, label, needs)
@@ -163,8 +163,7 @@ def _adapt(
     source: str,
     teachers: dict[str, str],
 ) -> AdaptRun:
-    method = entry.method
-    transfers = method.name == "prompt_tuning" and method.start != "fresh"
+    needs = entry.method.needs
     return AdaptRun.model_validate(
         {
             "base": experiment.base,
@@ -172,9 +171,9 @@ def _adapt(
             "limits": _training_limits(experiment),
             "tasks": group,
             "seed": seed,
-            "method": method,
-            "source": source if method.name == "mpt" else None,
-            "teachers": teachers if transfers else {},
+            "method": entry.method,
+            "source": source if "source" in needs else None,
+            "teachers": teachers if "teachers" in needs else {},
             "shots": entry.shots or experiment.shots,
             "optim": entry.optim,
         }

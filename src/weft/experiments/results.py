@@ -14,7 +14,6 @@ import numpy as np
 
 from weft import storage
 from weft.experiments import config
-from weft.methods import configs
 from weft.runs import Run
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
@@ -22,7 +21,8 @@ if TYPE_CHECKING:  # weft.experiments.jobs loads torch
 
 DASH, SEEN = "—", "†"
 CONFIDENCE = 0.95
-RIVALS = {"scratch": "prompt tuning from scratch", "transfer": "SPoT"}
+RIVALS = ("prompt tuning from scratch", "SPoT")  # what MPT is compared with by name
+OURS = "MPT"
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class Line:
 
     Attributes:
         label: the row's label.
-        kind: `scratch` and `transfer` for prompt tuning by its start, else the method's name.
-        trains: whether the method trains anything.
+        kind: what the field calls the method.
+        trains: whether the method learns from rows.
         entries: one for each target, in the experiment's order.
         scores: average over the targets that were not seen, for each seed that has a score on all of them.
         mean: of `scores`; none if a target is missing, or all were seen.
@@ -202,8 +202,8 @@ def _line(row: config.Entry, entries: list[Entry]) -> Line:
     scores = tuple(fmean(scores[seed] for scores in by_seed) for seed in seeds) if whole else ()
     return Line(
         row.label,
-        _kind(row),
-        row.optim is not None,
+        row.method.title,
+        row.method.learns,
         tuple(entries),
         scores,
         _mean(scores),
@@ -211,12 +211,6 @@ def _line(row: config.Entry, entries: list[Entry]) -> Line:
         parameters=_mean(entry.parameters for entry in entries),
         seconds=_mean(entry.seconds for entry in entries),
     )
-
-
-def _kind(row: config.Entry) -> str:
-    if isinstance(row.method, configs.PromptTuningConfig):
-        return "scratch" if row.method.start == "fresh" else "transfer"
-    return row.method.name
 
 
 def best(table: Iterable[Line], *kinds: str) -> Line | None:
@@ -235,7 +229,7 @@ def score_text(mean: float | None, half: float | None, joint: str = " ± ") -> s
 def verdict(entries: Sequence[Entry], plan: "Plan") -> list[str]:
     """What the averages say, in sentences: the best row, and where the best MPT row stands."""
     table = lines(entries, plan)
-    top, ours = best(table), best(table, "mpt")
+    top, ours = best(table), best(table, OURS)
     if top is None:
         return ["No row is finished on all targets yet, so there is nothing to compare."]
     tops = [line for line in table if line.mean is not None and _gap(line, top) == 0]
@@ -244,8 +238,8 @@ def verdict(entries: Sequence[Entry], plan: "Plan") -> list[str]:
     if ours is None:
         said.append("There is no MPT row that is finished on all targets.")
     else:
-        said.append(_place(ours, best(table, *{line.kind for line in table if line.kind != "mpt"} or {""})))
-        said += [_against(ours, best(table, kind), name) for kind, name in RIVALS.items()]
+        said.append(_place(ours, best(table, *{line.kind for line in table if line.kind != OURS} or {""})))
+        said += [_against(ours, best(table, name), name) for name in RIVALS]
         said += _choice(table)
     return said + _left_out(table)
 
@@ -290,7 +284,7 @@ def _sure(one: Line, other: Line) -> str:
 
 
 def _choice(table: list[Line]) -> list[str]:
-    rows = sum(line.kind == "mpt" and line.mean is not None for line in table)
+    rows = sum(line.kind == OURS and line.mean is not None for line in table)
     said = f"The best of {rows} MPT rows was picked by these very scores, which favours it."
     return [said] if rows > 1 else []
 

@@ -37,7 +37,7 @@ def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
             where=f"{run.path}/config.yaml (prompt.position)",
             fix="train with prompt.position: prefix",
         )
-    model, _ = parents.load(run, workspace)
+    model = parents.tuned(run, workspace)
     if model.prompts is None:
         raise UnsupportedError("the run changes weights and has no prompt", where=str(run.path))
     if task not in model.tasks:

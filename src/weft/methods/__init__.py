@@ -1,59 +1,65 @@
-"""Methods: functions that make a tuned model."""
+"""Methods: ways to make a frozen model do tasks, each in a file of its own; `method` is the seam they share.
 
-from collections.abc import Mapping
+A method's file holds its settings, what it trains or fits, and how it answers from what it kept. Nothing
+outside of this room asks for a method's name. Method files load without torch until they are put to work,
+so that settings are checked at once. `docs/add-a-method.md` adds one.
+"""
 
-from torch import Tensor
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Annotated, Union
 
-from weft.errors import ArtifactError
-from weft.methods import full, mpt, prompt_tuning
-from weft.methods.nearest import nearest
-from weft.models import Backbone
-from weft.models.tuned import TunedModel
-from weft.prompts.bank import PromptBank, SoftPrompts
+from pydantic import Field
 
-__all__ = ["full", "mpt", "nearest", "prompt_module", "prompt_tuning", "restore"]
+from weft.errors import ConfigError
+from weft.methods.method import FittedMethod, Method, TrainedMethod
 
-BANK, SOFT = {"shared", "u", "v"}, {"prompts"}
+__all__ = ["AnyMethod", "FittedMethod", "Method", "TrainedMethod", "known"]
 
-
-def prompt_module(tensors: Mapping[str, Tensor], tasks: tuple[str, ...]) -> PromptBank | SoftPrompts:
-    """Prompts from a run's tensors: a bank (`shared`, `u`, `v`) or plain prompts (`prompts`).
-
-    Raises:
-        ArtifactError: if the tensors are neither.
-    """
-    if set(tensors) == BANK:
-        return PromptBank(tensors["shared"], tensors["u"], tensors["v"], tasks)
-    if set(tensors) == SOFT:
-        return SoftPrompts(tensors["prompts"], tasks)
-    raise ArtifactError(f"these are no prompts: {', '.join(sorted(tensors)) or 'no tensors'}", code="A04")
+GROUP = "weft.methods"  # of entry points, by which other packages bring methods
+BUILT_IN = {  # name in a configuration -> where the method is
+    "majority": "weft.methods.majority:Majority",
+    "no_prompt": "weft.methods.no_prompt:NoPrompt",
+    "prompt_tuning": "weft.methods.prompt_tuning:PromptTuning",
+    "mpt": "weft.methods.mpt:MPT",
+    "full": "weft.methods.full:FullFineTuning",
+}
 
 
-def restore(backbone: Backbone, tensors: Mapping[str, Tensor], tasks: tuple[str, ...]) -> TunedModel:
-    """The tuned model of a finished run, for answering; nothing of it is trained further.
+@cache
+def known() -> dict[str, type[Method]]:
+    """All methods by name: those of weft, then those of installed packages, by name.
 
     Raises:
-        ArtifactError: if the tensors are no prompts and no weights, or do not fit the backbone.
+        ConfigError: if a package's method cannot be loaded, or has the name of another.
     """
-    weights = {name.removeprefix("lm."): value for name, value in tensors.items() if name.startswith("lm.")}
-    if weights:
-        own = {name: value.shape for name, value in backbone.lm.named_parameters()}
-        if own != {name: value.shape for name, value in weights.items()}:
-            raise ArtifactError("these weights are not of this model", where=backbone.name, code="A07")
-        model = full.build(backbone, tasks)
-        model.load_state(dict(tensors))
-        return model
-    prompts = prompt_module(tensors, tasks)
-    width = (
-        next(iter(prompts.parameters())).shape[-1]
-        if isinstance(prompts, SoftPrompts)
-        else prompts.shared.shape[-1]
-    )
-    if width != backbone.width:
-        raise ArtifactError(
-            f"the prompts' vectors have {width} numbers, the model's embeddings have {backbone.width}",
-            where=backbone.name,
-            fix="use the base model the prompts were trained on (base.model in the run's config.yaml)",
-            code="A07",
-        )
-    return TunedModel(backbone, prompts.to(backbone.device), {}, tasks)
+    own = [EntryPoint(name, where, GROUP) for name, where in BUILT_IN.items()]
+    found: dict[str, type[Method]] = {}
+    for point in [*own, *sorted(entry_points(group=GROUP), key=lambda one: one.name)]:
+        if point.name in found:
+            raise ConfigError(f"two methods have the name {point.name!r}", where=point.value, code="C01")
+        found[point.name] = _loaded(point)
+    return found
+
+
+def _loaded(point: EntryPoint) -> type[Method]:
+    try:
+        method = point.load()
+    except Exception as error:  # whatever the package's code raises
+        raise ConfigError(
+            f"the method {point.name!r} cannot be loaded ({type(error).__name__}: {error})",
+            where=f"entry point {point.value} of group {GROUP}",
+            fix="mend or uninstall the package that brings it",
+            code="C24",
+        ) from None
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise ConfigError(f"{point.value} is no weft.methods.Method", where=f"entry point {point.name!r}")
+    if method.model_fields["name"].default != point.name:
+        raise ConfigError(f"the method of {point.value} has another name than {point.name!r}", where=GROUP)
+    return method
+
+
+if TYPE_CHECKING:
+    AnyMethod = Method
+else:  # in a configuration, the name says which; keys of another method are refused
+    AnyMethod = Annotated[Union[tuple(known().values())], Field(discriminator="name")]  # noqa: UP007

@@ -1,21 +1,43 @@
 """Full fine-tuning: every weight of the model, the far end of the comparison."""
 
-from weft.errors import UnsupportedError
-from weft.models import Backbone
-from weft.models.tuned import TunedModel
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from weft.methods.method import Saved, Setup, Starts, TrainedMethod
+
+if TYPE_CHECKING:
+    from weft.evaluation.answering import TunedAnswerer
+    from weft.models.tuned import TunedModel
 
 
-def build(backbone: Backbone, tasks: tuple[str, ...], *, dropout: bool = False) -> TunedModel:
-    """A model that trains all weights, without a prompt. The backbone belongs to it from here on.
+class FullFineTuning(TrainedMethod):
+    """Full fine-tuning: every weight of the model."""
 
-    Raises:
-        UnsupportedError: if another method has changed this backbone already.
-    """
-    if not backbone.frozen:
-        raise UnsupportedError(
-            "this backbone's weights were changed by another method", fix="load a fresh one"
-        )
-    backbone.frozen = False
-    backbone.lm.requires_grad_(True)
-    weights = [parameter for parameter in backbone.lm.parameters() if parameter.requires_grad]
-    return TunedModel(backbone, None, {"model": weights}, tasks, dropout=dropout)
+    name: Literal["full"] = "full"
+    keeps: ClassVar[Literal["weights"]] = "weights"
+    touches_weights: ClassVar[bool] = True
+
+    @property
+    def title(self) -> str:
+        """What the field calls it."""
+        return "full fine-tuning"
+
+    @property
+    def groups(self) -> set[str]:
+        """All weights in one group."""
+        return {"model"}
+
+    def build(self, setup: Setup) -> "tuple[TunedModel, Starts]":
+        """All weights of the base model."""
+        from weft.models.tuned import with_all_weights
+
+        model = with_all_weights(setup.backbone, setup.names, dropout=setup.dropout)
+        return model, {name: {"from": "base model"} for name in setup.names}
+
+    def restore(self, setup: Setup, saved: Saved) -> "TunedAnswerer":
+        """The model with the weights that a run kept."""
+        from weft.evaluation.answering import TunedAnswerer
+        from weft.models.tuned import with_all_weights
+
+        model = with_all_weights(setup.backbone, setup.names)
+        model.restore(saved.tensors)
+        return TunedAnswerer(model, setup.tasks, setup.source_tokens)

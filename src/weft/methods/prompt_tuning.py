@@ -1,53 +1,67 @@
-"""Vanilla prompt tuning (Lester et al. 2021): the teachers, a baseline, and SPoT when it starts from one."""
+"""Prompt tuning (Lester et al. 2021, arXiv:2104.08691); SPoT (Vu et al. 2022, arXiv:2110.07904)."""
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from weft.config.training import PromptConfig
-from weft.errors import ConfigError
-from weft.models import Backbone
-from weft.models.tuned import TunedModel
-from weft.prompts.bank import SoftPrompts
-from weft.prompts.initial import repeated_tokens, sampled_vocabulary
+from pydantic import Field
 
+from weft.methods.method import Need, Saved, Setup, Starts, TrainedMethod
 
-def build(
-    backbone: Backbone, start: Float[Tensor, "K P D"], tasks: tuple[str, ...], *, dropout: bool = False
-) -> TunedModel:
-    """A model whose prompts, one for each task, are trained."""
-    prompts = SoftPrompts(start, tasks).to(backbone.device)
-    return TunedModel(backbone, prompts, {"prompt": [prompts.prompts]}, tasks, dropout=dropout)
+if TYPE_CHECKING:
+    from weft.evaluation.answering import TunedAnswerer
+    from weft.models.tuned import TunedModel
 
 
-def fresh_prompt(
-    backbone: Backbone, prompt: PromptConfig, *, seed: int, choices: tuple[str, ...] = ()
-) -> Float[Tensor, "P D"]:
-    """A prompt to start from: sampled vocabulary, a text, or the task's label words.
+class PromptTuning(TrainedMethod):
+    """Vanilla prompt tuning; SPoT when it starts from a teacher."""
 
-    Args:
-        backbone: gives embeddings and tokenizer.
-        prompt: length and kind of start.
-        seed: of the draw from the vocabulary.
-        choices: label words, for `labels`.
+    name: Literal["prompt_tuning"] = "prompt_tuning"
+    start: str = Field("fresh", description="fresh, nearest (teacher on these rows), or a teacher's task")
+    keeps: ClassVar[Literal["soft"]] = "soft"
 
-    Raises:
-        ConfigError: for a start that needs label words where there are none, or teachers.
-    """
-    if prompt.init == "vocabulary":
-        generator = torch.Generator().manual_seed(seed)
-        return sampled_vocabulary(
-            backbone.embeddings, prompt.length, exclude=backbone.special_ids, generator=generator
-        )
-    if prompt.init == "text":
-        return repeated_tokens(
-            backbone.embeddings, list(backbone.text_tokens(prompt.init_text)[0]), prompt.length
-        )
-    if prompt.init == "labels" and choices:
-        tokens = [token for word in choices for token in backbone.answer_tokens(word)[:-1]]
-        return repeated_tokens(backbone.embeddings, tokens, prompt.length)
-    raise ConfigError(
-        f"a prompt of this task cannot start from {prompt.init}",
-        where="prompt.init",
-        fix="labels needs a task with label words; teachers is for the source stage; vocabulary always works",
-    )
+    @property
+    def title(self) -> str:
+        """What the field calls it."""
+        return "prompt tuning from scratch" if self.start == "fresh" else "SPoT"
+
+    @property
+    def groups(self) -> set[str]:
+        """The prompts."""
+        return {"prompt"}
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Teachers, unless it starts fresh."""
+        return frozenset() if self.start == "fresh" else frozenset({"teachers"})
+
+    @property
+    def starts(self) -> frozenset[str]:
+        """Fresh, or the nearest teacher."""
+        return frozenset({"fresh", "nearest"})
+
+    def build(self, setup: Setup) -> "tuple[TunedModel, Starts]":
+        """A prompt for each task, from scratch or from a teacher's."""
+        import torch
+
+        from weft.models.fresh_prompt import fresh_prompt
+        from weft.models.tuned import with_prompts
+        from weft.prompts.starts import picks
+
+        if self.start == "fresh":
+            words = [task.choices for task in setup.tasks]
+            prompts = [
+                fresh_prompt(setup.backbone, setup.prompt, seed=setup.seed, choices=one) for one in words
+            ]
+            record: Starts = {name: {"from": "fresh"} for name in setup.names}
+        else:
+            record = picks(self.start, setup.teachers, setup.names, setup.nearest)
+            prompts = [setup.teachers[str(record[name]["from"])] for name in setup.names]
+        return with_prompts(setup.backbone, torch.stack(prompts), setup.names, dropout=setup.dropout), record
+
+    def restore(self, setup: Setup, saved: Saved) -> "TunedAnswerer":
+        """The model under the prompts that a run kept."""
+        from weft.evaluation.answering import TunedAnswerer
+        from weft.models.tuned import restored
+        from weft.prompts.bank import SoftPrompts
+
+        prompts = SoftPrompts(saved.tensors["prompts"], setup.names)
+        return TunedAnswerer(restored(setup.backbone, prompts), setup.tasks, setup.source_tokens)

@@ -70,11 +70,17 @@ class Outputs:
 
 @dataclass
 class TextState:
-    """Texts as a model reads them. `memory` holds what a family computes once and keeps."""
+    """Texts as a model reads them.
+
+    Attributes:
+        embeds: what is read instead of the tokens' embeddings, where a method changes them.
+        memory: what a family computes once and keeps.
+    """
 
     sources: tuple[Tokens, ...]
     ids: Int[Tensor, "B S"]
     mask: Int[Tensor, "B S"]
+    embeds: Float[Tensor, "B S D"] | None = None
     memory: Any = field(default=None)
 
 
@@ -178,6 +184,11 @@ class Backbone(nn.Module, ABC):
     def decode(self, tokens: Sequence[int]) -> str:
         """Token ids as text, without special tokens and outer white space."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+
+    def embed(self, ids: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
+        """The model's embeddings of tokens."""
+        embeds: Tensor = self.lm.get_input_embeddings()(ids)
+        return embeds
 
     @abstractmethod
     def answer_tokens(self, answer: str) -> Tokens:

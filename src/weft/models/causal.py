@@ -80,7 +80,7 @@ class CausalBackbone(Backbone):
         """Logits of the labels; hidden states of the positions that are computed here."""
         embeds, mask, cache = self._join(state, prompts)
         fed = labels[:, :-1].clamp_min(0)  # the last target is predicted, never read
-        embeds = torch.cat([embeds, self._embed(fed)], 1)
+        embeds = torch.cat([embeds, self.embed(fed)], 1)
         mask = torch.cat([mask, (labels[:, :-1] != IGNORE).long()], 1)
         out = self._run(embeds, mask, cache, keep=labels.shape[1], output_hidden_states=hidden is not None)
         if hidden is None:
@@ -112,7 +112,7 @@ class CausalBackbone(Backbone):
                 live, mask = [live[place] for place in going], mask[going]
             last = torch.tensor([[written[row][-1]] for row in live], device=self.device)
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-            logits = self._run(self._embed(last), mask, context.memory, keep=1).logits
+            logits = self._run(self.embed(last), mask, context.memory, keep=1).logits
             for row, token in zip(live, logits[:, -1].argmax(-1).tolist(), strict=True):
                 written[row].append(token)
         return [tuple(row[:-1] if row[-1] == end else row) for row in written]
@@ -131,27 +131,26 @@ class CausalBackbone(Backbone):
         cache = DynamicCache(_kv(context.memory))
         ids = torch.tensor(prefix, device=self.device).expand(len(context.mask), -1)
         mask = torch.cat([context.mask, context.mask.new_ones(ids.shape)], 1)
-        return self._run(self._embed(ids), mask, cache, keep=1).logits[:, -1]
+        return self._run(self.embed(ids), mask, cache, keep=1).logits[:, -1]
 
-    def _embed(self, ids: Tensor) -> Tensor:
-        embeds: Tensor = self.lm.get_input_embeddings()(ids)
-        return embeds
+    def _text(self, state: TextState) -> Tensor:
+        return self.embed(state.ids) if state.embeds is None else state.embeds
 
-    def _cached(self, prompts: Tensor | None) -> bool:
-        """Whether texts come from the cache: they stand first, a prompt follows, and weights stay put."""
-        return self.keeps_texts and prompts is not None
+    def _cached(self, state: TextState, prompts: Tensor | None) -> bool:
+        """Whether texts come from the cache: a prompt follows, and neither weights nor embeddings change."""
+        return self.keeps_texts and prompts is not None and state.embeds is None
 
     def _join(self, state: TextState, prompts: Tensor | None) -> tuple[Tensor, Tensor, DynamicCache | None]:
         """What is still to be read, the mask over all positions, and the cache of those read before."""
         if prompts is None:
-            return self._embed(state.ids), state.mask, None
+            return self._text(state), state.mask, None
         prompt = prompts.to(self.embeddings.dtype)
         ones = state.mask.new_ones(prompt.shape[:2])
-        if self._cached(prompts):
+        if self._cached(state, prompts):
             if state.memory is None:
                 state.memory = self.texts.gather(state.sources)
             return prompt, torch.cat([state.mask, ones], 1), DynamicCache(state.memory)
-        parts = [(self._embed(state.ids), state.mask), (prompt, ones)]
+        parts = [(self._text(state), state.mask), (prompt, ones)]
         if not self.suffix:
             parts.reverse()
         return torch.cat([part[0] for part in parts], 1), torch.cat([part[1] for part in parts], 1), None
@@ -178,7 +177,7 @@ class CausalBackbone(Backbone):
     ) -> Bool[Tensor, "B N"]:
         """Positions that predict a target, and those of the text where they are computed here."""
         targets = labels != IGNORE  # position j of the last T predicts label j
-        parts = [] if self._cached(prompts) else [state.mask.bool()]
+        parts = [] if self._cached(state, prompts) else [state.mask.bool()]
         if prompts is not None:
             prompt = targets.new_full(prompts.shape[:2], hidden.prompt_positions)
             parts.insert(len(parts) if self.suffix else 0, prompt)

@@ -124,7 +124,7 @@ class Seq2SeqBackbone(Backbone):
 
     def _join(self, state: TextState, prompts: Tensor | None) -> tuple[Tensor, Tensor]:
         """`[prompt][text]` as embeddings `[B, P+S, D]` and mask `[B, P+S]`."""
-        embeds = self.lm.get_input_embeddings()(state.ids)
+        embeds = self.embed(state.ids) if state.embeds is None else state.embeds
         if prompts is None:
             return embeds, state.mask
         ones = state.mask.new_ones(prompts.shape[:2])

@@ -3,8 +3,15 @@
 Where the prompt stands is the backbone's matter.
 """
 
+from collections.abc import Sequence
+
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from weft.config.training import FactorConfig
+from weft.errors import ConfigError, did_you_mean
+from weft.prompts.factors import draw_factors, mean_factors
 
 
 def compose(
@@ -18,7 +25,36 @@ def compose(
     return shared * (u @ v)
 
 
-class PromptBank(nn.Module):
+class PromptModule(nn.Module):
+    """What every prompt module has.
+
+    Attributes:
+        tasks: names, in the order of the task ids.
+        reads_texts: whether prompts depend on the text, or the text's embeddings on the task: then `read`
+            makes both, no text is kept and no batch shared.
+    """
+
+    tasks: tuple[str, ...]
+    reads_texts = False
+
+    @property
+    def length(self) -> int:
+        """P, the number of prompt tokens."""
+        raise NotImplementedError
+
+    @property
+    def width(self) -> int:
+        """D, the size of a prompt's vectors."""
+        raise NotImplementedError
+
+    def read(
+        self, task_ids: Int[Tensor, " B"], texts: Float[Tensor, "B S D"], mask: Int[Tensor, "B S"]
+    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B P D"]]:
+        """Texts' embeddings as the model shall see them, and the prompt of each row."""
+        return texts, self(task_ids)
+
+
+class PromptBank(PromptModule):
     """The shared prompt and the factors of K tasks.
 
     Attributes:
@@ -48,13 +84,24 @@ class PromptBank(nn.Module):
         """P, the number of prompt tokens."""
         return len(self.shared)
 
+    @property
+    def width(self) -> int:
+        """D, the size of a prompt's vectors."""
+        return int(self.shared.shape[1])
+
+    @torch.no_grad()
+    def composed(self) -> dict[str, Float[Tensor, "P D"]]:
+        """Every task's prompt by name."""
+        every = self(torch.arange(len(self.tasks), device=self.shared.device))
+        return dict(zip(self.tasks, every, strict=True))
+
     def forward(self, task_ids: Int[Tensor, " B"]) -> Float[Tensor, "B P D"]:
         """The prompt of each row."""
         # not self.u[task_ids]: on several threads its gradient adds up in an order of chance
         return compose(self.shared, self.u.index_select(0, task_ids), self.v.index_select(0, task_ids))
 
 
-class SoftPrompts(nn.Module):
+class SoftPrompts(PromptModule):
     """One plain prompt for each of K tasks: teachers, prompt tuning, SPoT."""
 
     def __init__(self, prompts: Float[Tensor, "K P D"], tasks: tuple[str, ...]) -> None:
@@ -69,9 +116,46 @@ class SoftPrompts(nn.Module):
         """P, the number of prompt tokens."""
         return int(self.prompts.shape[1])
 
+    @property
+    def width(self) -> int:
+        """D, the size of a prompt's vectors."""
+        return int(self.prompts.shape[2])
+
     def forward(self, task_ids: Int[Tensor, " B"]) -> Float[Tensor, "B P D"]:
         """The prompt of each row."""
         return self.prompts.index_select(0, task_ids)
 
 
-PromptModule = PromptBank | SoftPrompts
+def new_bank(
+    shared: Float[Tensor, "P D"], factors: FactorConfig, tasks: tuple[str, ...], *, seed: int
+) -> PromptBank:
+    """A bank for source training: P* as given, factors as configured."""
+    generator = torch.Generator().manual_seed(seed)
+    u, v = draw_factors(len(tasks), *shared.shape, rank=factors.rank, init=factors.init, generator=generator)
+    return PromptBank(shared, u.to(shared.device), v.to(shared.device), tasks)
+
+
+def target_bank(source: PromptBank, starts: Sequence[str], tasks: tuple[str, ...]) -> PromptBank:
+    """A bank for target tasks, from the source's P* and the mean of its factors, or source tasks' own.
+
+    Args:
+        source: the bank of the source stage.
+        starts: `["mean"]` for all, or the source task from which each target starts.
+        tasks: the target tasks.
+
+    Raises:
+        ConfigError: if a start is no source task.
+    """
+    with torch.no_grad():
+        if list(starts) == ["mean"]:
+            shared, u, v = mean_factors(source.shared, source.u, source.v)
+            return PromptBank(shared, u.repeat(len(tasks), 1, 1), v.repeat(len(tasks), 1, 1), tasks)
+        unknown = [start for start in starts if start not in source.tasks]
+        if unknown:
+            raise ConfigError(
+                f"there is no source task {unknown[0]!r} to start from",
+                where="method.start",
+                fix=did_you_mean(unknown[0], [*source.tasks, "mean", "nearest"]),
+            )
+        places = [source.tasks.index(start) for start in starts]
+        return PromptBank(source.shared, source.u[places], source.v[places], tasks)

@@ -11,13 +11,8 @@ from dataclasses import asdict
 
 from weft import storage
 from weft.errors import ArtifactError
-from weft.evaluation import answering
-from weft.evaluation.answering import Answer
-from weft.models.tuned import TunedModel
-from weft.runs import parents
-from weft.runs.config import EvaluateRun
+from weft.evaluation.answers import Answer
 from weft.runs.folder import Run
-from weft.runs.workspace import Workspace
 from weft.tasks import Example, Task
 
 BLOCK = 512  # rows
@@ -25,21 +20,20 @@ PREFIX = "answers-"
 Answering = Callable[[list[Example]], list[Answer]]
 
 
-def answers(
-    config: EvaluateRun,
-    task: Task,
-    examples: list[Example],
-    parent: Run | None,
-    workspace: Workspace,
-    out: Run,
-) -> list[Answer]:
-    """Answers of a run, of the frozen model, or the majority answer, block by block."""
-    answer = _answering(config, task, parent, workspace)
+def answers(answer: Answering, task: str, examples: list[Example], out: Run) -> list[Answer]:
+    """Answers of a task's rows, block by block.
+
+    Args:
+        answer: answers a part of the rows.
+        task: its name.
+        examples: the rows.
+        out: the open folder of the evaluation.
+    """
     if len(examples) <= BLOCK:
         return answer(examples)
     found: list[Answer] = []
     for start in range(0, len(examples), BLOCK):
-        found += _kept(out, f"{PREFIX}{start:08d}-{task.name}", answer, examples[start : start + BLOCK])
+        found += _kept(out, f"{PREFIX}{start:08d}-{task}", answer, examples[start : start + BLOCK])
     return found
 
 
@@ -54,35 +48,6 @@ def _kept(out: Run, name: str, answer: Answering, examples: list[Example]) -> li
     data = json.dumps([asdict(one) for one in found], allow_nan=False).encode()
     storage.write_proven(out.path, name, ".json", data)
     return found
-
-
-def _answering(config: EvaluateRun, task: Task, parent: Run | None, workspace: Workspace) -> Answering:
-    """What gives a task's rows their answers; the model is loaded once for all blocks."""
-    if parent is None and config.method is not None and config.method.name == "majority":
-        train = task.load("train")
-        return lambda examples: answering.majority(task, train, examples)[1]
-    model, task_id = _model(config, task, parent, workspace)
-
-    def answer(examples: list[Example]) -> list[Answer]:
-        limit = config.limits.source_tokens
-        sources = [model.backbone.text_tokens(one.source, limit)[0] for one in examples]
-        known = [task] * (task_id + 1)
-        ids, size = [task_id] * len(sources), config.batch_size
-        return answering.answer(model, known, sources, ids, batch_size=size, generate=config.generate)
-
-    return answer
-
-
-def _model(
-    config: EvaluateRun, task: Task, parent: Run | None, workspace: Workspace
-) -> tuple[TunedModel, int]:
-    """The model that answers, and the task's id in it."""
-    if parent is None:
-        return TunedModel(workspace.backbone(config), None, {}, (task.name,)), 0
-    model, _ = parents.load(parent, workspace, config)
-    if task.name not in model.tasks:
-        raise ArtifactError(f"the run has no prompt for {task.name!r}", where=str(parent.path), code="C12")
-    return model, model.tasks.index(task.name)
 
 
 def line(number: int, task: Task, example: Example, answer: Answer) -> str:

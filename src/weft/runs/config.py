@@ -17,7 +17,9 @@ from weft.config.training import (
     SamplingConfig,
     check_rates,
 )
-from weft.methods.configs import MethodConfig
+from weft.methods import AnyMethod, Method
+from weft.methods.mpt import MPT
+from weft.methods.prompt_tuning import PromptTuning
 
 
 class RunConfig(Config):
@@ -40,6 +42,11 @@ class RunConfig(Config):
             raise RelationError("a run needs a task", "C10")
         return tasks
 
+    @property
+    def made_by(self) -> Method | None:
+        """The method whose prompts, weights or numbers the run keeps; none where it keeps nothing."""
+        return None
+
 
 class TeacherRun(RunConfig):
     """One plain soft prompt for one source task."""
@@ -49,8 +56,13 @@ class TeacherRun(RunConfig):
 
     @model_validator(mode="after")
     def _rates_fit(self) -> "TeacherRun":
-        check_rates(self.optim, {"prompt"})
+        check_rates(self.optim, self.made_by.groups)
         return self
+
+    @property
+    def made_by(self) -> Method:
+        """A teacher is a tuned prompt."""
+        return PromptTuning()
 
 
 class SourceRun(RunConfig):
@@ -81,21 +93,33 @@ class SourceRun(RunConfig):
             )
         return self
 
+    @property
+    def made_by(self) -> Method:
+        """The source stage is MPT's own."""
+        return MPT()
+
 
 class AdaptRun(RunConfig):
     """A method trained on one target task, or on a group of them that shares P*."""
 
     stage: Literal["adapt"] = "adapt"
-    method: MethodConfig
+    method: AnyMethod
     source: str | None = Field(None, description="run of the source stage (mpt)")
     teachers: dict[str, str] = Field(default_factory=dict, description="task -> teacher run (SPoT)")
     shots: int | None = Field(None, gt=0, description="training rows per answer (open answers: in all)")
-    optim: OptimConfig
+    optim: OptimConfig | None = Field(None, description="needed by every method that is trained by gradient")
 
     @model_validator(mode="after")
     def _rates_fit(self) -> "AdaptRun":
-        check_rates(self.optim, self.method.groups)
+        if not self.method.learns:
+            raise ValueError(f"{self.method.name!r} learns nothing: evaluate it without adapting")
+        check_optim(self.method, self.optim)
         return self
+
+    @property
+    def made_by(self) -> Method:
+        """The method that is adapted."""
+        return self.method
 
 
 class EvaluateRun(RunConfig):
@@ -103,10 +127,30 @@ class EvaluateRun(RunConfig):
 
     stage: Literal["evaluate"] = "evaluate"
     run: str | None = Field(None, description="the run that is scored; none: see `method`")
-    method: MethodConfig | None = Field(None, description="no_prompt or majority, where there is no run")
+    method: AnyMethod | None = Field(None, description="one that learns nothing, where there is no run")
     split: Split = "test"
     batch_size: int = Field(64, gt=0)
     generate: bool = Field(True, description="also write answers freely where the answer set is closed")
+
+    @model_validator(mode="after")
+    def _something_is_scored(self) -> "EvaluateRun":
+        if (self.run is None) == (self.method is None):
+            raise ValueError("name the run that is scored, or a method that learns nothing")
+        if self.method is not None and self.method.learns:
+            raise ValueError(f"{self.method.name!r} learns from rows: adapt it, and score that run")
+        return self
+
+
+def check_optim(method: Method, optim: OptimConfig | None) -> None:
+    """Refuse settings of training where nothing is trained by gradient, and a method without them that is.
+
+    Raises:
+        ValueError: naming the method.
+    """
+    if bool(method.groups) != (optim is not None):
+        raise ValueError(f"{method.name!r} needs 'optim' if, and only if, it trains something")
+    if optim is not None:
+        check_rates(optim, method.groups)
 
 
 AnyRun = TeacherRun | SourceRun | AdaptRun | EvaluateRun

@@ -5,7 +5,8 @@
       env.json             versions, machine, base model, the choices the machine made
       metrics.jsonl        one line per step: loss by term, gradient norm, dev scores
       prompts.safetensors  prompts, whole: a run loads without its parents
-      weights.safetensors  full fine-tuning only: the changed weights, instead of prompts
+      weights.safetensors  instead of prompts, where a method changes or adds weights
+      notes.json           what a method keeps beside its tensors, if anything
       predictions.jsonl    evaluation only: one line per row
       result.json          scores, parameters, rows
       timing.json          seconds
@@ -31,12 +32,14 @@ from weft import storage
 from weft.config.describe import to_yaml
 from weft.config.files import parse_yaml
 from weft.errors import ArtifactError, ConfigError, ResourceError, did_you_mean
+from weft.methods.method import Saved
 from weft.runs import tensor_file
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
 from weft.runs.identity import environment
 from weft.storage import tensor_header
 
 TENSORS = tensor_header.PROMPTS
+NOTES = "notes.json"
 LARGEST_CONFIG = 4 << 20  # bytes
 KINDS: dict[str, type[TeacherRun | SourceRun | AdaptRun | EvaluateRun]] = {
     "teachers": TeacherRun,
@@ -172,6 +175,16 @@ class Run:
         tensor_file.check_label(found, tensor_file.label(self.config(), self.env(), self.id, shapes), path)
         return tensors
 
+    def saved(self) -> Saved:
+        """What a finished run kept of its method.
+
+        Raises:
+            ArtifactError: if the run is unfinished, or a file is not what the run wrote.
+        """
+        self.check_done()
+        notes = self._object(NOTES) if NOTES in storage.names(self.path) else {}
+        return Saved(self.tensors(), notes, int(self.result().get("trained_parameters", 0)))
+
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The objects of a JSON-lines file; a torn last line of an unfinished run is left out.
 
@@ -213,6 +226,12 @@ class Run:
     def seconds(self) -> float:
         """How long a finished run took."""
         return float(json.loads(storage.read_verified(self.path, "timing.json"))["seconds"])
+
+    def save(self, saved: Saved) -> None:
+        """Write what is kept of a method: its tensors, and its notes if it has any."""
+        self.save_tensors(dict(saved.tensors))
+        if saved.notes:
+            self.write_json(NOTES, dict(saved.notes))
 
     def save_tensors(self, tensors: dict[str, Any]) -> None:
         """Write the prompts (or weights), with a label made of the run's configuration and `env.json`."""

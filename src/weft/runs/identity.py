@@ -35,7 +35,7 @@ def identity(config: AnyRun, *, base_hash: str, data_hashes: dict[str, str]) -> 
     values["base"] = {"hash": base_hash, "dropout": config.base.dropout, "dtype": config.base.dtype}
     if config.base.deterministic:
         values["base"]["deterministic"] = True
-    if "optim" in values:
+    if values.get("optim"):
         values["optim"].pop("micro_batch")
     for name in ("targets", "targets_mb"):  # where teachers' targets lie
         values.get("distill", {}).pop(name, None)

@@ -1,47 +1,108 @@
-"""Where training starts: fresh prompts, and prompts, teachers and banks of finished runs."""
+"""What a run starts from, and what answers from a finished one: prompts, banks and teachers of other runs."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from weft import methods, runs, storage
+from weft import runs, storage
 from weft.config.task import TaskSpec
 from weft.data.encoding import EncodedTask
 from weft.errors import ArtifactError, ConfigError
-from weft.methods import full, mpt, prompt_tuning
+from weft.evaluation.answering import TunedAnswerer
+from weft.evaluation.answers import Answerer
+from weft.evaluation.nearest import nearest
+from weft.methods.method import Setup
 from weft.models import Backbone
+from weft.models.fresh_prompt import fresh_prompt
 from weft.models.tuned import STOP_NORM, TunedModel
 from weft.prompts.bank import PromptBank, SoftPrompts
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun
 from weft.runs.folder import Run
 from weft.runs.tensor_file import answer_words, text_form
-from weft.runs.workspace import Workspace
-from weft.tasks import Task
+from weft.runs.workspace import Workspace, touches_weights
+from weft.tasks import Example, Task
 
 
-def load(run: Run, workspace: Workspace, wanted_by: AnyRun | None = None) -> tuple[TunedModel, list[Task]]:
-    """The tuned model of a finished run, and its tasks, ready to answer.
+def load(run: Run, workspace: Workspace, wanted_by: AnyRun | None = None) -> Answerer:
+    """What answers from a finished run.
 
     Args:
-        run: the run that holds the prompts.
+        run: the run that holds the prompts, weights or numbers.
         workspace: gives the base model.
         wanted_by: the run that wants them; none: the base model and tasks are the run's own.
 
     Raises:
-        ArtifactError: if the run holds no prompts, or they were trained on another base model or, for a
-            task of the same name, on other texts.
+        ArtifactError: if the run holds nothing to answer from, or it was trained on another base model or,
+            for a task of the same name, on other texts.
     """
     config = run.config()
-    if isinstance(config, EvaluateRun):
+    if config.made_by is None:
         raise ArtifactError(
             "an evaluation holds no prompts", where=str(run.path), fix="name the run it scored"
         )
     check_fit(run, wanted_by, workspace)
-    weights_change = isinstance(config, AdaptRun) and config.method.name == "full"
-    backbone = workspace.backbone(wanted_by or config, fresh=weights_change, like=run.env())
-    tasks = workspace.tasks(config)
-    model = methods.restore(backbone, run.tensors(), names_of(tasks))
-    _check_size(model, run)
-    return model, tasks
+    setup = setup_of(wanted_by or config, workspace, made_by=config, like=run)
+    answerer: Answerer = config.made_by.restore(setup, run.saved())
+    if isinstance(answerer, TunedAnswerer):
+        _check_size(answerer.model, run)
+    return answerer
+
+
+def setup_of(
+    config: AnyRun, workspace: Workspace, *, made_by: AnyRun | None = None, like: Run | None = None
+) -> Setup:
+    """What a method is given to answer.
+
+    Args:
+        config: the run that wants answers: its base model, texts' limit and its own tasks count.
+        workspace: gives models and tasks.
+        made_by: the run that was trained; none: the same.
+        like: its folder, for the choices that its machine made; none: as this machine's are.
+    """
+    own = {spec.name: spec for spec in config.tasks}
+    specs = [own.get(spec.name, spec) for spec in (made_by or config).tasks]
+    tasks = tuple(workspace.task(spec) for spec in specs)
+    asks = isinstance(config, EvaluateRun) and config.method is not None and config.method.asks_rows
+    return Setup(
+        tasks=tasks,
+        rows=[task.load("train") for task in tasks] if asks else [],
+        seed=config.seed,
+        prompt=config.prompt,
+        source_tokens=config.limits.source_tokens,
+        load_backbone=partial(
+            workspace.backbone,
+            config,
+            fresh=touches_weights(made_by or config),
+            like=like.env() if like else None,
+        ),
+    )
+
+
+def training_setup(
+    config: AdaptRun, workspace: Workspace, backbone: Backbone | None, rows: list[list[Example]],
+    encoded: list[EncodedTask],
+) -> Setup:  # fmt: skip
+    """What a method is given to learn; without a backbone, one is loaded when it is asked for."""
+    setup = setup_of(config, workspace)
+
+    def closest(prompts: Mapping[str, Tensor], number: int) -> tuple[str, dict[str, float]]:
+        return _nearest(prompts, setup.backbone, setup.tasks[number], encoded[number], workspace)
+
+    given = replace(
+        setup,
+        rows=rows,
+        dropout=config.base.dropout,
+        load_encoded=lambda: encoded,
+        load_source=lambda: _source_bank(config, workspace),
+        load_teachers=lambda: {
+            name: _prompt_of(run, name, config, workspace) for name, run in config.teachers.items()
+        },
+        nearest=closest,
+    )
+    return given if backbone is None else replace(given, load_backbone=lambda: backbone)
 
 
 def check_fit(run: Run, wanted_by: AnyRun | None, workspace: Workspace) -> None:
@@ -108,14 +169,21 @@ def _check_size(model: TunedModel, run: Run) -> None:
         )
 
 
-def names_of(tasks: list[Task]) -> tuple[str, ...]:
-    """The tasks' names, in the order of the task ids."""
-    return tuple(task.name for task in tasks)
-
-
 def fresh(config: RunConfig, backbone: Backbone, task: Task) -> Tensor:
     """A prompt `[P, D]` for one task, as the run's configuration says."""
-    return prompt_tuning.fresh_prompt(backbone, config.prompt, seed=config.seed, choices=task.choices)
+    return fresh_prompt(backbone, config.prompt, seed=config.seed, choices=task.choices)
+
+
+def tuned(run: Run, workspace: Workspace, wanted_by: AnyRun | None = None) -> TunedModel:
+    """The tuned model of a finished run.
+
+    Raises:
+        ArtifactError: as `load`; or if the run's method makes no tuned model.
+    """
+    answerer = load(run, workspace, wanted_by)
+    if not isinstance(answerer, TunedAnswerer):
+        raise ArtifactError("the run holds no prompts", where=str(run.path), code="C12")
+    return answerer.model
 
 
 def teacher_of(config: SourceRun, backbone: Backbone, workspace: Workspace) -> TunedModel:
@@ -137,7 +205,7 @@ def teacher_of(config: SourceRun, backbone: Backbone, workspace: Workspace) -> T
 def _prompt_of(run_name: str, task: str, config: SourceRun | AdaptRun, workspace: Workspace) -> Tensor:
     """One task's prompt `[P, D]` of a finished run, checked against the run that wants it."""
     run = runs.find(workspace.root, run_name)
-    model, _ = load(run, workspace, config)
+    model = tuned(run, workspace, config)
     if model.prompts is None or task not in model.tasks:
         raise ArtifactError(f"the run has no prompt for {task!r}", where=str(run.path), code="C12")
     prompt: Tensor = model.prompts(torch.tensor([model.tasks.index(task)], device=model.backbone.device))[
@@ -157,82 +225,14 @@ def shared_start(config: SourceRun, backbone: Backbone, teacher: TunedModel | No
     """Where P* starts: as a teacher does, or at the mean of the teachers."""
     if config.prompt.init != "teachers":
         words = tuple(word for task in config.tasks for word in (task.written().labels or {}).values())
-        return prompt_tuning.fresh_prompt(backbone, config.prompt, seed=config.seed, choices=words)
+        return fresh_prompt(backbone, config.prompt, seed=config.seed, choices=words)
     if teacher is None or not isinstance(teacher.prompts, SoftPrompts):
         raise ConfigError("P* cannot start at the teachers' mean without teachers", where="prompt.init")
     return teacher.prompts.prompts.detach().mean(0)
 
 
-Starts = dict[str, dict[str, object]]  # task -> where its prompt started, and the loss of every candidate
-
-
-def build(
-    config: AdaptRun, backbone: Backbone, tasks: list[Task], train: list[EncodedTask], workspace: Workspace
-) -> tuple[TunedModel, Starts]:
-    """The model a method trains, and a record of where each task started."""
-    method, names, dropout = config.method, names_of(tasks), config.base.dropout
-    if method.name == "full":
-        return full.build(backbone, names, dropout=dropout), {name: {"from": "base model"} for name in names}
-    if method.name == "prompt_tuning":
-        if method.start == "fresh":
-            prompts, record = (
-                [fresh(config, backbone, task) for task in tasks],
-                _from(names, ["fresh"] * len(names)),
-            )
-        else:
-            known = {name: _prompt_of(run, name, config, workspace) for name, run in config.teachers.items()}
-            picks, record = _picks(method.start, known, backbone, tasks, train, workspace)
-            prompts = [known[name] for name in picks]
-        return prompt_tuning.build(backbone, torch.stack(prompts), names, dropout=dropout), record
-    if method.name == "mpt":
-        bank = _source_bank(config, workspace)
-        if method.start == "mean":
-            picks, record = ["mean"], _from(names, ["mean"] * len(names))
-        else:
-            with torch.no_grad():
-                every = bank(torch.arange(len(bank.tasks), device=backbone.device))
-            picks, record = _picks(
-                method.start, dict(zip(bank.tasks, every, strict=True)), backbone, tasks, train, workspace
-            )
-        return mpt.build(
-            backbone, mpt.target_bank(bank, picks, names), train=method.train, dropout=dropout
-        ), record
-    raise ConfigError(
-        f"{method.name!r} trains nothing", where="method.name", fix="evaluate it without adapting"
-    )
-
-
-def _from(names: tuple[str, ...], picks: list[str]) -> Starts:
-    return {name: {"from": pick} for name, pick in zip(names, picks, strict=True)}
-
-
-def _picks(
-    start: str,
-    known: dict[str, Tensor],
-    backbone: Backbone,
-    tasks: list[Task],
-    train: list[EncodedTask],
-    workspace: Workspace,
-) -> tuple[list[str], Starts]:
-    """For each task the named prompt, or the one nearest to its training rows."""
-    if start != "nearest" and start not in known:
-        raise ConfigError(
-            f"there is no prompt {start!r} to start from; known: {', '.join(known) or 'none'}",
-            where="method.start",
-        )
-    if start != "nearest":
-        return [start] * len(tasks), _from(names_of(tasks), [start] * len(tasks))
-    found = [
-        _nearest(known, backbone, task, rows, workspace) for task, rows in zip(tasks, train, strict=True)
-    ]
-    record: Starts = {
-        task.name: {"from": pick, "losses": losses} for task, (pick, losses) in zip(tasks, found, strict=True)
-    }
-    return [pick for pick, _ in found], record
-
-
 def _nearest(
-    known: dict[str, Tensor], backbone: Backbone, task: Task, rows: EncodedTask, workspace: Workspace
+    known: Mapping[str, Tensor], backbone: Backbone, task: Task, rows: EncodedTask, workspace: Workspace
 ) -> tuple[str, dict[str, float]]:
     """The prompt nearest to a task's rows, with every loss; methods that ask the same are answered once."""
     prompts = torch.stack(list(known.values())).cpu().numpy().tobytes()
@@ -242,7 +242,7 @@ def _nearest(
     )
     if key not in workspace.nearest:
         choices = [backbone.answer_tokens(word) for word in task.choices]
-        workspace.nearest[key] = methods.nearest(backbone, known, rows.rows, choices)
+        workspace.nearest[key] = nearest(backbone, known, rows.rows, choices)
     return workspace.nearest[key]
 
 
@@ -251,7 +251,7 @@ def _source_bank(config: AdaptRun, workspace: Workspace) -> PromptBank:
         raise ConfigError(
             "MPT needs the run of a source stage", where="source", fix="run 'weft source' first", code="C12"
         )
-    model, _ = load(runs.find(workspace.root, config.source), workspace, config)
+    model = tuned(runs.find(workspace.root, config.source), workspace, config)
     if not isinstance(model.prompts, PromptBank):
         raise ArtifactError(f"{config.source!r} is no source stage: it holds no bank", code="C12")
     if len(model.prompts.shared) != config.prompt.length:

@@ -13,7 +13,7 @@ import numpy as np
 
 from weft.config.task import TaskSpec
 from weft.errors import ArtifactError
-from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun
 from weft.storage import canonical_json, sha256_json, strict_json
 from weft.storage.tensor_header import (
     LARGEST,
@@ -43,11 +43,11 @@ def label(config: AnyRun, env: dict[str, Any], run: str, tensors: dict[str, tupl
         run: its id.
         tensors: name -> shape.
     """
-    kind = kind_of(config)
+    made_by = config.made_by
     return {
         "format": FORMAT,
         "run": run,
-        "kind": kind,
+        "kind": "none" if made_by is None else made_by.keeps,
         "method": config.method.name if isinstance(config, AdaptRun) else config.stage,
         "length": config.prompt.length,
         "width": tensors.get("prompts", tensors.get("shared", (0,)))[-1],
@@ -56,16 +56,6 @@ def label(config: AnyRun, env: dict[str, Any], run: str, tensors: dict[str, tupl
         "base": {key: env.get(key) for key in BASE_KEYS},
         "parents": parents(config),
     }
-
-
-def kind_of(config: AnyRun) -> str:
-    """`soft` prompts, a `bank`, all `weights`, or `none`."""
-    if isinstance(config, TeacherRun):
-        return "soft"
-    if isinstance(config, SourceRun):
-        return "bank"
-    method = config.method.name if isinstance(config, AdaptRun) else ""
-    return {"prompt_tuning": "soft", "mpt": "bank", "full": "weights"}.get(method, "none")
 
 
 def parents(config: AnyRun) -> list[str]:
@@ -211,6 +201,10 @@ def _check_names(found: Label, entries: dict[str, Entry], name: str) -> None:
     if name == WEIGHTS:
         if kind != "weights" or not all(key.startswith("lm.") for key in entries) or not entries:
             raise _fault("the file holds other tensors than a model's weights", "A04")
+        return
+    if kind == "arrays":  # a method's own names; it checks their shapes against the model when it answers
+        if not entries or any(entry.dtype != "F32" for entry in entries.values()):
+            raise _fault("a method's numbers must be F32, and there must be some", "A07")
         return
     if not isinstance(kind, str) or kind not in AXES or entries.keys() != AXES[kind].keys():
         raise _fault(f"the tensors {', '.join(sorted(entries))[:80]!r} are not those of a prompt", "A04")

@@ -18,7 +18,7 @@ from weft.models import Backbone, base_folder, load_backbone
 from weft.models.base_folder import BaseFolder
 from weft.models.machine import Machine
 from weft.progress import Progress
-from weft.runs.config import AdaptRun, AnyRun, EvaluateRun
+from weft.runs.config import AnyRun, EvaluateRun
 from weft.runs.folder import Run
 from weft.stopping import Stop
 from weft.tasks import Task, from_spec
@@ -123,7 +123,7 @@ class Workspace:
         if config.base.dtype != "auto":
             return config.base.dtype
         before = self._begun(config).get("dtype")
-        if before is None and isinstance(config, AdaptRun) and config.method.name == "full":
+        if before is None and touches_weights(config):
             return "float32"
         return self.machine.precision().dtype if before is None else str(before)
 
@@ -146,8 +146,7 @@ class Workspace:
 
         Weights that are trained are the library's affair.
         """
-        full = isinstance(config, AdaptRun) and config.method.name == "full"
-        if config.base.deterministic or full:
+        if config.base.deterministic or touches_weights(config):
             return "library"
         scores = isinstance(config, EvaluateRun) and config.run is not None  # answers as it was trained
         if config.base.products != "auto" and not scores:
@@ -284,9 +283,14 @@ class Workspace:
     def splits(config: AnyRun) -> list[Split]:
         """The splits a run reads."""
         if isinstance(config, EvaluateRun):
-            majority = config.method is not None and config.method.name == "majority"
-            return ["train", config.split] if majority else [config.split]
-        return ["train", "dev"] if config.optim.eval_every else ["train"]
+            asks = config.method is not None and config.method.asks_rows
+            return ["train", config.split] if asks else [config.split]
+        return ["train", "dev"] if config.optim is not None and config.optim.eval_every else ["train"]
+
+
+def touches_weights(config: AnyRun) -> bool:
+    """Whether a run changes or adds weights, so that the base model is one of its own."""
+    return config.made_by is not None and config.made_by.touches_weights
 
 
 def noted_choices(env: Mapping[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Answers for new rows: prompts of any number of finished runs on one model, any mix in one batch."""
+"""Answers for new rows: any number of finished runs, any mix of plain prompts in one batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from weft import runs
-from weft.errors import ArtifactError, DataError, UnsupportedError, did_you_mean
-from weft.evaluation import answering
+from weft.errors import ArtifactError, DataError, did_you_mean
+from weft.evaluation.answering import TunedAnswerer
+from weft.evaluation.answers import Answer, Answerer, TextError
 from weft.models.tuned import TunedModel
 from weft.prompts.bank import SoftPrompts
 from weft.runs import parents
 from weft.runs.workspace import Workspace
-from weft.tasks import Row, Task
+from weft.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,16 @@ class Prediction:
 
 
 class Predictor:
-    """Tuned prompts, ready to answer rows.
+    """Finished runs, ready to answer rows.
 
     Args:
-        model: one prompt for each task.
-        tasks: the tasks, in the order of the prompts.
-        source_tokens: longest text, as in training.
+        answerers: each answers for its tasks; no two for the same one.
     """
 
-    def __init__(self, model: TunedModel, tasks: Sequence[Task], source_tokens: int) -> None:
-        self.model, self.source_tokens = model, source_tokens
-        self.tasks = {task.name: task for task in tasks}
+    def __init__(self, answerers: Sequence[Answerer]) -> None:
+        self.answerers = tuple(answerers)
+        self.tasks = {task.name: task for one in self.answerers for task in one.tasks}
+        self._places = {task.name: (one, k) for one in self.answerers for k, task in enumerate(one.tasks)}
 
     def predict(
         self, rows: Sequence[Mapping[str, object]], *, generate: bool = False, batch_size: int = 64
@@ -68,19 +68,21 @@ class Predictor:
             DataError: for an unknown task or a missing field, with the row's number.
         """
         wanted = [(i, name) for i, row in enumerate(rows) for name in self._tasks_of(i, row)]
-        names = list(self.tasks)
-        sources = [self._tokens(i, rows[i], self.tasks[name]) for i, name in wanted]
-        answers = answering.answer(
-            self.model,
-            list(self.tasks.values()),
-            sources,
-            [names.index(name) for _, name in wanted],
-            batch_size=batch_size,
-            generate=generate,
-        )
+        texts = [self._text(i, rows[i], self.tasks[name]) for i, name in wanted]
+        found: dict[int, Answer] = {}
+        for one in self.answerers:
+            places = [j for j, (_, name) in enumerate(wanted) if self._places[name][0] is one]
+            ids = [self._places[wanted[j][1]][1] for j in places]
+            try:
+                answers = one.answer(
+                    [texts[j] for j in places], ids, batch_size=batch_size, generate=generate
+                )
+            except TextError as error:
+                raise _at_row(wanted[places[error.number]][0], error) from None
+            found.update(zip(places, answers, strict=True))
         return [
-            Prediction(i, name, one.text, one.written, one.probabilities)
-            for (i, name), one in zip(wanted, answers, strict=True)
+            Prediction(i, name, found[j].text, found[j].written, found[j].probabilities)
+            for j, (i, name) in enumerate(wanted)
         ]
 
     def _tasks_of(self, number: int, row: Mapping[str, object]) -> list[str]:
@@ -95,17 +97,21 @@ class Predictor:
             )
         return [str(name)]
 
-    def _tokens(self, number: int, row: Row | Mapping[str, object], task: Task) -> tuple[int, ...]:
+    def _text(self, number: int, row: Mapping[str, object], task: Task) -> str:
         try:
-            return self.model.backbone.text_tokens(task.source(dict(row)), self.source_tokens)[0]
+            return task.source(dict(row))
         except DataError as error:
-            raise DataError(
-                error.cause, where=f"row {number + 1}, {error.where}", fix=error.fix, code=error.code
-            ) from None
+            raise _at_row(number, error) from None
+
+
+def _at_row(number: int, error: DataError) -> DataError:
+    """A fault of a row, with the row's number."""
+    where = f"row {number + 1}" + (f", {error.where}" if error.where else "")
+    return DataError(error.cause, where=where, fix=error.fix, code=error.code)
 
 
 def load(*names: str | Path, root: str | Path = "runs", workspace: Workspace | None = None) -> Predictor:
-    """Finished runs as one predictor. They must share base model, prompt place and length.
+    """Finished runs as one predictor. Prompts on one model share batches; every other run answers by itself.
 
     Args:
         names: run ids, or run folders.
@@ -113,44 +119,46 @@ def load(*names: str | Path, root: str | Path = "runs", workspace: Workspace | N
         workspace: share models that are loaded already; none: a new one, which puts no text on the disk.
 
     Raises:
-        ArtifactError: if a run is missing, unfinished or damaged, or the runs do not fit together.
-        UnsupportedError: for several runs of which one changes weights.
+        ArtifactError: if a run is missing, unfinished or damaged, or two runs answer for one task.
     """
     workspace = workspace or Workspace(Path(root), keep_texts=False)
     found = [runs.find(workspace.root, str(name)) for name in names]
     if not found:
         raise ArtifactError("no run is named", fix="name one or more runs")
-    loaded = [parents.load(run, workspace) for run in found]
-    limit = min(run.config().limits.source_tokens for run in found)
-    if len(loaded) == 1:
-        return Predictor(loaded[0][0], loaded[0][1], limit)
-    return Predictor(
-        _merge([model for model, _ in loaded], found), [task for _, tasks in loaded for task in tasks], limit
-    )
+    _check_twice(found)
+    return Predictor(_merged([parents.load(run, workspace) for run in found]))
 
 
-def _merge(models: list[TunedModel], found: list[runs.Run]) -> TunedModel:
-    """One model with the composed prompts of all."""
-    backbone = models[0].backbone
-    names = [name for model in models for name in model.tasks]
+def _check_twice(found: Sequence[runs.Run]) -> None:
+    names = [task.name for run in found for task in run.config().tasks]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ArtifactError(f"two runs answer for task {twice[0]!r}", fix="name one run per task")
-    parts = []
-    for model, run in zip(models, found, strict=True):
-        if model.prompts is None:
-            raise UnsupportedError(f"{run.id} changes the model's weights, so it cannot share a batch")
-        if model.backbone is not backbone:
-            raise ArtifactError(
-                f"{run.id} uses another base model or prompt position", where=str(run.path), code="A08"
-            )
-        with torch.no_grad():
-            parts.append(model.prompts(torch.arange(len(model.tasks), device=backbone.device)))
-    if len({part.shape[1] for part in parts}) > 1:
-        lengths = ", ".join(f"{run.id}: {part.shape[1]}" for run, part in zip(found, parts, strict=True))
-        raise ArtifactError(
-            f"the prompts have unlike lengths ({lengths})", fix="load them one by one", code="A07"
-        )
-    return TunedModel(
-        backbone, SoftPrompts(torch.cat(parts), tuple(names)).to(backbone.device), {}, tuple(names)
-    )
+
+
+def _merged(answerers: Sequence[Answerer]) -> list[Answerer]:
+    """Those whose plain prompts stand on one model, and have one length, as one; the others as they are."""
+    merged: dict[tuple[int, int], list[TunedAnswerer]] = {}
+    others: list[Answerer] = []
+    for one in answerers:
+        prompts = one.model.prompts if isinstance(one, TunedAnswerer) else None
+        if isinstance(one, TunedAnswerer) and prompts is not None and not prompts.reads_texts:
+            merged.setdefault((id(one.model.backbone), prompts.length), []).append(one)
+        else:
+            others.append(one)
+    return [*map(_merge, merged.values()), *others]
+
+
+@torch.no_grad()
+def _merge(several: Sequence[TunedAnswerer]) -> TunedAnswerer:
+    """One model with the composed prompts of all; each task keeps its own limit of texts."""
+    if len(several) == 1:
+        return several[0]
+    backbone = several[0].model.backbone
+    tasks = tuple(task for one in several for task in one.tasks)
+    ids = [torch.arange(len(one.tasks), device=backbone.device) for one in several]
+    parts = [one.model.prompts_of(own) for one, own in zip(several, ids, strict=True)]
+    prompts = torch.cat([part for part in parts if part is not None])
+    module = SoftPrompts(prompts, tuple(task.name for task in tasks)).to(backbone.device)
+    limits = tuple(one.limit(k) for one in several for k in range(len(one.tasks)))
+    return TunedAnswerer(TunedModel(backbone, module, {}, module.tasks), tasks, limits)

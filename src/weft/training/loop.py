@@ -164,6 +164,6 @@ def _parts(courses: list[Course], rows: Batch) -> Iterator[list[int]]:
 
 def tokens_of_row(model: TunedModel, rows: Batch) -> int:
     """How many tokens of a row the model computes in a step, at most."""
-    texts = 0 if model.backbone.keeps_texts else max(map(len, rows.sources))
+    texts = 0 if model.keeps_texts else max(map(len, rows.sources))
     length = 0 if model.prompts is None else model.prompts.length
     return int(length + rows.labels.shape[1] + texts)

@@ -20,11 +20,11 @@ from weft.evaluation import answering
 from weft.losses.objective import Loss
 from weft.losses.targets import TeacherTargets
 from weft.losses.terms import lm_loss_sum
+from weft.methods.method import Starts
 from weft.models import free_bytes, rows_that_fit
 from weft.models.tuned import TunedModel
 from weft.runs import Run
 from weft.runs.config import AdaptRun, SourceRun, TeacherRun
-from weft.runs.parents import Starts
 from weft.runs.workspace import Workspace
 from weft.tasks import Example, Task
 from weft.training.checkpoints import LOG, Keeper, Pace
@@ -60,6 +60,12 @@ class Prepared:
     start: Starts = field(default_factory=dict)
     targets: TeacherTargets | None = None
     window: int = WINDOW
+
+    @property
+    def optim(self) -> OptimConfig:
+        """The run's settings of training."""
+        assert self.config.optim is not None
+        return self.config.optim
 
 
 @dataclass(frozen=True)
@@ -109,11 +115,11 @@ def _place(prepared: Prepared, names: Sequence[str], workspace: Workspace, every
     with ExitStack() as held:
         out = held.enter_context(workspace.open(config, names))
         keeper = Keeper(out, workspace.progress.warn)
-        validate = _validator(config, model, workspace) if config.optim.eval_every else None
+        validate = _validator(config, model, workspace) if prepared.optim.eval_every else None
         teach = prepared.targets.prepare if prepared.targets is not None else None
         window = prepared.window
-        ahead = ReadAhead(prepared.batches, model.backbone.prepare, config.optim.steps, window, teach=teach)
-        hooks = _hooks(config, workspace, out, keeper)
+        ahead = ReadAhead(prepared.batches, model.prepare, prepared.optim.steps, window, teach=teach)
+        hooks = _hooks(prepared, workspace, out, keeper)
         with enough_memory(out):
             optim = rows_in_memory(prepared, out)
         course = Course(model, ahead, prepared.loss, optim, validate, hooks, config.seed)
@@ -130,16 +136,16 @@ def rows_in_memory(prepared: Prepared, out: Run) -> OptimConfig:
         prepared: what is trained, as it is before the first step.
         out: the run's folder, which notes what was measured.
     """
-    config, model = prepared.config, prepared.model
-    if config.optim.micro_batch is not None or config.base.deterministic:
-        return config.optim
+    model, given = prepared.model, prepared.optim
+    if given.micro_batch is not None or prepared.config.base.deterministic:
+        return given
     noted = runs.noted(out.path)
     if "micro_batch" not in noted:
         room = free_bytes(model.backbone.device) - STATE_BYTES * model.trained_parameters
         longest = partial(_longest_loss, model, prepared.train)
-        noted["micro_batch"] = rows_that_fit(longest, config.optim.batch_size, room)
+        noted["micro_batch"] = rows_that_fit(longest, given.batch_size, room)
         out.write_json("env.json", noted)
-    return config.optim.model_copy(update={"micro_batch": int(noted["micro_batch"])})
+    return given.model_copy(update={"micro_batch": int(noted["micro_batch"])})
 
 
 def _longest_loss(model: TunedModel, train: Sequence[EncodedTask], rows: int) -> Tensor:
@@ -237,9 +243,9 @@ def _summary(model: TunedModel, done: Progress) -> dict[str, object]:
     }
 
 
-def _hooks(config: TrainedRun, workspace: Workspace, out: Run, keeper: Keeper) -> Hooks:
+def _hooks(prepared: Prepared, workspace: Workspace, out: Run, keeper: Keeper) -> Hooks:
     """Log every step to the run's folder, show it, and save now and then."""
-    log, steps = out.path / LOG, config.optim.steps
+    log, steps = out.path / LOG, prepared.optim.steps
 
     def on_step(line: dict[str, int | float]) -> None:
         storage.append_line(log, json.dumps(line))

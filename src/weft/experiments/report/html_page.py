@@ -104,8 +104,9 @@ def _position(plan: "Plan", root: Path) -> str:
 def _story(plan: "Plan", root: Path, seconds: float | None) -> str:
     """What was done, in plain words."""
     experiment, prompt = plan.experiment, plan.experiment.prompt
-    trained = [row for row in experiment.rows if row.optim is not None]
-    apart = " (full fine-tuning aside)" if any(row.method.name == "full" for row in trained) else ""
+    trained = [row for row in experiment.rows if row.method.learns]
+    changing = dict.fromkeys(row.method.title for row in experiment.rows if row.method.touches_weights)
+    apart = f" ({', '.join(changing)} aside)" if changing else ""
     place = {"prefix": "before", "suffix": "after", "auto": "beside"}[_position(plan, root)]
     said = [
         f"The language model {experiment.base.model} stays as it is{apart}.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from weft.config.describe import to_yaml
 from weft.experiments.report import plots as plots
-from weft.experiments.results import DASH, Entry, Line, best, checks
+from weft.experiments.results import DASH, OURS, Entry, Line, best, checks
 from weft.runs import Run
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
@@ -126,7 +126,7 @@ def similarity(plan: "Plan", root: Path, lines: Sequence[Line]) -> str:
     from weft.prompts.bank import compose
     from weft.prompts.similarity import similarity
 
-    row = best(lines, "mpt")
+    row = best(lines, OURS)
     runs = {cell.target: Run(root / cell.trained) for cell in _first_cells(plan, row) if cell.trained}
     banks = [Run(root / plan.source), *runs.values()]
     prompts = torch.cat([compose(*(run.tensors()[name] for name in ("shared", "u", "v"))) for run in banks])
@@ -154,7 +154,7 @@ def _first_cells(plan: "Plan", row: Line | None) -> "list[Cell]":
 
 def examples(plan: "Plan", root: Path, lines: Sequence[Line]) -> str:
     """Rows that the best MPT row answers wrongly: the first ones of each target, in turn."""
-    row = best(lines, "mpt")
+    row = best(lines, OURS)
     if row is None:
         return '<p class="dim">No MPT row is finished on all targets.</p>'
     answers = [Run(root / cell.run).lines("predictions.jsonl") for cell in _first_cells(plan, row)]

@@ -1,6 +1,6 @@
 """Which known prompt suits new rows best, before anything is trained on them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -8,9 +8,8 @@ from torch import Tensor
 
 from weft.data.batch import Encoded, Tokens, collate
 from weft.losses.terms import lm_loss_sum
-from weft.methods import prompt_tuning
 from weft.models import Backbone
-from weft.models.tuned import TunedModel
+from weft.models.tuned import TunedModel, with_prompts
 
 ROWS = 64
 PASS_ROWS = 32  # of like length, which saves padding where texts are read anew under every prompt
@@ -18,7 +17,7 @@ PASS_ROWS = 32  # of like length, which saves padding where texts are read anew 
 
 def nearest(
     backbone: Backbone,
-    prompts: dict[str, Float[Tensor, "P D"]],
+    prompts: Mapping[str, Float[Tensor, "P D"]],
     rows: Sequence[Encoded],
     choices: Sequence[Tokens] = (),
 ) -> tuple[str, dict[str, float]]:
@@ -41,7 +40,7 @@ def nearest(
 
 @torch.no_grad()
 def _loss(backbone: Backbone, prompt: Tensor, rows: Sequence[Encoded], choices: Sequence[Tokens]) -> float:
-    model: TunedModel = prompt_tuning.build(backbone, prompt[None], ("candidate",))
+    model: TunedModel = with_prompts(backbone, prompt[None], ("candidate",))
     if not choices:
         batch = collate(rows, [0] * len(rows)).to(backbone.device)
         return float(lm_loss_sum(model(batch).logits, batch.labels)) / batch.target_tokens

@@ -1,0 +1,76 @@
+"""What an answer is, and what answers: all that evaluation, prediction and serving know of a method.
+
+Loads without torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from weft.errors import DataError
+from weft.tasks import Task
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row's answer.
+
+    Attributes:
+        task: the task's name.
+        written: what the model wrote, parsed; none if it was not asked to write.
+        chosen: the likeliest choice, for closed answer sets.
+        probabilities: choice -> probability among the choices.
+    """
+
+    task: str
+    written: str | None = None
+    chosen: str | None = None
+    probabilities: dict[str, float] | None = None
+
+    @property
+    def text(self) -> str:
+        """The answer: the chosen one of a closed set, else the written one."""
+        return self.chosen if self.chosen is not None else self.written or ""
+
+
+class Answerer(Protocol):
+    """A method at work: texts in, answers out."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks it answers for, in the order of the task ids."""
+
+    def answer(
+        self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
+    ) -> list[Answer]:
+        """Answers of texts for their tasks, in the order of the texts.
+
+        Args:
+            texts: what the tasks' templates make of rows.
+            task_ids: the task of each text.
+            batch_size: rows read at once, which changes no answer.
+            generate: also write freely where the answers are closed, if it can write.
+
+        Raises:
+            TextError: for a text that cannot be read.
+        """
+
+
+class TextError(DataError):
+    """A text that cannot be answered, with its place among those asked for.
+
+    Args:
+        number: the text's place, from 0.
+        fault: what is wrong with it.
+    """
+
+    def __init__(self, number: int, fault: DataError) -> None:
+        super().__init__(fault.cause, where=fault.where, fix=fault.fix, code=fault.code)
+        self.number = number
+
+
+def chosen(task: Task, shares: Sequence[float], written: str | None = None) -> Answer:
+    """The likeliest of a task's choices, given the probability of each; of equal ones, the first."""
+    probabilities = dict(zip(task.choices, shares, strict=True))
+    best = max(task.choices, key=lambda word: probabilities[word])
+    return Answer(task.name, written, best, probabilities)

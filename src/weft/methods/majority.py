@@ -1,0 +1,45 @@
+"""The commonest answer of the training rows: what every score is to be held against."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from weft.evaluation.answers import Answer
+from weft.methods.method import Method, Saved, Setup
+from weft.tasks import Example, Task
+
+
+class Majority(Method):
+    """The commonest answer of all training rows; no model."""
+
+    name: Literal["majority"] = "majority"
+    learns: ClassVar[bool] = False
+    asks_rows: ClassVar[bool] = True
+
+    def restore(self, setup: Setup, saved: Saved) -> "Constant":
+        """The answer of each task."""
+        return Constant(setup.tasks, tuple(commonest(rows) for rows in setup.rows))
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Always the same answer to a task."""
+
+    tasks: tuple[Task, ...]
+    words: tuple[str, ...]
+
+    def answer(
+        self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
+    ) -> list[Answer]:
+        """See `Answerer`."""
+        return [
+            Answer(self.tasks[k].name, self.words[k], self.words[k] if self.tasks[k].choices else None)
+            for k in task_ids
+        ]
+
+
+def commonest(rows: Sequence[Example]) -> str:
+    """The rows' commonest answer; of equal ones, the first in order."""
+    counts = Counter(example.target for example in rows)
+    return min(counts, key=lambda target: (-counts[target], target))

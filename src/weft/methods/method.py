@@ -1,0 +1,174 @@
+"""The seam: what a method is, what it is given, and what it gives back."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from weft.config.base import Config
+from weft.config.training import PromptConfig
+from weft.tasks import Example, Task
+
+if TYPE_CHECKING:  # these load torch
+    from torch import Tensor
+
+    from weft.data.encoding import EncodedTask
+    from weft.evaluation.answers import Answerer
+    from weft.models import Backbone
+    from weft.models.tuned import TunedModel
+    from weft.prompts.bank import PromptBank
+
+Need = Literal["source", "teachers"]  # finished runs that a method starts from
+Starts = dict[str, dict[str, object]]  # task -> where its training started, and what spoke for it
+
+
+def nothing_found(what: str) -> Any:
+    """Stands for what a method has not said that it needs."""
+    raise LookupError(f"the method asks for {what}, and `needs` does not name it")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a method is given. Models, tokens and finished runs are loaded when they are first asked for.
+
+    Attributes:
+        tasks: the tasks, in the order of the task ids.
+        rows: the training rows of each.
+        seed: of all that is drawn.
+        prompt: length and start of prompts.
+        source_tokens: longest text, in tokens.
+        dropout: whether the frozen model's dropout stays on in training.
+        load_backbone: gives the frozen model; one of its own where the method touches weights.
+        load_encoded: gives the training rows as tokens.
+        load_source: gives the bank of the source stage.
+        load_teachers: gives the teachers' prompts `[P, D]` by task.
+        nearest: of named prompts, the one under which a task's rows are likeliest, and the loss of each.
+    """
+
+    tasks: tuple[Task, ...]
+    rows: Sequence[Sequence[Example]]
+    seed: int
+    prompt: PromptConfig
+    source_tokens: int
+    dropout: bool = False
+    load_backbone: "Callable[[], Backbone]" = field(default=lambda: nothing_found("a base model"))
+    load_encoded: "Callable[[], list[EncodedTask]]" = field(default=lambda: nothing_found("tokens"))
+    load_source: "Callable[[], PromptBank]" = field(default=lambda: nothing_found("a source run"))
+    load_teachers: "Callable[[], dict[str, Tensor]]" = field(default=lambda: nothing_found("teachers"))
+    nearest: "Callable[[Mapping[str, Tensor], int], tuple[str, dict[str, float]]]" = field(
+        default=lambda prompts, task: nothing_found("nearest")
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tasks' names."""
+        return tuple(task.name for task in self.tasks)
+
+    @cached_property
+    def backbone(self) -> "Backbone":
+        """The frozen model."""
+        return self.load_backbone()
+
+    @cached_property
+    def encoded(self) -> "list[EncodedTask]":
+        """The training rows of each task as tokens."""
+        return self.load_encoded()
+
+    @cached_property
+    def source(self) -> "PromptBank":
+        """The bank of the source stage."""
+        return self.load_source()
+
+    @cached_property
+    def teachers(self) -> "dict[str, Tensor]":
+        """The teachers' prompts `[P, D]` by source task."""
+        return self.load_teachers()
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a run kept of a method: all that answering needs beside the base model.
+
+    Attributes:
+        tensors: by name.
+        notes: what is no tensor, as JSON values.
+        parameters: how many numbers are the tasks' own.
+    """
+
+    tensors: "Mapping[str, Tensor]" = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    parameters: int = 0
+
+
+class Method(Config):
+    """A way to make a frozen model do tasks: its settings, and what is done with them.
+
+    Attributes:
+        name: in a configuration; the subclass gives a `Literal` with a default.
+        keeps: kind of file that it leaves: plain prompts (`soft`), a shared prompt with factors (`bank`),
+            changed `weights`, other named numbers (`arrays`), or nothing (`none`).
+        touches_weights: it changes or adds weights: the base is one of its own, in float32, and its rows
+            share no batch with those of other runs.
+        reads_texts: its prompt depends on the text, or it changes how the text is read: no batch is shared,
+            and no text is kept.
+        learns: whether training rows change what it answers; what learns nothing has one score for all
+            seeds.
+        asks_rows: whether it answers from all training rows at once, although it learns nothing.
+    """
+
+    name: str
+    keeps: ClassVar[Literal["soft", "bank", "weights", "arrays", "none"]] = "none"
+    touches_weights: ClassVar[bool] = False
+    reads_texts: ClassVar[bool] = False
+    learns: ClassVar[bool] = True
+    asks_rows: ClassVar[bool] = False
+
+    @property
+    def title(self) -> str:
+        """What the field calls it; rows of one title are variants of one method."""
+        return self.name.replace("_", " ")
+
+    @property
+    def groups(self) -> set[str]:
+        """Parameter groups that are trained by gradient, each with a learning rate; empty where none is."""
+        return set()
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """The finished runs that it starts from."""
+        return frozenset()
+
+    @property
+    def starts(self) -> frozenset[str] | None:
+        """Values of `start` beside the source tasks' names; none where it has no such setting."""
+        return None
+
+    @property
+    def shares_batches(self) -> bool:
+        """Whether its training rows may go through the frozen model beside those of other runs."""
+        return bool(self.groups) and not self.touches_weights and not self.reads_texts
+
+    @abstractmethod
+    def restore(self, setup: Setup, saved: Saved) -> "Answerer":
+        """What answers, from what a run kept; with nothing kept where nothing is learnt.
+
+        Raises:
+            ArtifactError: if the tensors do not fit the base model.
+        """
+
+
+class TrainedMethod(Method):
+    """A method that is trained by gradient, in the one loop."""
+
+    @abstractmethod
+    def build(self, setup: Setup) -> "tuple[TunedModel, Starts]":
+        """The model that is trained, and a record of where each task starts."""
+
+
+class FittedMethod(Method):
+    """A method that is fitted to its rows at once."""
+
+    @abstractmethod
+    def fit(self, setup: Setup) -> Saved:
+        """What is kept of the rows."""
