@@ -8,11 +8,11 @@ import torch
 from reference import lm as plain
 from reference import mpt as reference
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedTokenizerFast
 
 from weft.data.batch import IGNORE, Encoded, collate
 from weft.errors import DataError
-from weft.models import CausalBackbone, HiddenSpec
+from weft.models import CausalBackbone, HiddenSpec, control_tokens
 from weft.models.backbone import ChoiceTree
 
 P = 3
@@ -488,6 +488,45 @@ def test_weights_hash_tells_one_bit(make_backbone, backbone):
 def test_special_ids_are_special_tokens_and_rows_beyond_the_tokenizer(backbone):
     """Padding, end, unknown, and embeddings that no token has, are no text."""
     assert backbone.special_ids == {0, 1, 2, *range(66, 72)}
+
+
+FILLERS = ["[unused0]", "[unused993]", "<unused7>", "<extra_id_0>", "<0x0A>"]
+ORDINARY = ["[:]", "<", "unused", "[", "extra_id_0", "<a b>"]
+
+
+def marked_tokenizer():
+    """Fillers and ordinary tokens that look a little like them; marks, special or not, and a word."""
+    tokenizer = spaced_tokenizer([*FILLERS, *ORDINARY], r"\S+")
+    tokenizer.add_tokens([AddedToken("<repo_name>", special=True), AddedToken("plain", special=True)])
+    tokenizer.add_tokens(["<|fim|>", "[INST]", "<think>", "covid"])
+    return tokenizer
+
+
+def test_special_ids_are_all_that_is_no_text(causal, monkeypatch):
+    """Special tokens, marks, fillers, bytes and ids without a token; no word, nor brackets in a text."""
+    monkeypatch.setattr(causal, "tokenizer", marked_tokenizer())
+    marks = ["<pad>", "</s>", "<unk>", "<repo_name>", "plain", "<|fim|>", "[INST]", "<think>"]
+    named = causal.tokenizer.convert_tokens_to_ids([*marks, *FILLERS])
+    assert causal.special_ids == {*named, *range(len(causal.tokenizer), 72)}
+    assert "<repo_name>" not in causal.tokenizer.all_special_tokens
+
+
+def test_ids_that_a_tokenizer_skips_are_no_text(causal, monkeypatch):
+    """A gap within the vocabulary has embeddings, and no token."""
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "yes": 1, "no": 5}, unk_token="<unk>"))
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    monkeypatch.setattr(causal, "tokenizer", fast)
+    assert set(range(72)) - causal.special_ids == {1, 5}
+
+
+def test_control_tokens_are_those_that_a_text_must_not_hold():
+    """What the tokenizer makes of a text that has them is one token each; fillers come apart like words."""
+    tokenizer = marked_tokenizer()
+    found = control_tokens(tokenizer)
+    assert sorted(found.values()) == sorted(
+        ["<pad>", "</s>", "<unk>", "<repo_name>", "plain", "<|fim|>", "[INST]", "<think>"]
+    )
+    assert all(tokenizer.convert_ids_to_tokens(i) == token for i, token in found.items())
 
 
 def test_texts_and_answers_as_tokens(backbone):

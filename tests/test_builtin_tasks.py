@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -189,6 +190,14 @@ def test_answers_as_digits_are_numbers_in_the_order_of_the_labels():
     assert words(["yes", "no", "yes"], [("yes",), ("yes",), ("no",)]) == 50.0
 
 
+@pytest.mark.parametrize("answers", ["words", "digits"])
+def test_macro_f1_is_over_all_answers_of_a_task(answers):
+    """CB has three, also where neither rows nor predictions have the third."""
+    task = from_spec(SPECS["cb"].model_copy(update={"answers": answers}))
+    yes, no, _ = task.choices
+    assert task.metrics["f1_macro"]([yes, no], [(yes,), (no,)]) == pytest.approx(200 / 3)
+
+
 def test_writing_digits_twice_changes_nothing():
     """The answers that are written do not depend on how often they were asked for."""
     spec = SPECS["qqp"].model_copy(update={"answers": "digits"})
@@ -330,6 +339,43 @@ def test_dev_rows_out_of_train():
     assert [row["n"] for row in dev] != list(range(1000))
 
 
+def attempt(count):
+    """Row numbers as ATTEMPT's public code shuffles them."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(42)).tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 3000))
+def test_halves_of_attempt_are_those_of_torch(count):
+    """Dev is the first half of a permutation by torch with seed 42, and test the rest."""
+    rows = [{"n": n} for n in range(count)]
+    dev, test = (holdout.part("halve_dev", split, rows, draw="attempt") for split in ("dev", "test"))
+    assert [row["n"] for row in dev] == sorted(attempt(count)[: count // 2])
+    assert [row["n"] for row in test] == sorted(attempt(count)[count // 2 :])
+
+
+@pytest.mark.parametrize("count", [1001, 20_000])
+def test_dev_rows_of_attempt_out_of_train(count):
+    """The first thousand of that permutation are dev, all others train; test is the dev file."""
+    rows = [{"n": n} for n in range(count)]
+    train, dev, test = (holdout.part("from_train", split, rows, draw="attempt") for split in SPLITS)
+    assert [row["n"] for row in dev] == sorted(attempt(count)[:1000])
+    assert [row["n"] for row in train] == sorted(attempt(count)[1000:])
+    assert test == rows
+
+
+def test_a_task_says_whose_rows_are_held_out(tmp_path):
+    """Its own setting reaches its rows; without it they are weft's."""
+    rows = [{"x": str(n), "y": "a"} for n in range(30)]
+    ours, theirs = (
+        [one.source for one in task_of(tmp_path, rows, holdout="halve_dev", **draw).load("dev")]
+        for draw in ({}, {"holdout_draw": "attempt"})
+    )
+    assert ours == [row["x"] for row in holdout.part("halve_dev", "dev", rows)]
+    assert theirs == [str(n) for n in sorted(attempt(30)[:15])]
+    assert ours != theirs
+
+
 @pytest.mark.parametrize(("rule", "count"), [("halve_dev", 1), ("from_train", 1000)])
 def test_too_few_rows_to_hold_out(rule, count):
     """Both figures are said."""
@@ -343,6 +389,29 @@ def test_holdout_needs_train_and_dev_and_no_test(files):
     """Nothing is held out where a test file is there."""
     with pytest.raises(ValueError, match="holdout: halve_dev makes the test split from train and dev"):
         TaskSpec(name="a", source="x", target="y", files=dict.fromkeys(files, "f.csv"), holdout="halve_dev")
+
+
+@pytest.mark.parametrize(
+    "name", ["mrpc", "scitail", "cola", "rte", "wic", "wsc.fixed", "cb", "boolq", "multirc"]
+)
+def test_small_sets_of_the_paper_are_halved(name):
+    """From files and from the hub alike, also where labelled test rows exist."""
+    spec = SPECS[name]
+    assert spec.holdout == spec.hub.holdout == "halve_dev"
+    assert set(spec.files) == set(spec.hub.splits) == {"train", "dev"}
+
+
+@pytest.mark.parametrize(("name", "count"), [("mrpc", 408), ("scitail", 1304)])
+def test_halves_have_the_papers_sizes(name, count, tmp_path):
+    """MRPC 204 and 204 rows, SciTail 652 and 652."""
+    columns = re.findall(r"\{(\w+)\}", SPECS[name].source)
+    label = next(iter(SPECS[name].labels))
+    rows = [{**dict.fromkeys(columns, f"row {n}"), "label": label} for n in range(count)]
+    (tmp_path / name).mkdir()
+    for split in ("train", "validation"):
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / name / f"{split}.parquet")
+    task = from_spec(SPECS[name], tmp_path)
+    assert [len(task.load(split)) for split in SPLITS] == [count, count // 2, count // 2]
 
 
 def test_task_has_the_splits_that_are_held_out(tmp_path):
@@ -429,10 +498,11 @@ def test_builtin_stands_beside_files(tmp_path):
         named(["builtin", "own.yaml"], tmp_path)
 
 
-def test_experiment_sets_the_answers_of_all_its_tasks():
-    """Digits in the paper's experiment, words where nothing is said."""
+def test_experiment_sets_answers_and_held_out_rows_of_all_its_tasks():
+    """Digits and ATTEMPT's rows in the paper's experiment, words and weft's rows where nothing is said."""
     paper = load_config(CONFIGS / "paper" / "six-sources.yaml", Experiment)
     assert {spec.answers for spec in specs_of(paper).values()} == {"digits"}
+    assert {spec.holdout_draw for spec in specs_of(paper).values()} == {"attempt"}
     first = load_config(CONFIGS / "local" / "first.yaml", Experiment)
     assert specs_of(first) == SPECS
 
@@ -535,6 +605,24 @@ def test_data_set_has_its_own_holdout(hub):
     """Its splits may be others than those of the files."""
     task = hub_task(hub, holdout="halve_dev")
     assert [len(task.load(split)) for split in SPLITS] == [6, 2, 3]
+
+
+def test_rows_of_a_data_set_are_held_out_as_the_task_says(hub):
+    """The task's choice of rows holds for the hub too."""
+    spec = TaskSpec(
+        name="t",
+        hub={
+            "path": str(hub),
+            "splits": {"train": "train", "dev": "validation"},
+            "holdout": "halve_dev",
+        },
+        source="{x}",
+        target="{y}",
+        holdout_draw="attempt",
+    )
+    assert [one.source for one in from_spec(spec).load("dev")] == [
+        f"validation {n}" for n in sorted(attempt(5)[:2])
+    ]
 
 
 def test_data_folder_goes_before_the_hub(hub, tmp_path):
@@ -646,3 +734,21 @@ def test_real_labels_mean_their_words(name):
         return
     for word, text in zip(own, names, strict=True):
         assert text in MEANING.get(word, []) or word == text.replace("_", " ").rstrip("?").lower()
+
+
+@real
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["wsc.fixed", "cb", "mrpc"])
+def test_real_halves_of_attempt(name):
+    """Answers of the halves by torch's seed 42; of WSC, test has 33 of 50 rows with the commonest answer.
+
+    Of the official 104 rows these are 35 of 52, which is every table's 67.3 %; the data folder has 100.
+    """
+    task = from_spec(SPECS[name].model_copy(update={"holdout_draw": "attempt"}), DATA)
+    table = pyarrow.parquet.read_table(DATA / name / "validation.parquet")
+    words = [SPECS[name].labels[str(label)] for label in table["label"].to_pylist()]
+    order, half = attempt(len(words)), len(words) // 2
+    for split, places in (("dev", order[:half]), ("test", order[half:])):
+        assert [one.target for one in task.load(split)] == [words[i] for i in sorted(places)]
+    if name == "wsc.fixed":
+        assert [one.target for one in task.load("test")].count("no") == 33

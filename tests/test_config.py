@@ -541,11 +541,11 @@ def test_run_needs_a_task_and_different_names(tmp_path):
 
 def test_kappa_above_the_number_of_tasks_is_refused(tmp_path):
     """Three different tasks cannot be drawn from two; with replacement they can."""
-    path = written(tmp_path, SOURCE + "sampling: {kappa: 3}\n")
+    path = written(tmp_path, SOURCE + "sampling: {kappa: 3, replacement: false}\n")
     assert refusal(path, SourceRun).cause.startswith(
         "sampling.kappa (3) exceeds the number of source tasks (2)"
     )
-    path = written(tmp_path, SOURCE + "sampling: {kappa: 3, replacement: true}\n")
+    path = written(tmp_path, SOURCE + "sampling: {kappa: 3}\n")
     assert load_config(path, SourceRun).sampling.kappa == 3
     path = written(tmp_path, SOURCE + "sampling: {kappa: 2}\n")
     assert load_config(path, SourceRun).sampling.kappa == 2
@@ -553,7 +553,7 @@ def test_kappa_above_the_number_of_tasks_is_refused(tmp_path):
 
 def test_kappa_above_the_number_of_an_experiments_sources_is_refused(tmp_path):
     """What the source stage would refuse is refused when the experiment is read, not when it is planned."""
-    path = written(tmp_path, changed(EXPERIMENT, "    kappa: 2", "    kappa: 3"))
+    path = written(tmp_path, changed(EXPERIMENT, "    kappa: 2", "    kappa: 3\n    replacement: false"))
     error = refusal(path)
     assert "kappa (3)" in error.cause
     assert str(path) in error.where

@@ -288,7 +288,7 @@ def test_task_that_is_not_declared_is_refused():
 @pytest.mark.parametrize(
     "source",
     [
-        {"optim": BANK, "sampling": {"kappa": 4}},
+        {"optim": BANK, "sampling": {"kappa": 4, "replacement": False}},
         {"optim": BANK, "init": "text"},
     ],
     ids=["kappa above the number of sources", "text without a text"],

@@ -57,6 +57,17 @@ def test_f1_macro_equals_sklearn(rows):
 
 
 @modest
+@given(label_rows, st.lists(st.sampled_from([*LABELS, "never"]), min_size=1, unique=True))
+def test_f1_macro_of_a_closed_task_equals_sklearn_over_its_labels(rows, labels):
+    """Classes that neither side has count as 0; predictions that are no class are errors, and no class."""
+    guesses, golds = split(rows)
+    assume(set(golds) & set(labels))
+    expected = 100 * f1_score(golds, guesses, labels=labels, average="macro", zero_division=0)
+    spaced = [f" {label}" for label in labels]
+    assert metric("f1_macro", labels=spaced)(guesses, alone(golds)) == near(expected)
+
+
+@modest
 @given(label_rows)
 def test_f1_binary_equals_sklearn(rows):
     guesses, golds = split(rows)
@@ -148,6 +159,14 @@ def test_f1_macro_counts_a_predicted_string_that_is_no_label():
     assert metrics.f1_macro(["yes", "eh", "no"], alone(["yes", "yes", "no"])) == near(
         100 * (2 / 3 + 1 + 0) / 3
     )
+
+
+def test_f1_macro_counts_a_label_that_neither_side_has():
+    # yes: 2·1/(1+2), no: 2·1/(1+1), "eh": an error, and no class; maybe: 0
+    three = metric("f1_macro", labels=["yes", "no", "maybe"])
+    assert three(["yes", "eh", "no"], alone(["yes", "yes", "no"])) == near(100 * (2 / 3 + 1 + 0) / 3)
+    assert three(["yes", "no"], alone(["yes", "no"])) == near(200 / 3)
+    assert three([], []) is None
 
 
 def test_f1_binary_by_hand():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from reference import lm as plain
 from reference import mpt as reference
+from transformers import get_linear_schedule_with_warmup
 
 from weft import methods
 from weft.config.training import DistillConfig, OptimConfig
@@ -238,7 +239,7 @@ def test_fit_equals_a_plain_loop_of_adamw(make_backbone, name, method):
     ]
     plain_adamw = torch.optim.AdamW(groups)
     parameters = [parameter for group in groups for parameter in group["params"]]
-    for factor in (0.5, 1.0, 1.0, 0.5):
+    for factor in (0.0, 0.5, 1.0, 0.5):
         for group, rate in zip(plain_adamw.param_groups, RATES[method].values(), strict=True):
             group["lr"] = rate * factor
         plain_adamw.zero_grad()
@@ -530,17 +531,30 @@ def test_factors_do_not_decay(backbones):
 @pytest.mark.parametrize(
     ("steps", "warmup", "table"),
     [
-        (10, 0.2, [1 / 2, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),
+        (10, 0.2, [0, 1 / 2, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),
         (4, 0.0, [1, 3 / 4, 2 / 4, 1 / 4]),
-        (5, 0.6, [1 / 3, 2 / 3, 1, 1, 1 / 2]),
-        (3, 0.9, [1 / 3, 2 / 3, 1]),
+        (5, 0.6, [0, 1 / 3, 2 / 3, 1, 1 / 2]),
+        (3, 0.9, [0, 1 / 3, 2 / 3]),
         (1, 0.1, [1]),
     ],
 )
 def test_rate_factor_equals_a_table(steps, warmup, table):
-    """The rate rises in equal parts to one and falls in equal parts towards 0, which it never reaches."""
+    """The rate rises from 0 in equal parts to one, and falls in equal parts towards 0, not reached again."""
     settings = optim({"prompt": 1.0}, steps, warmup=warmup)
     assert [rate_factor(step, settings) for step in range(steps)] == pytest.approx(table)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(10, 0.2), (7, 0.0), (50, 0.1), (9, 0.9), (30_000, 0.1)])
+def test_rates_are_those_of_the_usual_linear_schedule(steps, warmup):
+    """Step by step those of transformers, exactly."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    usual = get_linear_schedule_with_warmup(optimizer, round(warmup * steps), steps)
+    settings = optim({"prompt": 1.0}, steps, warmup=warmup)
+    for step in range(steps):
+        assert rate_factor(step, settings) == usual.get_last_lr()[0]
+        optimizer.step()
+        usual.step()
 
 
 def test_fit_uses_and_logs_the_rate_of_each_step(backbones, monkeypatch):
@@ -555,8 +569,8 @@ def test_fit_uses_and_logs_the_rate_of_each_step(backbones, monkeypatch):
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
     hooks = Hooks(log=lines.append)
     fit(model, always, lm_loss, optim({"shared": 0.1, "factors": 0.4}, 4, warmup=0.5), hooks=hooks)
-    assert [line["rate"] for line in lines] == pytest.approx([0.5, 1, 1, 0.5])
-    assert np.array(rates) == pytest.approx(np.array([[0.05, 0.2], [0.1, 0.4], [0.1, 0.4], [0.05, 0.2]]))
+    assert [line["rate"] for line in lines] == pytest.approx([0, 0.5, 1, 0.5])
+    assert np.array(rates) == pytest.approx(np.array([[0, 0], [0.05, 0.2], [0.1, 0.4], [0.05, 0.2]]))
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
 
 

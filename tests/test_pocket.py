@@ -13,15 +13,16 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from weft import storage
 from weft.config.model import BaseConfig
-from weft.config.training import OptimConfig
+from weft.config.training import OptimConfig, PromptConfig
 from weft.data.batch import collate
 from weft.data.encoding import encode_task
 from weft.data.sampling import EpochBatches
 from weft.errors import ArtifactError
 from weft.losses.objective import lm_loss
 from weft.models import Seq2SeqBackbone, base_folder, bundled, load_backbone
+from weft.models.fresh_prompt import fresh_prompt
 from weft.models.tuned import with_prompts
-from weft.prompts.initial import sampled_vocabulary
+from weft.prompts.initial import COMMON_TOKENS, sampled_vocabulary
 from weft.tasks import from_spec, load_spec
 from weft.training.course import Hooks
 from weft.training.loop import fit
@@ -133,6 +134,19 @@ def operations(backbone) -> int:
     with FlopCounterMode(display=False) as counter:
         backbone(backbone.read([source] * 16), prompts, batch.labels).logits.sum().backward()
     return int(counter.get_total_flops())
+
+
+def test_the_commonest_words_are_words(pocket):
+    """A start from the vocabulary has no filler of BERT's, and a start from a text no [CLS] or [SEP]."""
+    length = COMMON_TOKENS
+    every = fresh_prompt(pocket, PromptConfig(length=length), seed=0)
+    ids = {row.numpy().tobytes(): i for i, row in reversed(list(enumerate(pocket.embeddings)))}
+    words = pocket.tokenizer.convert_ids_to_tokens([ids[row.numpy().tobytes()] for row in every])
+    assert len(set(words)) == length
+    assert not [word for word in words if "unused" in word or word in pocket.tokenizer.all_special_tokens]
+    text = PromptConfig(length=5, init="text", init_text="is it good")
+    tokens = pocket.tokenizer.convert_tokens_to_ids(["is", "it", "good", "is", "it"])
+    assert torch.equal(fresh_prompt(pocket, text, seed=0), pocket.embeddings[tokens])
 
 
 def test_it_needs_its_wheel(monkeypatch, tmp_path):

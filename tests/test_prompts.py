@@ -461,11 +461,18 @@ def test_fresh_prompt_from_the_vocabulary_has_no_special_token(backbone):
 
 
 def test_fresh_prompt_from_a_text_has_its_embeddings(backbone):
-    """`init: text` starts at the embeddings of the text's tokens, in turn."""
-    config = PromptConfig(length=9, init="text", init_text="the film was good")
-    tokens = backbone.text_tokens("the film was good")[0]
+    """`init: text` starts at the embeddings of the text's words, in turn; no end token, no unknown word."""
+    config = PromptConfig(length=9, init="text", init_text="the film was zyx good")
+    tokens = backbone.tokenizer.convert_tokens_to_ids(["the", "film", "was", "good"])
     expected = backbone.embeddings[[tokens[i % len(tokens)] for i in range(9)]]
     assert torch.equal(fresh_prompt(backbone, config, seed=0), expected)
+
+
+def test_a_text_of_special_tokens_alone_starts_no_prompt(backbone):
+    """Nothing is left of it."""
+    config = PromptConfig(length=9, init="text", init_text="</s> zyx")
+    with pytest.raises(UnsupportedError, match="no token"):
+        fresh_prompt(backbone, config, seed=0)
 
 
 def test_fresh_prompt_from_labels_has_the_label_words(backbone):

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from weft.config.files import load_config, parse_overrides
 from weft.config.task import TaskSpec
 from weft.config.training import LimitsConfig, PromptConfig
 from weft.data.selection import few_shot
-from weft.errors import ConfigError
+from weft.errors import ConfigError, UnsupportedError
 from weft.experiments.config import Experiment
 from weft.methods.no_prompt import NoPrompt
 from weft.models.base_folder import BaseFolder
@@ -66,6 +68,74 @@ def test_relative_positions_are_not_bounded(tmp_path: Path) -> None:
     folder = BaseFolder("t5", tmp_path, "seq2seq", "0", "test", {"model_type": "t5", "n_positions": 20})
     config = EvaluateRun(tasks=(SPEC,), limits=LimitsConfig(source_tokens=999), method=NoPrompt())
     Workspace.check_lengths(config, folder)
+
+
+ROPES = {
+    "dynamic": {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}, "max_position_embeddings": 20},
+    "dynamic, older": {"rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 20},
+    "dynamic, newer": {
+        "rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0},
+        "max_position_embeddings": 20,
+    },
+    "longrope": {
+        "rope_scaling": {
+            "rope_type": "longrope",
+            "short_factor": [1.0] * 4,
+            "long_factor": [2.0] * 4,
+            "original_max_position_embeddings": 20,
+        },
+        "max_position_embeddings": 40,
+    },
+}
+SIZES = {"vocab_size": 30, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
+
+
+def rope_folder(folder: Path, rope: str) -> BaseFolder:
+    """A tiny Llama with positions of a kind, by its configuration."""
+    config = {"model_type": "llama", "num_attention_heads": 2, **SIZES, **ROPES[rope]}
+    return BaseFolder("llama", folder, "causal", "0", "test", config)
+
+
+@pytest.mark.parametrize("rope", ROPES)
+def test_positions_that_grow_with_a_batch_bound_the_input(tmp_path: Path, rope: str) -> None:
+    """Up to 20 tokens are read; of more, the numbers would depend on padding, and they are refused."""
+    folder = rope_folder(tmp_path, rope)
+    for text in (10, 11):
+        limits = LimitsConfig(source_tokens=text)
+        prompt = PromptConfig(length=6)
+        config = EvaluateRun(tasks=(SPEC,), prompt=prompt, limits=limits, method=NoPromptConfig())
+        if text == 10:
+            Workspace.check_lengths(config, folder)
+            continue
+        with pytest.raises(UnsupportedError, match="21 tokens, and 'llama' scales its positions") as fault:
+            Workspace.check_lengths(config, folder)
+        assert (fault.value.code, fault.value.exit_code) == ("C08", 2)
+        assert fault.value.fix == "set limits.source_tokens to 10 or less"
+
+
+@pytest.mark.parametrize("rope", ROPES)
+def test_the_bound_is_where_a_text_begins_to_depend_on_those_beside_it(tmp_path: Path, rope: str) -> None:
+    """In transformers: a text's hidden states beside one of 20 tokens are its own, beside 21 others."""
+    folder = rope_folder(tmp_path, rope)
+    torch.manual_seed(0)
+    lm = LlamaForCausalLM(LlamaConfig(**folder.config, initializer_range=0.5)).eval()
+
+    def states(longest: int) -> torch.Tensor:
+        ids, mask = torch.ones(2, longest, dtype=torch.long), torch.ones(2, longest, dtype=torch.long)
+        ids[0, :8], mask[0, 8:] = torch.arange(8), 0
+        with torch.no_grad():
+            return lm(input_ids=ids, attention_mask=mask).logits[0, :8]
+
+    assert folder.rope_limit == 20
+    assert torch.allclose(states(20), states(8), atol=1e-5)
+    assert not torch.allclose(states(21), states(8), atol=1e-3)
+
+
+@pytest.mark.parametrize("rope", [None, {"rope_type": "linear", "factor": 2.0}, {"rope_type": "llama3"}])
+def test_positions_that_stay_as_they_are_bound_nothing(tmp_path: Path, rope: object) -> None:
+    """Rotary positions without scaling, or with one that knows no batch."""
+    config = {"model_type": "llama", "rope_scaling": rope, "max_position_embeddings": 20}
+    assert BaseFolder("llama", tmp_path, "causal", "0", "test", config).rope_limit is None
 
 
 def test_shots_of_open_answers_are_counted_in_all() -> None:

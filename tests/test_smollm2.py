@@ -55,6 +55,14 @@ def test_label_words_carry_their_space_and_end(smollm2: CausalBackbone) -> None:
     assert tokens[1] == smollm2.tokenizer.eos_token_id
 
 
+def test_marks_of_files_and_chats_are_no_text(smollm2: CausalBackbone) -> None:
+    """The first 17 tokens, of which the tokenizer calls but three special; then come signs."""
+    assert smollm2.special_ids == set(range(17))
+    marks = smollm2.tokenizer.convert_ids_to_tokens(range(17))
+    assert {"<repo_name>", "<reponame>", "<file_sep>", "<filename>", "<gh_stars>"} < set(marks)
+    assert smollm2.tokenizer.convert_ids_to_tokens(17) == "!"
+
+
 def test_cached_text_equals_the_plain_forward(smollm2: CausalBackbone) -> None:
     """[text][prompt][answer] in one pass, and with the text from the cache: equal logits."""
     texts = ["A truly fine film.", "I have never been so bored, and I have been to the opera."]

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from weft.data.batch import Tokens
-from weft.models import answer_tokens
+from weft.models import answer_tokens, control_tokens
 
 
 class TokenizerCodec:
@@ -16,9 +16,8 @@ class TokenizerCodec:
 
     @cached_property
     def special(self) -> tuple[str, ...]:
-        """Tokens that are no text."""
-        added = (str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special)
-        return tuple(sorted({*self.tokenizer.all_special_tokens, *added}))
+        """Tokens that a text must not hold."""
+        return tuple(sorted(set(control_tokens(self.tokenizer).values())))
 
     def texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, whole."""

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 NAME = r"[a-z0-9][a-z0-9_.-]{0,63}"
 Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
 Split = Literal["train", "dev", "test"]
+HoldoutDraw = Literal["weft", "attempt"]
 Allowance = Literal["leaks", "duplicates", "cuts", "special_tokens"]
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from weft.config.base import Config, Name, Split
+from weft.config.base import Config, HoldoutDraw, Name, Split
 
 Holdout = Literal["none", "halve_dev", "from_train"]
 Format = Literal["plain", "stsb", "multirc", "record", "wsc", "qa", "tweet_qa", "web_nlg"]
@@ -49,6 +49,11 @@ class TaskSpec(Config):
         "none",
         description="how the splits without a file are made: dev and test are the halves of the dev file; "
         "or test is the dev file, and dev 1,000 rows of the train file",
+    )
+    holdout_draw: HoldoutDraw = Field(
+        "weft",
+        description="which rows are held out, from files and hub: weft's own choice; or attempt: that of "
+        "ATTEMPT's public code, which shuffles by torch's seed 42",
     )
     hub: HubConfig | None = Field(None, description="where the rows come from when there is no data folder")
     format: Format = Field("plain", description="what makes template fields of a row; plain: its columns")

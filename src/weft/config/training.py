@@ -113,7 +113,11 @@ class SamplingConfig(Config):
     kappa: int | None = Field(None, ge=2, description="largest number of tasks in a batch; none: all")
     mixing: Literal["proportional", "t5", "equal", "temperature"] = Field("t5")
     temperature: float = Field(2.0, gt=0, description="sizes to the power 1/temperature, if mixing says so")
-    replacement: bool = Field(False, description="one task may be drawn twice, as in the released code")
+    replacement: bool = Field(
+        True,
+        description="one task may be drawn twice for a batch, as in the released code; false: tasks of a "
+        "batch differ, and small ones come more often than mixing says",
+    )
 
 
 class FactorConfig(Config):

@@ -99,12 +99,16 @@ def _by_length(
 
 @dataclass(frozen=True)
 class TaskBatches:
-    """Stochastic task sampling: K ~ U{2..kappa} tasks, then rows of each, for every step anew.
+    """Stochastic task sampling: K ~ U{2..kappa} draws of a task, then rows of each, for every step anew.
+
+    A task's rows come in passes: all of them once, in an order of the pass, before any comes again. Where a
+    task stands follows from the draws of the steps before, which can be made again at any time.
 
     Source:
-        Wang et al. 2023 (arXiv:2303.02861), section 3.3. Each drawn task gives size // K rows, one of them
-        the remainder, as in the released code; tasks differ within a batch unless `replacement` is set,
-        as the text says. Rows are not grouped by length: which tasks meet in a batch is the method.
+        Wang et al. 2023 (arXiv:2303.02861), section 3.3. Each draw gives size // K rows, one of them the
+        remainder. One task may be drawn twice, as in the released code, so that its share of the rows is
+        its mixing weight; without `replacement` tasks differ within a batch, and small ones have more than
+        that. Rows are not grouped by length: which tasks meet in a batch is the method.
     """
 
     tasks: tuple[EncodedTask, ...]
@@ -115,15 +119,16 @@ class TaskBatches:
     def __call__(self, step: int) -> Batch:
         """The batch of a step."""
         draw = np.random.default_rng([self.seed, step])
-        picks = [(k, i) for k, count in self.counts(draw) for i in self._rows(k, count, draw)]
+        before, now = self._before(step).tolist(), self._totals(draw).tolist()
+        picks = [(k, i) for k, count in enumerate(now) for i in self._rows(k, before[k], count)]
         order = draw.permutation(len(picks))
         return collate(
             [self.tasks[picks[j][0]].rows[picks[j][1]] for j in order], [picks[j][0] for j in order]
         )
 
     def counts(self, draw: np.random.Generator) -> list[tuple[int, int]]:
-        """The tasks of one batch, and the number of rows of each."""
-        weights = mixing_weights([len(task) for task in self.tasks], self.sampling)
+        """The draws of one batch: each its task and number of rows."""
+        weights = self._weights
         if not self.sampling.stochastic:
             drawn = draw.multinomial(self.size, weights)
             return [(k, int(count)) for k, count in enumerate(drawn) if count]
@@ -137,16 +142,46 @@ class TaskBatches:
     def expected_rows(self, steps: int) -> float:
         """How many different rows so many steps draw, about."""
         counted = min(steps, COUNTED_STEPS)
-        drawn = np.zeros(len(self.tasks))
-        for step in range(counted):
-            for k, count in self.counts(np.random.default_rng([self.seed, step])):
-                drawn[k] += count
-        sizes = np.array([len(task) for task in self.tasks])
-        return float((sizes * -np.expm1(-drawn * steps / counted / sizes)).sum())
+        drawn = self._before(counted) * (steps / counted)
+        return float(np.minimum(drawn, [len(task) for task in self.tasks]).sum())
 
-    def _rows(self, task: int, count: int, draw: np.random.Generator) -> list[int]:
-        rows = len(self.tasks[task])
-        return [int(i) for i in draw.choice(rows, count, replace=count > rows)]
+    @cached_property
+    def _weights(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return mixing_weights([len(task) for task in self.tasks], self.sampling)
+
+    def _totals(self, draw: np.random.Generator) -> Order:
+        """Number of rows of every task in one batch."""
+        totals = np.zeros(len(self.tasks), dtype=np.int64)
+        for k, count in self.counts(draw):
+            totals[k] += count
+        return totals
+
+    @cached_property
+    def _given(self) -> list[Order]:
+        """Number of rows that every task gave before each step, up to the latest that was asked for."""
+        return [np.zeros(len(self.tasks), dtype=np.int64)]
+
+    def _before(self, step: int) -> Order:
+        """Number of rows that every task gives before a step."""
+        while len(self._given) <= step:
+            draw = np.random.default_rng([self.seed, len(self._given) - 1])
+            self._given.append(self._given[-1] + self._totals(draw))
+        return self._given[step]
+
+    def _rows(self, task: int, first: int, count: int) -> list[int]:
+        """Rows of a task, of which it gave `first` before."""
+        places = (divmod(place, len(self.tasks[task])) for place in range(first, first + count))
+        return [int(self._orders(task, number)[place]) for number, place in places]
+
+    @cached_property
+    def _orders(self) -> Callable[[int, int], Order]:
+        """The order of a task's pass; a step needs that of one pass of each, or of two."""
+        return lru_cache(maxsize=2 * len(self.tasks))(self._order)
+
+    def _order(self, task: int, number: int) -> Order:
+        # passes count from 1: NumPy draws for [seed, task, 0] what it draws for [seed, step]
+        draw = np.random.default_rng([self.seed, task, number + 1])
+        return draw.permutation(len(self.tasks[task]))
 
 
 @dataclass

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from weft.config.base import Allowance, Config, Name, RelationError, Split
+from weft.config.base import Allowance, Config, HoldoutDraw, Name, RelationError, Split
 from weft.config.model import BaseConfig
 from weft.config.task import Answers
 from weft.config.training import (
@@ -67,6 +67,9 @@ class Experiment(Config):
     )
     answers: Answers | None = Field(
         None, description="closed answers of all tasks as words or class numbers; none: as each task says"
+    )
+    holdout_draw: HoldoutDraw | None = Field(
+        None, description="which rows all tasks hold out; none: as each task says"
     )
     sources: tuple[Name, ...] = Field(min_length=2)
     targets: tuple[Name, ...] = Field(min_length=1)

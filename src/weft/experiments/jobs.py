@@ -60,15 +60,14 @@ class Plan:
 
 
 def specs_of(experiment: Experiment) -> dict[str, TaskSpec]:
-    """The tasks that an experiment's task files declare, with answers written as the experiment says.
+    """The tasks that an experiment's task files declare, with answers and held-out rows as it says.
 
     Raises:
         ConfigError: with every fault of the files.
     """
     specs = named(experiment.tasks, Path(experiment.folder))
-    if experiment.answers is None:
-        return specs
-    changed = {"answers": experiment.answers}
+    asked = {"answers": experiment.answers, "holdout_draw": experiment.holdout_draw}
+    changed = {key: value for key, value in asked.items() if value is not None}
     return {name: spec.model_copy(update=changed) for name, spec in specs.items()}
 
 

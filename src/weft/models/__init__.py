@@ -16,7 +16,7 @@ from weft.models.packed import can_pack, pack, probe_products
 from weft.models.precision import Precision, probe
 from weft.models.seq2seq import Seq2SeqBackbone
 from weft.models.text_cache import TextCache
-from weft.models.tokenizer import answer_tokens, load_tokenizer
+from weft.models.tokenizer import answer_tokens, control_tokens, load_tokenizer
 
 __all__ = [
     "Backbone",
@@ -31,6 +31,7 @@ __all__ = [
     "TextState",
     "answer_tokens",
     "check_position",
+    "control_tokens",
     "free_bytes",
     "load_backbone",
     "load_tokenizer",

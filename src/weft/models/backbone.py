@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from weft.data.batch import Encoded, Tokens
 from weft.errors import DataError
+from weft.models.tokenizer import textless_ids
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,8 @@ class Backbone(nn.Module, ABC):
 
     @property
     def special_ids(self) -> set[int]:
-        """Token ids that are no text."""
-        return set(self.tokenizer.all_special_ids) | set(range(len(self.tokenizer), len(self.embeddings)))
+        """Token ids that are no text; see `tokens.textless_ids`."""
+        return textless_ids(self.tokenizer, len(self.embeddings))
 
     @property
     def keeps_texts(self) -> bool:

@@ -23,6 +23,7 @@ FAMILIES = {
     "mistral": "causal",
 }
 HASHED = (".safetensors", ".json", ".model", ".txt")
+GROWING_ROPES = ("dynamic", "longrope")  # whose frequencies follow the longest text of a batch
 TOKENIZER = ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges")
 
 
@@ -89,6 +90,16 @@ class BaseFolder:
             self.reader.get("model_type", "")
         )
         return int(self.reader[name]) if name else None
+
+    @property
+    def rope_limit(self) -> int | None:
+        """Longest input whose rotary positions do not depend on the texts beside it; none: any length."""
+        rope = self.reader.get("rope_scaling") or self.reader.get("rope_parameters") or {}
+        kind, trained = rope.get("rope_type", rope.get("type")), "original_max_position_embeddings"
+        if kind not in GROWING_ROPES:
+            return None
+        own = (self.reader.get(trained) or rope.get(trained)) if kind == "longrope" else None
+        return int(own or self.reader.get("max_position_embeddings", 0))
 
 
 def resolve(base: BaseConfig) -> BaseFolder:

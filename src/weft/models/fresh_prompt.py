@@ -13,7 +13,7 @@ from weft.prompts.initial import repeated_tokens, sampled_vocabulary
 def fresh_prompt(
     backbone: Backbone, prompt: PromptConfig, *, seed: int, choices: tuple[str, ...] = ()
 ) -> Float[Tensor, "P D"]:
-    """A prompt to start from: sampled vocabulary, a text, or the task's label words.
+    """A prompt to start from: sampled vocabulary, a text without its special tokens, or the label words.
 
     Args:
         backbone: gives embeddings and tokenizer.
@@ -23,6 +23,7 @@ def fresh_prompt(
 
     Raises:
         ConfigError: for a start that needs label words where there are none, or teachers.
+        UnsupportedError: for a text of which no word is left.
     """
     if prompt.init == "vocabulary":
         generator = torch.Generator().manual_seed(seed)
@@ -30,9 +31,9 @@ def fresh_prompt(
             backbone.embeddings, prompt.length, exclude=backbone.special_ids, generator=generator
         )
     if prompt.init == "text":
-        return repeated_tokens(
-            backbone.embeddings, list(backbone.text_tokens(prompt.init_text)[0]), prompt.length
-        )
+        tokens, textless = backbone.text_tokens(prompt.init_text)[0], backbone.special_ids
+        words = [token for token in tokens if token not in textless]
+        return repeated_tokens(backbone.embeddings, words, prompt.length)
     if prompt.init == "labels" and choices:
         tokens = [token for word in choices for token in backbone.answer_tokens(word)[:-1]]
         return repeated_tokens(backbone.embeddings, tokens, prompt.length)

@@ -1,10 +1,14 @@
-"""A base model's tokenizer without its weights, and the tokens of an answer."""
+"""A base model's tokenizer without its weights: which of its tokens are no text, and those of an answer."""
 
+import re
 from typing import Any
 
 from weft.data.batch import Tokens
 from weft.errors import ArtifactError
 from weft.models.base_folder import BaseFolder
+
+MARK = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")  # how signs of control are written: <|im_start|>, [CLS]
+FILLER = re.compile(r"\[unused\d+\]|<unused\d+>|<extra_id_\d+>|<0x[0-9A-Fa-f]{2}>")  # of no text, or a byte
 
 
 def load_tokenizer(folder: BaseFolder) -> Any:
@@ -27,6 +31,24 @@ def load_tokenizer(folder: BaseFolder) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def control_tokens(tokenizer: Any) -> dict[int, str]:
+    """Tokens that steer a model and are no text: what a tokenizer calls special, and marks added beside it.
+
+    Where one is written in a text, the tokenizer makes the mark of it, not the words.
+    """
+    special = zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)
+    added = tokenizer.added_tokens_decoder.items()
+    marks = {i: str(token) for i, token in added if token.special or MARK.fullmatch(str(token))}
+    return {**dict(special), **marks}
+
+
+def textless_ids(tokenizer: Any, size: int) -> set[int]:
+    """Ids among `size` embeddings that are no text: control tokens, fillers, bytes, and ids of no token."""
+    vocabulary = tokenizer.get_vocab()
+    fillers = {i for token, i in vocabulary.items() if FILLER.fullmatch(token)}
+    return set(range(size)) - set(vocabulary.values()) | fillers | set(control_tokens(tokenizer))
 
 
 def answer_tokens(tokenizer: Any, answer: str, *, spaced: bool) -> Tokens:

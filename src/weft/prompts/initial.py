@@ -14,8 +14,8 @@ def sampled_vocabulary(
 ) -> Float[Tensor, "P D"]:
     """Embeddings of `length` different tokens among the 5,000 commonest.
 
-    Sub-word vocabularies are ordered by frequency, so the commonest are those with the lowest ids that
-    are not special tokens.
+    Sub-word vocabularies are ordered by frequency, after single signs, so the commonest are those with the
+    lowest ids that are text (`Backbone.special_ids` are not).
     """
     common = [i for i in range(len(embeddings)) if i not in exclude][:COMMON_TOKENS]
     picks = torch.randperm(len(common), generator=generator)

@@ -13,7 +13,7 @@ from weft import runs
 from weft.config.base import Split
 from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
-from weft.errors import ConfigError, DataError, NumericError
+from weft.errors import ConfigError, DataError, NumericError, UnsupportedError
 from weft.models import Backbone, base_folder, load_backbone
 from weft.models.base_folder import BaseFolder
 from weft.models.machine import Machine
@@ -266,18 +266,28 @@ class Workspace:
 
     @staticmethod
     def check_lengths(config: AnyRun, folder: BaseFolder) -> None:
-        """Refuse what a model with absolute positions cannot read."""
+        """Refuse what a model with absolute positions cannot read, or reads otherwise in another batch.
+
+        Raises:
+            ConfigError: for more tokens than there are positions.
+            UnsupportedError: for more tokens than rotary positions that grow with a batch were trained for.
+        """
         longest = max(task.max_target_tokens for task in config.tasks)
         total = config.prompt.length + config.limits.source_tokens + longest
-        if folder.positions is not None and total > folder.positions:
-            room = folder.positions - config.prompt.length - longest
-            raise ConfigError(
-                f"prompt {config.prompt.length}, text {config.limits.source_tokens} and answer {longest} are "
-                f"{total} tokens, and {folder.name!r} has {folder.positions} positions",
-                where="prompt.length, limits.source_tokens",
-                fix=f"set limits.source_tokens to {room} or less" if room > 0 else "shorten the prompt",
-                code="C07",
-            )
+        most = min((n for n in (folder.positions, folder.rope_limit) if n is not None), default=total)
+        if total <= most:
+            return
+        tokens = (
+            f"prompt {config.prompt.length}, text {config.limits.source_tokens} and answer {longest} are "
+            f"{total} tokens, and {folder.name!r}"
+        )
+        room = most - config.prompt.length - longest
+        where = "prompt.length, limits.source_tokens"
+        fix = f"set limits.source_tokens to {room} or less" if room > 0 else "shorten the prompt"
+        if folder.rope_limit is None:
+            raise ConfigError(f"{tokens} has {most} positions", where=where, fix=fix, code="C07")
+        cause = f"{tokens} scales its positions beyond {most} by the longest text of a batch"
+        raise UnsupportedError(cause, where=where, fix=fix, code="C08")
 
     @staticmethod
     def splits(config: AnyRun) -> list[Split]:

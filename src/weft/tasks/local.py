@@ -8,7 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Protocol, get_args
 
-from weft.config.base import Split
+from weft.config.base import HoldoutDraw, Split
 from weft.config.files import load_config
 from weft.config.task import Holdout, TaskSpec
 from weft.errors import ConfigError, DataError, did_you_mean
@@ -63,19 +63,20 @@ def from_spec(spec: TaskSpec, data_root: Path | None = None) -> Task:
         ConfigError: for an unknown metric, or a data root that is needed and not given.
     """
     spec = spec.written()
+    choices = tuple((spec.labels or {}).values())
     try:
-        metrics = {name: metric(name, positive=spec.positive) for name in spec.metrics}
+        metrics = {name: metric(name, positive=spec.positive, labels=choices) for name in spec.metrics}
     except ValueError as error:
         raise ConfigError(str(error), where=f"task {spec.name} (metrics)", code="C18") from None
     place, rule = _place(spec, data_root)
     checked = cache(partial(_checked, spec, place))
     return Task(
         name=spec.name,
-        rows=cache(partial(_rows, place, rule, checked)),
+        rows=cache(partial(_rows, place, rule, spec.holdout_draw, checked)),
         examples=partial(_examples, spec),
         source=partial(_source, spec),
         metrics=metrics,
-        choices=tuple((spec.labels or {}).values()),
+        choices=choices,
         max_target_tokens=spec.max_target_tokens,
         splits=place.splits if rule == "none" else SPLITS,
         data_hash=cache(lambda split: place.hash(holdout.origin(rule, split))),
@@ -137,10 +138,12 @@ def _file(spec: TaskSpec, split: Split, data_root: Path | None) -> Path:
     return root / spec.files[split]
 
 
-def _rows(place: Place, rule: Holdout, checked: Callable[[Split], list[Row]], split: Split) -> list[Row]:
+def _rows(
+    place: Place, rule: Holdout, draw: HoldoutDraw, checked: Callable[[Split], list[Row]], split: Split
+) -> list[Row]:
     """A split's rows as they are in its file, or in the part of a file that is held out for it."""
     source = holdout.origin(rule, split)
-    return holdout.part(rule, split, checked(source), place.where(source))
+    return holdout.part(rule, split, checked(source), place.where(source), draw)
 
 
 def _checked(spec: TaskSpec, place: Place, split: Split) -> list[Row]:

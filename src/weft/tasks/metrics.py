@@ -44,11 +44,17 @@ def exact_match(predictions: Sequence[str], references: References) -> float | N
     return _mean_of_best(lambda guess, gold: float(guess == gold), predictions, references)
 
 
-def f1_macro(predictions: Sequence[str], references: References) -> float | None:
-    """Unweighted mean of the F1 of every class that occurs in the canonical references or the predictions.
+def f1_macro(
+    predictions: Sequence[str], references: References, *, labels: Sequence[str] = ()
+) -> float | None:
+    """Unweighted mean of the F1 of every class; scikit-learn's `f1_score(average="macro", zero_division=0)`.
 
-    Equals scikit-learn's `f1_score(average="macro", zero_division=0)`: a predicted string that is no label
-    of the task is a class of its own, with F1 0. Labels are compared without white space at the ends.
+    Args:
+        predictions: answers of the model.
+        references: accepted answers of each row; the canonical ones count.
+        labels: all classes of the task. One that neither side has counts as 0, and a prediction that is none
+            of them is an error like any other. Without them, the classes are the strings on either side.
+            Labels are compared without white space at the ends.
 
     Returns:
         percent; None without rows.
@@ -56,7 +62,8 @@ def f1_macro(predictions: Sequence[str], references: References) -> float | None
     guesses, golds = _labels(predictions, references)
     hits = Counter(gold for guess, gold in zip(guesses, golds, strict=True) if guess == gold)
     sizes = Counter(guesses) + Counter(golds)
-    return 100.0 * fmean(2 * hits[label] / sizes[label] for label in sizes) if sizes else None
+    classes = dict.fromkeys(label.strip() for label in labels) or sizes
+    return 100.0 * fmean(2 * hits[one] / max(1, sizes[one]) for one in classes) if sizes else None
 
 
 def f1_binary(predictions: Sequence[str], references: References, *, positive: str) -> float | None:
@@ -154,18 +161,21 @@ METRICS: dict[str, Metric] = {
 NAMES: tuple[str, ...] = (*METRICS, "f1_binary")
 
 
-def metric(name: str, *, positive: str | None = None) -> Metric:
+def metric(name: str, *, positive: str | None = None, labels: Sequence[str] = ()) -> Metric:
     """The metric of a name.
 
     Args:
         name: one of `NAMES`.
         positive: the label that counts as positive; needed by `f1_binary`, ignored by the others.
+        labels: all answers of a closed task; used by `f1_macro`, ignored by the others.
 
     Raises:
         ValueError: if the name is unknown, or `f1_binary` has no positive label.
     """
     if name not in NAMES:
         raise ValueError(f"unknown metric {name!r}; known: {', '.join(NAMES)}")
+    if name == "f1_macro" and labels:
+        return partial(f1_macro, labels=labels)
     if name != "f1_binary":
         return METRICS[name]
     if positive is None:

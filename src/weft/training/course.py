@@ -90,10 +90,13 @@ def make_optimizer(model: TunedModel, optim: OptimConfig) -> torch.optim.AdamW:
 
 
 def rate_factor(step: int, optim: OptimConfig) -> float:
-    """What the learning rates are multiplied by at a step: linear rise, then linear fall to 0."""
+    """What the learning rates are multiplied by at a step: linear rise from 0, then linear fall to 0.
+
+    As transformers' `get_linear_schedule_with_warmup`: with a warm-up the first step has rate 0.
+    """
     warm = round(optim.warmup * optim.steps)
     if step < warm:
-        return (step + 1) / warm
+        return step / warm
     return (optim.steps - step) / (optim.steps - warm)
 
 
