@@ -31,8 +31,8 @@ def fresh_prompt(
             backbone.embeddings, prompt.length, exclude=backbone.special_ids, generator=generator
         )
     if prompt.init == "text":
-        tokens, textless = backbone.text_tokens(prompt.init_text)[0], backbone.special_ids
-        words = [token for token in tokens if token not in textless]
+        textless = backbone.special_ids
+        words = [token for token in backbone.text_tokens(prompt.init_text)[0] if token not in textless]
         return repeated_tokens(backbone.embeddings, words, prompt.length)
     if prompt.init == "labels" and choices:
         tokens = [token for word in choices for token in backbone.answer_tokens(word)[:-1]]
