@@ -270,6 +270,15 @@ CONFIG: dict[str, Case] = {
     "no seed": (setting("[0, 1]", "[]"), "C20", 2, "at least 1 item", "(seeds)", ""),
     "seed twice": (setting("[0, 1]", "[1, 1]"), "C10", 2, "a seed is named twice: 1", "small.yaml", ""),
     "shots 0": (setting("shots: 4", "shots: 0"), "D13", 2, "greater than 0", "(shots)", ""),
+    "shots in all 0": (setting("shots: 4", "shots_total: 0"), "D13", 2, "greater than 0", "(shots_total)", ""),
+    "shots per answer and in all": (setting("shots: 4", "shots: 4\nshots_total: 8"), "C02", 2, "shots (4) counts rows per answer and shots_total (8) rows in all: give one", "small.yaml", ""),
+    "shots per answer and in all in a row": (setting("label: plain", "label: plain\n    shots: 2\n    shots_total: 2"), "C02", 2, "shots (2) counts rows per answer and shots_total (2)", "(rows.1)", ""),
+    "group of something else": (setting("shots: 4", "groups: {one: [gamma, delta]}"), "C12", 2, "'delta' in group 'one' is no target", "small.yaml", ""),
+    "group of nothing": (setting("shots: 4", "groups: {one: []}"), "C10", 2, "group 'one' has no target", "small.yaml", ""),
+    "target in two groups": (setting("shots: 4", "groups: {one: [gamma], two: [gamma]}"), "C10", 2, "a target is in two groups, or twice in one: gamma", "small.yaml", ""),
+    "target twice in a group": (setting("shots: 4", "groups: {one: [gamma, gamma]}"), "C10", 2, "a target is in two groups, or twice in one: gamma", "small.yaml", ""),
+    "capital in a group's name": (setting("shots: 4", "groups: {One: [gamma]}"), "C02", 2, "String should match pattern", "(groups.One)", ""),
+    "group that is a number": (setting("label: multi", "label: multi\n    group: 1.5"), "C02", 2, "valid boolean", "(rows.2.group)", ""),
     "runs in a file": (put("runs", "x"), "C23", 2, "the folder of runs is a file", "runs", "name another with --runs"),
     "base misspelt": (setting("model: base", "model: smollm"), "C24", 4, "there is no base model 'smollm'", "base.model", "did you mean 'smollm2'?"),
     "base without weights": (both(model(), remove("base/model.safetensors")), "C24", 4, "no *.safetensors weights", "base", ""),
@@ -345,7 +354,6 @@ ROWS: dict[str, Case] = {
     "test row with other signs in a source's training": (seen("alpha-train.csv", TEST, lambda text: f"{text.replace(' ', ' - ')}!"), "D11", 3, "rows stand in the training rows of alpha, 0 of them letter for letter", "row 1 = training row 1", "allow: [leaks]"),
     "one class in training": (rows("beta-train.csv", lambda lines: [line.replace(",n", ",y") for line in lines]), "D12", 3, "all 24 rows have the answer 'yes'", "task beta, train (beta-train.csv)", "give rows of every answer"),
     "one class in the test": (rows(TEST, lambda lines: [line.replace(",y", ",n") for line in lines]), "D12", 3, "all 10 rows have the answer 'no'", "task gamma, test", "f1_macro would mean nothing here"),
-    "more shots than rows": (setting("shots: 4", "shots: 13"), "D13", 3, "13 rows per answer are asked for, and 'yes' has 12", "task gamma, train", "set shots to 12 or less"),
     "no rows": (put(f"tasks/{TEST}", "text,label\n"), "D13", 3, "the file has no rows", TEST, ""),
     "empty file": (put(f"tasks/{TEST}", ""), "D13", 3, "the file has no rows", TEST, ""),
     "texts too long": (setting("source_tokens: 12", "source_tokens: 2"), "D14", 3, "24 of 24 (100.0 %) texts are cut to 2 tokens; the longest has 3", "task alpha, train", "raise limits.source_tokens; or allow: [cuts]"),
@@ -415,7 +423,7 @@ def test_run_refuses_the_same(
 
 def test_all_faults_are_found_at_once(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Faults of settings, tasks, base model and rows come in one pass, the first deciding the exit code."""
-    names = ["base misspelt", "unknown metric", "more shots than rows", "label in capitals"]
+    names = ["base misspelt", "unknown metric", "label in capitals"]
     both(*(CASES[name][0] for name in names), cell("alpha-dev.csv", 3, "a,b,c"))(world)
     assert command("validate", "small.yaml") == 4
     out = capsys.readouterr().out

@@ -15,7 +15,7 @@ from weft import cli, runs, stages, storage
 from weft.checks import validation
 from weft.errors import ArtifactError, ConfigError, DataError, NumericError, WeftError
 from weft.models.text_cache import TextCache
-from weft.runs.config import AnyRun, TeacherRun
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, TeacherRun
 from weft.runs.workspace import Workspace
 from weft.serving import predictor
 from weft.training.runner import Prepared
@@ -220,6 +220,190 @@ def test_evaluate_command_on_dev_rows(job: Path, capsys: Capture) -> None:
     out = capsys.readouterr().out
     assert out.startswith("alpha {")
     assert "\nbeta {" in out
+
+
+LEAKY = """
+name: leaky
+base: {{model: {base}, dtype: float32, attention: eager}}
+prompt: {{length: 4, position: {position}}}
+limits: {{test_rows: 8}}
+tasks: [tasks]
+sources: [alpha, beta]
+targets: [gamma, delta]
+allow: [leaks, duplicates]
+seeds: [0]
+generate: false
+eval_batch: 5
+teachers:
+  optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 6}}
+source:
+  optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6}}
+rows:
+  - {{label: majority, method: {{name: majority}}}}
+  - label: prompt tuning
+    method: {{name: prompt_tuning}}
+    optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 6}}
+  - label: SPoT
+    method: {{name: prompt_tuning, start: nearest}}
+    optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 6}}
+  - label: MPT
+    method: {{name: mpt}}
+    optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6}}
+"""
+LEAKED = {"gamma": 3, "alpha": 5, "beta": 7}  # task -> the training row that is also a test row of gamma
+
+
+@pytest.fixture(scope="module")
+def leaky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished experiment in which three test rows of gamma stand in training rows, one of each task."""
+    folder = tmp_path_factory.mktemp("leaky")
+    write_job(folder, "t5", "prefix", LEAKY)
+    path = folder / "tasks" / "gamma-test.jsonl"
+    lines = path.read_text("utf-8").splitlines()
+    for place, task in enumerate(LEAKED):
+        train = (folder / "tasks" / f"{task}-train.jsonl").read_text("utf-8").splitlines()
+        lines[place] = json.dumps({**json.loads(train[LEAKED[task]]), "label": "y"})
+    path.write_text("\n".join(lines), "utf-8")
+    assert command("run", folder / "tiny.yaml", "--runs", folder / "runs", "--quiet") == 0
+    return folder
+
+
+def warned(capsys: Capture) -> str:
+    """What stands on standard error, in one line."""
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("method", "tasks"),
+    [
+        ("prompt-tuning-gamma", ["gamma"]),
+        ("mpt-gamma", ["alpha", "beta", "gamma"]),
+        ("prompt-tuning-delta", []),
+    ],
+)
+def test_evaluate_says_which_scored_rows_were_trained_on(
+    leaky: Path, capsys: Capture, method: str, tasks: list[str]
+) -> None:
+    """Its own training rows, and those of its source and teachers; counted in `result.json` too."""
+    name = next(run.id for run in of(leaky, f"adapt-{method}") if not run.config().teachers)
+    capsys.readouterr()
+    assert command("evaluate", name, "--runs", leaky / "runs") == 0
+    out, err = capsys.readouterr()
+    said = " ".join(err.split())
+    for task in LEAKED:
+        cause = f"1 of 12 (8.3 %) test rows stand in the training rows of {task}, 1 of them letter for letter"
+        assert (f"warning: WEFT-D11: {cause}" in said) == (task in tasks)
+        place = f"row {list(LEAKED).index(task) + 1} = training row {LEAKED[task] + 1}"
+        assert (place in said) == (task in tasks)
+    target = method.rsplit("-", 1)[1]
+    result = runs.Run(Path(out.splitlines()[-1])).result()
+    assert result["leaks"] == {target: {"rows": len(tasks), "by_task": dict.fromkeys(tasks, 1), "unread": []}}
+
+
+def test_what_evaluations_note_is_what_the_pass_over_the_experiment_found(leaky: Path) -> None:
+    """One count of leaks: that of `weft validate` is that of an MPT or SPoT run; nothing trained, no leak."""
+    checked = validation.check_file(leaky / "tiny.yaml", {}, Workspace(leaky / "runs"))
+    for run in of(leaky, "evaluate-"):
+        config = run.config()
+        assert isinstance(config, EvaluateRun)
+        trained = runs.find(leaky / "runs", config.run).config() if config.run else None
+        found = run.result()["leaks"][config.tasks[0].name]
+        if isinstance(trained, AdaptRun) and (trained.source or trained.teachers):
+            assert {**checked.leaks[config.tasks[0].name], "unread": []} == found
+        if trained is None:
+            assert found == {"rows": 0, "by_task": {}, "unread": []}
+
+
+def test_leaks_are_those_of_what_the_folders_still_hold(leaky: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Without its parents a run is compared with its own rows; rows that are gone are named."""
+    run = next(one for one in of(leaky, "adapt-mpt-gamma"))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / run.id).symlink_to(run.path)
+    assert command("evaluate", run.id, "--runs", tmp_path / "runs") == 0
+    said = warned(capsys)
+    assert "training rows of gamma" in said
+    assert "training rows of alpha" not in said
+    for parent in of(leaky, "source-"):
+        (tmp_path / "runs" / parent.id).symlink_to(parent.path)
+    file = leaky / "tasks" / "alpha-train.jsonl"
+    file.rename(tmp_path / "away")
+    try:
+        assert command("evaluate", run.id, "--rows", "9", "--runs", tmp_path / "runs") == 0
+    finally:
+        (tmp_path / "away").rename(file)
+    out, err = capsys.readouterr()
+    said = " ".join(err.split())
+    assert "leaks were not looked for: cannot open the file" in said
+    assert "alpha-train.jsonl" in said
+    assert "training rows of beta" in said
+    noted = runs.Run(Path(out.splitlines()[-1])).result()["leaks"]["gamma"]
+    assert noted == {"rows": 2, "by_task": {"beta": 1, "gamma": 1}, "unread": ["alpha"]}
+
+
+def test_adapt_warns_of_test_rows_that_it_trains_on(
+    leaky: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is trained: rows of the task itself, and of its source's tasks; else nothing."""
+    monkeypatch.setattr("weft.runs.workspace.load_backbone", no_weights)
+    source = of(leaky, "source-")[0].id
+    for task, count in (("gamma", 3), ("delta", 0)):
+        (leaky / "adapt.yaml").write_text(
+            f"tasks: [tasks/{task}.yaml]\nbase: {{model: {leaky / 'base'}, dtype: float32}}\n"
+            f"prompt: {{length: 4, position: prefix}}\nsource: {source}\nmethod: {{name: mpt}}\n"
+            "optim: {lr: {shared: 0.1, factors: 0.1}, steps: 2, batch_size: 4}\n",
+            "utf-8",
+        )
+        assert command("adapt", leaky / "adapt.yaml", "--runs", leaky / "runs", "--dry-run") == 0
+        said = warned(capsys)
+        assert said.count("WEFT-D11: 1 of 12 (8.3 %) test rows stand in the training rows of") == count
+        assert ("row 1 = training row 4" in said) == (task == "gamma")
+
+
+def test_evaluate_takes_the_settings_of_the_table(leaky: Path, capsys: Capture) -> None:
+    """With the experiment's cap, batch and writing, it is the table's own run, which is not run again."""
+    run = of(leaky, "adapt-mpt-gamma")[0].id
+    before = {one.id for one in of(leaky, "evaluate-")}
+    settings = ("limits.test_rows=8", "batch_size=5", "generate=false")
+    sets = [word for one in settings for word in ("--set", one)]
+    assert command("evaluate", run, *sets, "--runs", leaky / "runs") == 0
+    scored = runs.Run(Path(capsys.readouterr().out.splitlines()[-1]))
+    assert scored.id in before
+    result = scored.result()["scores"]["gamma"]
+    assert (result["rows"], result["written"]) == (8, None)
+    assert command("evaluate", run, "--rows", "8", *sets[2:], "--runs", leaky / "runs") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(scored.path)
+
+
+def test_evaluate_scores_all_rows_or_as_many_as_are_asked_for(leaky: Path, capsys: Capture) -> None:
+    """Without a cap all 12; with `--rows` the same five every time; what cannot be is refused."""
+    run = of(leaky, "adapt-mpt-delta")[0].id
+    found = []
+    for words in ((), ("--rows", 5), ("--rows", 5, "--set", "batch_size=2")):
+        assert command("evaluate", run, *words, "--runs", leaky / "runs") == 0
+        scored = runs.Run(Path(capsys.readouterr().out.splitlines()[-1]))
+        found.append([line["text"] for line in scored.lines("predictions.jsonl")])
+    assert [len(texts) for texts in found] == [12, 5, 5]
+    assert found[1] == found[2]
+    assert set(found[1]) < set(found[0])
+    assert command("evaluate", run, "--rows", "0", "--runs", leaky / "runs") == 2
+    assert "command line (limits.test_rows)" in warned(capsys)
+    assert command("evaluate", run, "--set", "bach_size=2", "--runs", leaky / "runs") == 2
+    assert "did you mean 'batch_size'?" in warned(capsys)
+
+
+def test_too_few_rows_for_the_shots_is_a_warning_in_training(leaky: Path, capsys: Capture) -> None:
+    """40 rows where 50 are asked for: all of them are trained on, and the run says so."""
+    (leaky / "few.yaml").write_text(
+        f"tasks: [tasks/delta.yaml]\nbase: {{model: {leaky / 'base'}, dtype: float32}}\n"
+        "prompt: {length: 4, position: prefix}\nmethod: {name: prompt_tuning}\nshots_total: 50\n"
+        "optim: {lr: {prompt: 0.1}, steps: 1, batch_size: 4}\n",
+        "utf-8",
+    )
+    assert command("adapt", leaky / "few.yaml", "--runs", leaky / "runs") == 0
+    out, err = capsys.readouterr()
+    assert "warning: task delta, train: 25 rows of 'other' are asked for, and there are 20" in err
+    assert "warning: WEFT-D13: 25 rows of 'other' are asked for" in err
+    assert runs.Run(Path(out.splitlines()[-1])).result()["rows"]["delta"]["train"] == 40
 
 
 def test_one_stage_from_its_own_file(job: Path, capsys: Capture) -> None:

@@ -6,17 +6,26 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from conftest import build_tokenizer
+from transformers import T5Config, T5ForConditionalGeneration
 
+from weft.config.files import load_config
 from weft.config.task import TaskSpec
+from weft.config.training import FactorConfig
 from weft.errors import ConfigError, DataError, Faults, NumericError, ResourceError, WeftError
 from weft.experiments import execution
 from weft.experiments.config import Experiment
 from weft.experiments.jobs import load_run, plan, specs_of
+from weft.models import Seq2SeqBackbone
+from weft.models.tuned import with_bank
 from weft.progress import Progress
+from weft.prompts.bank import new_bank
 from weft.runs import Run
 from weft.runs.config import AdaptRun, EvaluateRun, SourceRun, TeacherRun
 from weft.runs.workspace import Workspace
 from weft.training import runner
+from weft.training.course import Progress as Progressed
 
 STAGES = ["teachers", "source", "adapt", "evaluate"]
 SOURCES, TARGETS, SEEDS = ("s1", "s2", "s3"), ("t1", "t2"), (0, 1, 2)
@@ -181,11 +190,75 @@ def test_group_trains_all_targets_in_one_run():
     assert {cell.trained for cell in made.cells} == {job.id for job in trainings}
 
 
+def trained_together(made):
+    """The targets of every training, of the first seed."""
+    return [tuple(spec.name for spec in job.config.tasks) for job in of_stage(made, "adapt")[:: len(SEEDS)]]
+
+
+MANY = {**SPECS, **{name: SPECS["t1"].model_copy(update={"name": name}) for name in ("t3", "t4", "t5")}}
+
+
+def test_each_named_group_trains_its_targets_in_one_run():
+    """Two groups and a target that is in none; another row trains every target alone as before."""
+    targets = ("t1", "t2", "t3", "t4", "t5")
+    groups = {"one": ("t3", "t1"), "two": ("t5", "t4")}
+    rows = ({"label": "G", "method": {"name": "mpt"}, "optim": BANK, "group": True}, ROWS[4])
+    made = planned(MANY, targets=targets, groups=groups, rows=rows)
+    assert trained_together(made) == [
+        ("t1", "t3"),
+        ("t4", "t5"),
+        ("t2",),
+        *((name,) for name in targets if name != "t2"),  # of which there is a run already
+    ]
+    cells = {cell.target: cell.trained for cell in made.cells if (cell.row, cell.seed) == ("G", SEEDS[0])}
+    assert cells["t1"] == cells["t3"] != cells["t4"] == cells["t5"]
+    assert len(made.cells) == 2 * len(targets) * len(SEEDS)
+    alone = {cell.trained for cell in made.cells if (cell.row, cell.target) == ("MPT", "t2")}
+    assert alone == {cell.trained for cell in made.cells if (cell.row, cell.target) == ("G", "t2")}
+
+
+def test_groups_change_nothing_of_rows_without_group():
+    """Naming groups leaves every run of other rows as it was."""
+    assert planned(groups={"both": TARGETS}).jobs == planned().jobs
+
+
+def test_the_paper_s_groups_have_the_paper_s_parameters():
+    """Golden: 10,468 a task for GLUE's eight and 16,228 for SuperGLUE's five, at l = 100 and d = 768."""
+    path = Path(__file__).parents[1] / "configs" / "experiments" / "paper" / "six-sources.yaml"
+    paper = load_config(path, Experiment)
+    made = plan(paper, specs_of(paper), name_of)
+    runs = {cell.trained for cell in made.cells if (cell.row, cell.seed) == ("MPT, in groups", 0)}
+    found = {}
+    for job in made.jobs:
+        if job.id in runs:
+            names = tuple(spec.name for spec in job.config.tasks)
+            bank = new_bank(torch.zeros(paper.prompt.length, 768), FactorConfig(), names, seed=0)
+            sizes = {"d_model": 768, "d_kv": 8, "d_ff": 8, "num_layers": 1, "num_heads": 1}
+            lm = T5ForConditionalGeneration(T5Config(vocab_size=72, **sizes)).eval()
+            model = with_bank(Seq2SeqBackbone(lm, build_tokenizer(ends_texts=True), name="t5"), bank)
+            found[names] = runner._summary(model, Progressed(4))["parameters_per_task"]
+    l, d = 100, 768  # noqa: E741 - the paper's letter
+    glue = ("mnli", "qqp", "qnli", "sst2", "stsb", "mrpc", "rte", "cola")
+    superglue = ("multirc", "boolq", "wic", "wsc.fixed", "cb")
+    assert found == {names: (l * d + len(names) * (l + d)) / len(names) for names in (glue, superglue)}
+    assert found == {glue: 10468, superglue: 16228}
+
+
 def test_settings_reach_the_runs_that_they_are_for():
     """Shots of a row before those of the experiment, the cap on test rows in scores alone, the split."""
     rows = ({**ROWS[2], "shots": 9}, ROWS[4])
     made = planned(rows=rows, limits={"train_rows": 50, "test_rows": 7}, split="dev", eval_batch=3)
     assert {job.config.shots for job in of_stage(made, "adapt")} == {9, 4}
+    drawn = planned(rows=({**ROWS[2], "shots_total": 9}, ROWS[4]))
+    assert {(job.config.shots, job.config.shots_total) for job in of_stage(drawn, "adapt")} == {
+        (None, 9),
+        (4, None),
+    }
+    drawn = planned(rows=({**ROWS[2], "shots": 3}, ROWS[4]), shots=None, shots_total=32)
+    assert {(job.config.shots, job.config.shots_total) for job in of_stage(drawn, "adapt")} == {
+        (3, None),
+        (None, 32),
+    }
     for job in made.jobs:
         scored = isinstance(job.config, EvaluateRun)
         assert job.config.limits.test_rows == (7 if scored else None)

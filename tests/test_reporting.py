@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from html.parser import HTMLParser
 from io import StringIO
 
@@ -73,7 +74,7 @@ def name_of(config):
     return runs.run_id(config, storage.sha256_json(config.model_dump(mode="json")))
 
 
-def fill(plan, root, scores=None, *, skip=(), texts=("a text",), seen=()):
+def fill(plan, root, scores=None, *, skip=(), texts=("a text",), seen=(), written=40.0):
     """Run folders of a plan, all but those skipped; `scores` gives row -> score of each seed."""
     cells = {cell.run: cell for cell in plan.cells}
     for job in plan.jobs:
@@ -85,7 +86,7 @@ def fill(plan, root, scores=None, *, skip=(), texts=("a text",), seen=()):
         known = [task.name for task in job.config.tasks if task.name in seen]
         run.write_json("env.json", {**env, "seen_in_pretraining": known} if known else env)
         if isinstance(job.config, EvaluateRun):
-            write_scores(run, job.config, score_of(plan, cells[job.id], scores or SCORES), texts)
+            write_scores(run, job.config, score_of(plan, cells[job.id], scores or SCORES), texts, written)
         else:
             write_training(run, job.config)
         storage.seal(run.path, run.files)
@@ -98,11 +99,11 @@ def score_of(plan, cell, scores):
     return None if score is None else score + plan.experiment.targets.index(cell.target)
 
 
-def write_scores(run, config, score, texts):
+def write_scores(run, config, score, texts, written):
     """Sorted keys put `accuracy` first; the metric of the task need not be that one."""
     task = config.tasks[0]
     metrics = dict.fromkeys(("accuracy", "f1_macro"), 1.0) | {task.metrics[0]: score}
-    found = {"rows": 120, "metrics": metrics, "written": dict.fromkeys(metrics, 40.0), "unparsable": 0.0}
+    found = {"rows": 120, "metrics": metrics, "written": dict.fromkeys(metrics, written), "unparsable": 0.0}
     run.write_json("result.json", {"scores": {task.name: found}, "split": "test"})
     run.write_json("timing.json", {"seconds": 1.0})
     run.write("predictions.jsonl", "".join(prediction(task.name, i, text) for i, text in enumerate(texts)))
@@ -243,14 +244,161 @@ def test_where_every_task_was_seen_there_is_no_average(tmp_path):
     assert (found.mean, found.half, found.scores, found.entries[0].mean) == (None, None, (), 83.0)
 
 
-def test_an_undefined_score_is_kept_out_and_counted(tmp_path):
-    plan = make_plan(targets=("urgency",))
-    fill(plan, tmp_path, {**SCORES, "MPT": [80.0, None, 86.0]})
+@pytest.fixture(scope="module")
+def collapsed(tmp_path_factory):
+    """An experiment in which Matthews is undefined for one seed of MPT, and accuracy for none."""
+    plan, root = make_plan(targets=("urgency",), metrics=("matthews",)), tmp_path_factory.mktemp("collapsed")
+    fill(plan, root, {**SCORES, "MPT": [61.0, None, 58.0]})
+    return plan, root, tables.collect(plan, root)
+
+
+def test_an_undefined_score_counts_as_0(collapsed):
+    """A seed that gives one answer to all rows: published tables count its Matthews correlation as 0."""
+    plan, root, entries = collapsed
+    one, scores = entry(entries, "MPT", "urgency"), [61.0, 0.0, 58.0]
+    assert (one.scores, one.seeds, one.undefined) == (tuple(scores), (0, 1, 2), 1)
+    assert round(one.mean, 1) == 39.7
+    assert one.mean == pytest.approx(np.mean(scores))
+    assert one.half == half(scores)
+    found = line(entries, plan, "MPT")
+    assert (found.scores, found.mean, found.half) == (tuple(scores), one.mean, one.half)
+    stored = Run(root / evaluation(plan, "MPT", "urgency", 1)).result()["scores"]["urgency"]
+    assert stored["metrics"]["matthews"] is None
+
+
+def test_an_undefined_score_is_marked_in_every_table(collapsed):
+    """Text, Markdown, CSV and page: a mark at the cell and at the average, and a note of how many seeds."""
+    plan, root, entries = collapsed
+    shown = score = f"39.7 ± {entry(entries, 'MPT', 'urgency').half:.1f} ‡"
+    note = "‡ Counts as 0 where the metric is undefined: MPT on urgency (1 of 3 seeds)."
+    text = tables.table_text(entries, plan)
+    row = next(row for row in text.split("\n") if row.startswith("MPT "))
+    assert row.count(score) == 2
+    assert note in " ".join(text.split())
+    assert text.count("‡") == 3
+    markdown = tables.table_markdown(entries, plan)
+    assert f"| MPT | {score} | 40.0 | {score} |" in markdown
+    assert note in markdown
+    (line,) = (
+        one
+        for one in csv.DictReader(StringIO(tables.table_csv(entries)))
+        if (one["row"], one["target"]) == ("MPT", "urgency")
+    )
+    assert (line["scores"], line["undefined"], line["undefined_written"]) == ("61.0 0.0 58.0", "1", "0")
+    assert float(line["mean"]) == pytest.approx(119 / 3)
+    html = page(plan, root, None)
+    assert html.count(shown) == 2
+    assert note in html
+
+
+def test_undefined_scores_of_written_answers_are_marked_apart(tmp_path):
+    """The answers that were chosen have a score, those that were written have none."""
+    plan = make_plan(targets=("urgency",), metrics=("matthews",))
+    fill(plan, tmp_path, written=None)
     entries = tables.collect(plan, tmp_path)
     one = entry(entries, "MPT", "urgency")
-    assert (one.scores, one.seeds, one.mean, one.undefined) == ((80.0, 86.0), (0, 2), 83.0, 1)
-    assert line(entries, plan, "MPT").half == half([80.0, 86.0])
-    assert "undefined: MPT on urgency (1)" in tables.table_text(entries, plan)
+    assert (one.undefined, one.undefined_written, one.written) == (0, 3, 0.0)
+    assert "| 83.0 ± 9.0 | 0.0 ‡ | 83.0 ± 9.0 |" in tables.table_markdown(entries, plan)
+    assert "<small>written 0.0 ‡</small>" in page(plan, tmp_path, None)
+    assert "MPT on urgency, written (3 of 3 seeds)" in " ".join(tables.table_text(entries, plan).split())
+
+
+def test_marks_fit_80_columns():
+    """Three targets beside each other with wide scores, all of them marked."""
+    plan = make_plan(targets=tuple(f"a-very-long-name-of-a-task-{i}" for i in range(3)))
+    entries = [
+        tables.Entry(
+            cell.row, cell.target, "matthews", (0, 1), (0.0, 99.0), 54.0, 571.8, parameters=134515008.0,
+            undefined=1,
+        )
+        for cell in plan.cells
+        if cell.seed == 0
+    ]  # fmt: skip
+    text = tables.table_text(entries, plan)
+    assert max(map(len, text.split("\n"))) <= 80
+    assert text.count("571.8 ‡") == 5 * 3
+    assert text.count("‡") == 5 * 4 + 1
+
+
+# groups and shots
+
+
+BANK = {"lr": {"shared": 0.1, "factors": 0.1}, "steps": 4}
+GROUPED = {"label": "groups", "method": {"name": "mpt"}, "optim": BANK, "group": True}
+
+
+def grouped_plan():
+    """Four targets in two groups of unlike size, and one that is alone."""
+    targets = ("urgency", "banking", "formality", "mood")
+    groups = {"large": ("urgency", "banking", "mood"), "small": ("formality",)}
+    return make_plan(targets=targets, groups=groups, rows=(GROUPED,))
+
+
+def test_groups_of_unlike_size_have_their_own_parameters(tmp_path):
+    """Each target's parameters are those of its group; the table says both numbers and names the groups."""
+    plan = grouped_plan()
+    fill(plan, tmp_path, {"groups": [70.0, 74.0, 78.0]})
+    for cell in plan.cells:
+        run = Run(tmp_path / cell.trained)
+        result = {**run.result(), "parameters_per_task": {3: 10468.0, 1: 16228.0}[len(run.config().tasks)]}
+        run.write_json("result.json", result)
+        storage.seal(run.path, storage.names(run.path))
+    entries = tables.collect(plan, tmp_path)
+    assert [entry(entries, "groups", name).parameters for name in ("urgency", "formality", "mood")] == [
+        10468.0,
+        16228.0,
+        10468.0,
+    ]
+    text = tables.table_text(entries, plan)
+    assert "10,468" in text
+    assert "16,228" in text
+    assert "| 10,468 / 16,228 |" in tables.table_markdown(entries, plan)
+    assert "10,468 / 16,228" in page(plan, tmp_path, None)
+    note = "Trained in one run by groups: large (urgency, banking, mood); small (formality)."
+    assert note in " ".join(text.split())
+
+
+def test_the_page_shows_the_prompt_of_each_target_of_a_group(tmp_path):
+    """Targets of a group come from one run; each has its own prompt in the heat map, under its own name."""
+    plan = grouped_plan()
+    fill(plan, tmp_path, {"groups": [70.0, 74.0, 78.0]})
+    parts = [composed(Run(tmp_path / plan.source))]
+    for target in plan.experiment.targets:
+        run = next(cell.trained for cell in plan.cells if (cell.target, cell.seed) == (target, 0))
+        run = Run(tmp_path / run)
+        parts.append(composed(run)[[run.result()["tasks"].index(target)]])
+    flat = np.concatenate(parts).reshape(2 + 4, -1)
+    flat = flat - flat.mean(0)
+    flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    html = page(plan, tmp_path, None)
+    shown = html[html.index('aria-label="cosine') :]
+    numbers = re.findall(r">(−?\d\.\d\d)</text>", shown[: shown.index("</svg>")])
+    assert numbers[:36] == [f"{value:.2f}".replace("-", "−") for value in (flat @ flat.T).ravel()]
+    assert f"−{1 / 5:.2f}" in html
+
+
+def composed(run):
+    """A bank's prompts, as numpy composes them."""
+    bank = {name: value.numpy() for name, value in run.tensors().items()}
+    return bank["shared"] * (bank["u"] @ bank["v"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "trained", "said"),
+    [
+        ({"shots": 16}, 32, "16 per answer."),
+        ({"shots": None, "shots_total": 32}, 32, "32 in total."),
+        ({"shots": 17}, 32, "up to 17 per answer (urgency 32 rows)."),
+        ({"shots": None, "shots_total": 33}, 32, "up to 33 in total (urgency 32 rows)."),
+        ({"shots": None}, 32, "all."),
+    ],
+)
+def test_the_note_says_which_rows_are_drawn(tmp_path, settings, trained, said):
+    """Per answer or in all, and up to that where a target's runs had fewer rows."""
+    plan = make_plan(targets=("urgency",), **settings)
+    fill(plan, tmp_path)
+    text = " ".join(tables.table_text(tables.collect(plan, tmp_path), plan).split())
+    assert f"Training rows of targets: {said}" in text
 
 
 # gaps
@@ -320,11 +468,11 @@ def test_long_names_wide_numbers_and_many_targets_fit_too(tmp_path, count):
 
 def test_caps_and_own_shots_are_stated(tmp_path):
     rows = [row.model_dump() for row in make_plan().experiment.rows]
-    rows[3]["shots"] = 4
+    rows[3]["shots"], rows[4]["shots_total"] = 4, 9
     plan = make_plan(limits={"train_rows": 5000, "test_rows": 100}, rows=rows)
     text = " ".join(tables.table_text(tables.collect(plan, tmp_path), plan).split())
     assert "Capped: at most 5,000 training rows of a source, at most 100 scored rows of a target." in text
-    assert "Training rows of targets: 16 per answer, MPT 4 per answer." in text
+    assert "Training rows of targets: 16 per answer, MPT 4 per answer, MPT nearest 9 in total." in text
 
 
 def test_markdown_has_a_column_for_free_writing_and_names_the_source_run(done):

@@ -14,7 +14,6 @@ from weft.data.batch import Encoded
 from weft.data.encoding import EncodedTask
 from weft.data.sampling import EpochBatches, ReadAhead, TaskBatches, mixing_weights, pool_size
 from weft.data.selection import few_shot, subset
-from weft.errors import DataError
 from weft.tasks import Example
 
 modest = settings(max_examples=100, deadline=None)
@@ -95,13 +94,40 @@ def test_few_shot_draws_every_row_alike():
         assert stats.chisquare(counts).pvalue > SURE
 
 
-def test_few_shot_says_which_answer_is_short():
-    """Too few rows: the answer with the fewest, its figures, the task, and what would work."""
-    with pytest.raises(DataError) as caught:
-        few_shot(examples(yes=30, no=7, maybe=9), 16, seed=0, task="colours")
-    assert caught.value.cause == "16 rows per answer are asked for, and 'no' has 7"
-    assert (caught.value.where, caught.value.fix) == ("task colours, train", "set shots to 7 or less")
-    assert (caught.value.code, caught.value.exit_code) == ("D13", 3)
+@pytest.mark.parametrize(("shots", "total"), [(16, None), (None, 48)])
+def test_few_shot_takes_all_rows_of_an_answer_that_is_short(shots, total):
+    """Too few rows of two answers: all of them are taken, and one warning names the one that lacks most."""
+    said, rows = [], examples(yes=30, no=7, maybe=9)
+    picked = few_shot(rows, shots, total, seed=0, task="colours", warn=said.append)
+    assert Counter(row.target for row in picked) == {"yes": 16, "no": 7, "maybe": 9}
+    assert len(set(picked)) == len(picked)
+    (fault,) = said
+    assert fault.cause == "16 rows of 'no' are asked for, and there are 7: all are taken"
+    assert (fault.where, fault.code) == ("task colours, train", "D13")
+
+
+@pytest.mark.parametrize(("total", "low"), [(4, 1), (16, 5), (32, 10), (2, 0), (3, 1)])
+def test_a_total_is_shared_out_among_the_answers(total, low):
+    """k // C rows of each of C = 3 answers, and one more of k mod C of them, which the seed draws."""
+    rows, more = examples(yes=40, no=30, maybe=20), set()
+    for seed in range(40):
+        said = []
+        picked = few_shot(rows, None, total, seed=seed, warn=said.append)
+        counts = Counter(row.target for row in picked)
+        assert sorted(counts[answer] - low for answer in ("yes", "no", "maybe")) == sorted(
+            [1] * (total % 3) + [0] * (3 - total % 3)
+        )
+        assert len(set(picked)) == len(picked) == total
+        assert picked == few_shot(rows, None, total, seed=seed)
+        assert not said
+        more |= {answer for answer in counts if counts[answer] > low}
+    assert more == ({"yes", "no", "maybe"} if total % 3 else set())
+
+
+def test_few_shot_without_a_number_takes_all():
+    """No shots: all rows, as they are."""
+    rows = examples(yes=3, no=2)
+    assert few_shot(rows, None, seed=1) == rows
 
 
 # epochs

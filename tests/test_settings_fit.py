@@ -10,7 +10,7 @@ from weft.config.files import load_config, parse_overrides
 from weft.config.task import TaskSpec
 from weft.config.training import LimitsConfig, PromptConfig
 from weft.data.selection import few_shot
-from weft.errors import ConfigError, UnsupportedError
+from weft.errors import ConfigError, DataError, UnsupportedError
 from weft.experiments.config import Experiment
 from weft.methods.no_prompt import NoPrompt
 from weft.models.base_folder import BaseFolder
@@ -145,3 +145,19 @@ def test_shots_of_open_answers_are_counted_in_all() -> None:
     assert len(set(picked)) == 4
     assert picked == few_shot(examples, 4, seed=1, closed=False)
     assert picked != few_shot(examples, 4, seed=2, closed=False)
+    assert picked == few_shot(examples, None, 4, seed=1, closed=False)
+    said: list[DataError] = []
+    assert len(few_shot(examples, 16, seed=1, closed=False, warn=said.append)) == 9
+    assert [fault.cause for fault in said] == ["16 rows are asked for, and there are 9: all are taken"]
+
+
+def test_a_run_has_one_count_of_shots() -> None:
+    """Rows per answer or rows in all; a run that names both is refused."""
+    fields = {
+        "tasks": [SPEC],
+        "method": {"name": "prompt_tuning"},
+        "optim": {"lr": {"prompt": 1}, "steps": 1},
+    }
+    assert AdaptRun.model_validate({**fields, "shots_total": 3}).shots_total == 3
+    with pytest.raises(ValueError, match=r"shots \(2\) counts rows per answer and shots_total \(3\)"):
+        AdaptRun.model_validate({**fields, "shots": 2, "shots_total": 3})

@@ -221,6 +221,8 @@ WARNINGS = {
     "class without rows": (both(*(swap(f"tasks/{name}.yaml", '"n": "no"', '"n": "no", "m": "maybe"') for name in ("alpha",))), "D12", "1 of 3 answers have no row: 'maybe'"),
     "some texts cut": (cell("alpha-train.csv", 3, f"{'dog ' * 13},n"), "D14", "1 of 24 (4.2 %) texts are cut to 12 tokens; the longest has 13"),
     "dev row in training": (seen("alpha-train.csv", "alpha-dev.csv"), "D11", "1 of 8 (12.5 %) dev rows stand in the training rows of alpha"),
+    "more shots than rows": (setting("shots: 4", "shots: 13"), "D13", "13 rows of 'no' are asked for, and there are 12: all are taken"),
+    "more shots in all than rows": (setting("shots: 4", "shots_total: 26"), "D13", "13 rows of 'no' are asked for, and there are 12: all are taken"),
     "one first token": (both(*(swap(f"tasks/{name}.yaml", '"y": "yes"', '"y": "no fine"') for name in ("alpha",))), "D18", "label words begin with the same token: 'no fine', 'no'"),
 }  # fmt: skip
 

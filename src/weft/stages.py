@@ -16,11 +16,13 @@ from dataclasses import asdict
 import torch
 
 from weft import runs
+from weft.checks import row_checks
+from weft.checks.findings import Findings
 from weft.data.encoding import EncodedTask, encode_task
 from weft.data.sampling import WINDOW, EpochBatches, TaskBatches, pool_size
 from weft.data.selection import few_shot, subset
 from weft.data.token_store import TokenStore
-from weft.errors import ArtifactError, WeftError
+from weft.errors import ArtifactError, DataError, WeftError
 from weft.evaluation.answers import Answer, Answerer
 from weft.evaluation.scores import score
 from weft.losses.distillation import distillation_loss
@@ -46,7 +48,7 @@ TARGETS, TOKENS = ".targets", ".tokens"  # of the folder of runs: what teachers 
 def teachers(config: TeacherRun, workspace: Workspace) -> Prepared:
     """A plain soft prompt for each task of the run (paper: source prompts)."""
     backbone, tasks = workspace.backbone(config), workspace.tasks(config)
-    train = [_encoded(config, task, _training_rows(config, task), backbone, workspace) for task in tasks]
+    train = [_encoded_rows(config, task, backbone, workspace) for task in tasks]
     prompts = torch.stack([parents.fresh(config, backbone, task) for task in tasks])
     model = with_prompts(backbone, prompts, tuple(task.name for task in tasks), dropout=config.base.dropout)
     batches = _epochs(config, train, backbone)
@@ -57,7 +59,7 @@ def source(config: SourceRun, workspace: Workspace) -> Prepared:
     """One shared prompt with task factors, into which the teachers are distilled (prompt distillation)."""
     backbone, tasks = workspace.backbone(config), workspace.tasks(config)
     teacher = parents.teacher_of(config, backbone, workspace) if config.teachers else None
-    train = [_encoded(config, task, _training_rows(config, task), backbone, workspace) for task in tasks]
+    train = [_encoded_rows(config, task, backbone, workspace) for task in tasks]
     shared = parents.shared_start(config, backbone, teacher)
     bank = new_bank(shared, config.factors, tuple(task.name for task in tasks), seed=config.seed)
     model = with_bank(backbone, bank, dropout=config.base.dropout)
@@ -72,7 +74,7 @@ def adapt(config: AdaptRun, workspace: Workspace) -> Prepared:
     method = config.method
     assert isinstance(method, TrainedMethod)
     backbone, tasks = workspace.backbone(config, fresh=method.touches_weights), workspace.tasks(config)
-    rows = [_training_rows(config, task) for task in tasks]
+    rows = [_training_rows(config, task, workspace) for task in tasks]
     train = [
         _encoded(config, task, some, backbone, workspace) for task, some in zip(tasks, rows, strict=True)
     ]
@@ -86,7 +88,7 @@ def fit(config: AdaptRun, workspace: Workspace) -> Run:
     method = config.method
     assert isinstance(method, FittedMethod)
     tasks = workspace.tasks(config)
-    rows = [_training_rows(config, task) for task in tasks]
+    rows = [_training_rows(config, task, workspace) for task in tasks]
     with workspace.open(config) as out:
         clock = time.monotonic()
         saved = method.fit(parents.training_setup(config, workspace, None, rows, []))
@@ -117,7 +119,9 @@ def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
             workspace.progress.step(len(scores) / len(config.tasks))
         out.write("predictions.jsonl", "".join(lines))
         rows = {task.name: task.accounting(config.split) for task in workspace.tasks(config)}
-        out.write_json("result.json", {"scores": scores, "split": config.split, "rows": rows})
+        leaks = row_checks.leaks_of(config, workspace, Findings())
+        result = {"scores": scores, "split": config.split, "rows": rows, "leaks": leaks}
+        out.write_json("result.json", result)
         out.write_json("timing.json", {"seconds": time.monotonic() - clock})
     return out
 
@@ -242,19 +246,27 @@ def _epochs(config: TeacherRun | AdaptRun, train: list[EncodedTask], backbone: B
     return EpochBatches(tuple(train), optim.batch_size, config.seed, pool_size(optim.length_pool, backbone))
 
 
-def _training_rows(config: RunConfig, task: Task) -> list[Example]:
-    """The rows a task trains on: a capped part of a source's, a few of each answer of a target."""
-    if not isinstance(config, AdaptRun):
-        return subset(task.load("train"), config.limits.train_rows)
+def _training_rows(config: RunConfig, task: Task, workspace: Workspace) -> list[Example]:
+    """The rows a task trains on: a capped part of a source's, a few of a target's."""
+
+    def warn(fault: DataError) -> None:
+        workspace.progress.warn(f"{fault.where}: {fault.cause}")
+
     rows = task.load("train")
-    if config.shots is None:
-        return rows
-    return few_shot(rows, config.shots, seed=config.seed, task=task.name, closed=bool(task.choices))
+    if not isinstance(config, AdaptRun):
+        return subset(rows, config.limits.train_rows)
+    drawn, closed = (config.shots, config.shots_total), bool(task.choices)
+    return few_shot(rows, *drawn, seed=config.seed, task=task.name, closed=closed, warn=warn)
+
+
+def _encoded_rows(config: RunConfig, task: Task, backbone: Backbone, workspace: Workspace) -> EncodedTask:
+    """A task's training rows as tokens."""
+    return _encoded(config, task, _training_rows(config, task, workspace), backbone, workspace)
 
 
 def _encoded(
     config: RunConfig, task: Task, rows: list[Example], backbone: Backbone, workspace: Workspace
 ) -> EncodedTask:
-    """Training rows as tokens."""
+    """Rows as tokens; those of large tasks are kept."""
     store = TokenStore(workspace.root / TOKENS)
     return encode_task(task.name, rows, backbone, config.limits.source_tokens, store=store)

@@ -10,19 +10,17 @@ from weft.errors import DataError
 
 def check_leaks(
     used: Used, seen: Iterable[Used], found: Findings, *, scored: bool = True
-) -> tuple[int, dict[str, int]]:
-    """D11: rows whose whole input is in training rows: how many in all, and for each task.
+) -> dict[str, set[int]]:
+    """D11: rows whose whole input is in training rows: for each task that has any, their places.
 
     Scored rows that leak are an error unless allowed; dev rows, which only choose a state, a warning.
     """
-    counts: dict[str, int] = {}
-    leaked: set[int] = set()
+    leaked: dict[str, set[int]] = {}
     for train in seen:
         pairs = leaks(train.inputs, used.inputs)
         if not pairs:
             continue
-        counts[train.spec.name] = len(pairs)
-        leaked |= {pair.scored for pair in pairs}
+        leaked[train.spec.name] = {pair.scored for pair in pairs}
         exact = sum(pair.exact for pair in pairs)
         shown = "; ".join(
             f"row {used.row(one.scored)} = training row {train.row(one.seen)}" for one in pairs[:SHOWN]
@@ -38,7 +36,7 @@ def check_leaks(
             found.unless("leaks", fault)
         else:
             found.warn(fault)
-    return len(leaked), counts
+    return leaked
 
 
 def shared_sentences(scored: Used, seen: Iterable[Used]) -> int:

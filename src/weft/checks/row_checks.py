@@ -4,20 +4,30 @@ Only rows that are used count: those left after caps on rows; where a few of eac
 that any seed draws. Nothing here needs a tokenizer.
 """
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeVar
 
+from weft import runs
 from weft.checks.findings import Findings
+from weft.checks.leak_checks import check_leaks
 from weft.checks.overlap import Fields, fields_of, repeats
 from weft.config.base import Split
 from weft.config.task import TaskSpec
-from weft.errors import ConfigError, DataError, WeftError
+from weft.data.selection import few_shot, subset
+from weft.errors import ArtifactError, ConfigError, DataError, WeftError
+from weft.runs import tensor_file
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, RunConfig
+from weft.runs.workspace import Workspace
 from weft.tasks import Example, Row, Task
 from weft.tasks.holdout import origin
 
+C = TypeVar("C", bound=RunConfig)
 WARN, STOP = 0.01, 0.20  # shares of rows
 SHOWN = 3  # places that a message names
 IDS = ("id", "idx")
@@ -82,6 +92,52 @@ class Used:
 def share(count: int, total: int) -> str:
     """`3 of 200 (1.5 %)`."""
     return f"{count:,} of {total:,} ({100 * count / total:.1f} %)"
+
+
+def read(configs: Sequence[AnyRun], workspace: Workspace, found: Findings) -> dict[tuple[str, Split], Used]:
+    """The rows that runs use, by task and split."""
+    used: dict[tuple[str, Split], Used | None] = {}
+    for config in configs:
+        for spec in config.tasks:
+            task = found.attempt(partial(workspace.task, spec))
+            if task is None:
+                continue
+            for split in workspace.splits(config):
+                if (spec.name, split) not in used:
+                    used[spec.name, split] = found.attempt(partial(load, spec, task, split))
+                if one := used[spec.name, split]:
+                    _use(config, one, found)
+    return {key: one for key, one in used.items() if one and one.places}
+
+
+def load(spec: TaskSpec, task: Task, split: Split) -> Used:
+    """A split of a task, of which nothing is used yet.
+
+    Raises:
+        WeftError: if the rows cannot be read, or do not fit the task.
+    """
+    task.data_hash(split)  # before the rows, so that a file that changes between the two is noticed
+    rows, examples = zip(*task.numbered(split), strict=True) if task.load(split) else ((), ())
+    return Used(spec, task, split, task.rows(split), list(examples), list(rows))
+
+
+def _use(config: AnyRun, used: Used, found: Findings) -> None:
+    """Note which examples a run uses."""
+    places = {id(example): i for i, example in enumerate(used.examples)}
+    used.places |= {places[id(example)] for example in _picked(config, used, found)}
+
+
+def _picked(config: AnyRun, used: Used, found: Findings) -> list[Example]:
+    """The examples of a split that a run trains on or scores; D13 where they are fewer than was asked for."""
+    limits, task = config.limits, used.task
+    if isinstance(config, EvaluateRun):  # the majority answer reads training rows, and learns no text
+        return subset(used.examples, limits.test_rows) if used.split == config.split else []
+    if used.split == "dev":
+        return subset(used.examples, limits.dev_rows)
+    if not isinstance(config, AdaptRun):
+        return subset(used.examples, limits.train_rows)
+    drawn, closed = (config.shots, config.shots_total), bool(task.choices)
+    return few_shot(used.examples, *drawn, seed=config.seed, task=task.name, closed=closed, warn=found.warn)
 
 
 def check_rows(used: Used, found: Findings) -> None:
@@ -205,3 +261,104 @@ def _is_number(text: str) -> bool:
 
 def some_of(words: Sequence[str]) -> str:
     return ", ".join(map(repr, words[:5])) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
+
+
+def counts(leaked: Mapping[str, set[int]]) -> dict[str, Any]:
+    """How many rows leak: `rows` in all, and `by_task` those that stand in each task's training rows."""
+    by_task = {name: len(places) for name, places in leaked.items()}
+    return {"rows": len(set().union(*leaked.values())), "by_task": by_task}
+
+
+def leaks_of(config: AdaptRun | EvaluateRun, workspace: Workspace, found: Findings) -> dict[str, Any]:
+    """D11: rows of a run's tasks that stand in training rows of it, or of the runs that it was made from.
+
+    Of an evaluation, the rows that it scores; of a training, all test rows. They are compared with what the
+    folder of runs and the data still hold; findings come with the first comparison in a workspace.
+
+    Returns:
+        for each task `rows`, `by_task`, and `unread`, the tasks whose rows could not be read.
+    """
+    trained = [part for run in lineage(config, workspace.root) for part in _parts(run)]
+    return {
+        scored.tasks[0].name: _leaks_into(scored, trained, workspace, found)
+        for scored in _scored(config, workspace)
+    }
+
+
+def lineage(config: AnyRun, root: Path) -> list[AnyRun]:
+    """The trainings behind a run, itself among them, as far as the folder of runs has them."""
+    found = {"": config}
+    names = tensor_file.parents(config)
+    while names:
+        name = names.pop(0)
+        with suppress(ArtifactError):
+            if name not in found:
+                found[name] = runs.find(root, name).config()
+                names += tensor_file.parents(found[name])
+    return [one for one in found.values() if not isinstance(one, EvaluateRun)]
+
+
+def _parts(config: C) -> list[C]:
+    """A run of several tasks as runs of one."""
+    return [config.model_copy(update={"tasks": (spec,)}) for spec in config.tasks]
+
+
+def _scored(config: AdaptRun | EvaluateRun, workspace: Workspace) -> list[EvaluateRun]:
+    """Evaluations of one task each: those of an evaluation, or of all test rows of a training's tasks."""
+    if isinstance(config, EvaluateRun):
+        return _parts(config)
+    parts = _parts(EvaluateRun(base=config.base, tasks=config.tasks))
+    return [part for part in parts if "test" in workspace.task(part.tasks[0]).splits]
+
+
+def _leaks_into(
+    scored: EvaluateRun, trained: Sequence[AnyRun], workspace: Workspace, found: Findings
+) -> dict[str, Any]:
+    """Rows of one task that stand in the rows of trainings, each of one task."""
+    leaked: dict[str, set[int]] = {}
+    unread = set()
+    for one in trained:
+        name, places = one.tasks[0].name, _leaked(scored, one, workspace, found)
+        if places is None:
+            unread.add(name)
+        elif places:
+            leaked[name] = leaked.get(name, set()) | places
+    return {**counts(leaked), "unread": sorted(unread)}
+
+
+def _leaked(scored: EvaluateRun, trained: AnyRun, workspace: Workspace, found: Findings) -> set[int] | None:
+    """Places of scored rows that stand in a training's rows; none if one of them could not be read.
+
+    Compared once in a workspace: many evaluations share their sources.
+    """
+    key = (_rows_key(scored), _rows_key(trained))
+    if key not in workspace.leaks:
+        reading = Findings()
+        test = _rows_of(scored, scored.split, workspace, reading)
+        train = _rows_of(trained, "train", workspace, reading) if test else None
+        for fault in reading.errors:
+            cause = f"leaks were not looked for: {fault.cause}"
+            found.warn(DataError(cause, where=fault.where, fix=fault.fix, code=fault.code))
+        leaked = check_leaks(test, [train], found) if test and train else {}
+        workspace.leaks[key] = None if reading.errors else set().union(*leaked.values())
+    return workspace.leaks[key]
+
+
+def _rows_key(config: AnyRun) -> str:
+    """What decides which rows a run of one task scores, or trains on."""
+    draw: list[object] = [config.limits.train_rows]
+    if isinstance(config, EvaluateRun):
+        draw = [config.split, config.limits.test_rows]
+    elif isinstance(config, AdaptRun):
+        shots = (config.shots, config.shots_total)
+        draw = [*shots, config.seed if any(shots) else None]
+    return json.dumps([config.tasks[0].model_dump_json(), *draw])
+
+
+def _rows_of(config: AnyRun, split: Split, workspace: Workspace, found: Findings) -> Used | None:
+    """The rows of one split that a run of one task uses."""
+    [spec] = config.tasks
+    used = found.attempt(lambda: load(spec, workspace.task(spec), split))
+    if used:
+        _use(config, used, Findings())
+    return used if used and used.places else None

@@ -21,7 +21,6 @@ from weft.checks.row_checks import Used
 from weft.config.base import Allowance, Split
 from weft.config.files import load_config, read_yaml
 from weft.config.task import TaskSpec
-from weft.data.selection import few_shot, subset
 from weft.errors import ConfigError, ResourceError
 from weft.experiments import results
 from weft.experiments.config import Experiment
@@ -29,7 +28,7 @@ from weft.experiments.jobs import plan, specs_of
 from weft.models import base_folder, load_tokenizer
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
 from weft.runs.workspace import Workspace
-from weft.tasks import Example, Task, named, select
+from weft.tasks import named, select
 
 ALL: tuple[Allowance, ...] = ("leaks", "duplicates", "cuts", "special_tokens")
 
@@ -83,6 +82,16 @@ def check_runs(configs: Sequence[AnyRun], workspace: Workspace) -> Checked:
     for config in configs:
         check_parents(config, workspace, checked.findings)
     _check_runs(configs, workspace, checked)
+    for config in configs if not checked.findings.errors else ():
+        if isinstance(config, AdaptRun):
+            checked.leaks |= row_checks.leaks_of(config, workspace, checked.findings)
+    return checked
+
+
+def check_evaluation(config: EvaluateRun, workspace: Workspace) -> Checked:
+    """D11: whether rows that are scored stand in training rows of the run, or of those it was made from."""
+    checked = Checked(Findings(allow=ALL))
+    checked.leaks = row_checks.leaks_of(config, workspace, checked.findings)
     return checked
 
 
@@ -171,7 +180,7 @@ def _check_runs(configs: Sequence[AnyRun], workspace: Workspace, checked: Checke
     base = found.attempt(lambda: workspace.base(configs[0]))
     if base is not None:
         check_base(configs, base, workspace, found)
-    used = _read(configs, workspace, found)
+    used = row_checks.read(configs, workspace, found)
     for one in used.values():
         row_checks.check_rows(one, found)
     codec = (
@@ -183,45 +192,6 @@ def _check_runs(configs: Sequence[AnyRun], workspace: Workspace, checked: Checke
         checked.rows.setdefault(one.spec.name, {})[one.split] = counts
     _batches(configs, used, found)
     _leaks(configs, used, checked)
-
-
-def _read(configs: Sequence[AnyRun], workspace: Workspace, found: Findings) -> dict[tuple[str, Split], Used]:
-    """The rows that the runs use, by task and split."""
-    used: dict[tuple[str, Split], Used | None] = {}
-    for config in configs:
-        for spec in config.tasks:
-            task = found.attempt(partial(workspace.task, spec))
-            if task is None:
-                continue
-            for split in workspace.splits(config):
-                if (spec.name, split) not in used:
-                    used[spec.name, split] = found.attempt(partial(_load, spec, task, split))
-                one = used[spec.name, split]
-                picked = found.attempt(partial(_picked, config, one)) if one else None
-                if one and picked:
-                    places = {id(example): i for i, example in enumerate(one.examples)}
-                    one.places |= {places[id(example)] for example in picked}
-    return {key: one for key, one in used.items() if one and one.places}
-
-
-def _load(spec: TaskSpec, task: Task, split: Split) -> Used:
-    task.data_hash(split)  # before the rows, so that a file that changes between the two is noticed
-    rows, examples = zip(*task.numbered(split), strict=True) if task.load(split) else ((), ())
-    return Used(spec, task, split, task.rows(split), list(examples), list(rows))
-
-
-def _picked(config: AnyRun, used: Used) -> list[Example]:
-    """The examples of a split that a run trains on or scores."""
-    limits = config.limits
-    if isinstance(config, EvaluateRun):  # the majority answer reads training rows, and learns no text
-        return subset(used.examples, limits.test_rows) if used.split == config.split else []
-    if used.split == "dev":
-        return subset(used.examples, limits.dev_rows)
-    shots = config.shots if isinstance(config, AdaptRun) else None
-    if shots is None:
-        return subset(used.examples, None if isinstance(config, AdaptRun) else limits.train_rows)
-    task = used.task
-    return few_shot(used.examples, shots, seed=config.seed, task=task.name, closed=bool(task.choices))
 
 
 def _tokens(used: Used, codec: TokenizerCodec, limit: int, found: Findings) -> int:
@@ -261,9 +231,9 @@ def _leaks(configs: Sequence[AnyRun], used: dict[tuple[str, Split], Used], check
         together = {name}.union(*(group for group in groups if name in group))  # they share P*
         trains = together | sources if (name, split) in scored else {name}
         seen = [used[task, "train"] for task in sorted(trains) if (task, "train") in used]
-        rows, by_task = leak_checks.check_leaks(one, seen, checked.findings, scored=(name, split) in scored)
+        leaked = leak_checks.check_leaks(one, seen, checked.findings, scored=(name, split) in scored)
         if (name, split) in scored:
-            checked.leaks[name] = {"rows": rows, "by_task": by_task}
+            checked.leaks[name] = row_checks.counts(leaked)
             checked.shared[name] = leak_checks.shared_sentences(one, seen)
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from weft.cli.app import RUNS, Data, Quiet, Runs, app, open_workspace
+from weft.cli.app import RUNS, Data, Quiet, Runs, Sets, app, open_workspace, show_findings
 from weft.config.base import Split
+from weft.config.files import changed, parse_overrides
 from weft.errors import ConfigError
 from weft.runs.config import EvaluateRun
 
@@ -17,21 +18,27 @@ if TYPE_CHECKING:
 
 @app.command
 def evaluate(
-    run: str, *, split: Split = "test", rows: int | None = None, runs: Runs = RUNS, data: Data = None,
-    quiet: Quiet = False,
+    run: str, *, split: Split = "test",
+    rows: Annotated[int | None, Parameter(help="score so many rows, always the same ones; else all")] = None,
+    runs: Runs = RUNS, data: Data = None, set_: Sets = None, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Answer and score rows of RUN's tasks; prints the scores and the folder with the answers."""
+    """Answer and score rows of RUN's tasks; prints the scores and the folder with the answers.
+
+    Keys for --set: weft config EvaluateRun. A table's evaluation has the experiment's limits.test_rows.
+    """
     from weft import stages
+    from weft.checks import validation
     from weft.runs import find
 
     with open_workspace(runs, data, quiet=quiet) as workspace:
         parent = find(runs, run)
         trained = parent.config()
-        limits = trained.limits.model_copy(update={"test_rows": rows})
-        config = EvaluateRun(
-            base=trained.base, prompt=trained.prompt, limits=limits, tasks=trained.tasks, seed=trained.seed,
-            run=parent.id, split=split,
+        whole = EvaluateRun(
+            base=trained.base, prompt=trained.prompt, limits=trained.limits, tasks=trained.tasks,
+            seed=trained.seed, run=parent.id, split=split,
         )  # fmt: skip
+        config = changed(whole, {"limits.test_rows": rows, **parse_overrides(set_ or [])})
+        show_findings(validation.check_evaluation(config, workspace))
         scored = stages.perform(config, workspace)
         for task, scores in scored.result()["scores"].items():
             print(task, json.dumps(scores))

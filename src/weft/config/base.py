@@ -33,3 +33,15 @@ class Config(BaseModel):
             if isinstance(values, dict) and isinstance(values.get(name), bool) and kinds & {int, float}:
                 raise ValueError(f"{name} is a number, not true or false")
         return values
+
+
+def check_shots(shots: int | None, shots_total: int | None) -> None:
+    """Refuse two counts of the rows that are drawn.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if shots is not None and shots_total is not None:
+        raise ValueError(
+            f"shots ({shots}) counts rows per answer and shots_total ({shots_total}) rows in all: give one"
+        )

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from weft.config.base import Config, RelationError
@@ -28,7 +28,7 @@ BOUNDS = {
     ),
     **dict.fromkeys(("clip", "weight_decay", "eval_batch", "lr"), "C17"),
     **dict.fromkeys(("seed", "seeds"), "C20"),
-    **dict.fromkeys(("shots", "train_rows", "dev_rows", "test_rows"), "D13"),
+    **dict.fromkeys(("shots", "shots_total", "train_rows", "dev_rows", "test_rows"), "D13"),
     "name": "D24",
 }
 
@@ -50,6 +50,27 @@ def load_config(path: Path, kind: type[C], overrides: dict[str, Any] | None = No
     values = _plain(document)
     if "folder" in kind.model_fields and isinstance(values, dict):
         values.setdefault("folder", str(path.resolve().parent))
+    return _checked(values, path, document, kind)
+
+
+def changed(config: C, overrides: dict[str, Any]) -> C:
+    """A configuration with other values for some of its keys.
+
+    Args:
+        config: the configuration.
+        overrides: dotted key -> value.
+
+    Raises:
+        ConfigError: with every fault of the values.
+    """
+    document = config.model_dump(mode="json")
+    for key, value in overrides.items():
+        _override(document, key, value)
+    return _checked(_plain(document), Path("command line"), document, type(config))
+
+
+def _checked(values: Any, path: Path, document: dict[Any, Any], kind: type[C]) -> C:
+    """The configuration of some values; faults are named by their place in the document they come from."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -123,15 +144,15 @@ def _override(document: Any, key: str, value: Any) -> None:
     """Set a dotted key; a number in it is a place in a list."""
     *path, last = key.split(".")
     for part in path:
-        if isinstance(document, CommentedSeq) and part.isdigit() and int(part) < len(document):
+        if isinstance(document, list) and part.isdigit() and int(part) < len(document):
             document = document[int(part)]
-        elif isinstance(document, CommentedMap):
+        elif isinstance(document, dict):
             document = document.setdefault(part, CommentedMap())
         else:
             raise ConfigError(f"there is nothing at {part!r} to set", where=f"--set {key}")
-    if isinstance(document, CommentedSeq) and last.isdigit() and int(last) < len(document):
+    if isinstance(document, list) and last.isdigit() and int(last) < len(document):
         document[int(last)] = value
-    elif isinstance(document, CommentedMap):
+    elif isinstance(document, dict):
         document[last] = value
     else:
         raise ConfigError(f"there is nothing at {last!r} to set", where=f"--set {key}")
@@ -151,7 +172,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _fault(item: Any, path: Path, document: CommentedMap, kind: type[Config]) -> WeftError:
+def _fault(item: Any, path: Path, document: dict[Any, Any], kind: type[Config]) -> WeftError:
     """One pydantic error as ours: key path, line, remedy."""
     place = _place(item, document)
     key = ".".join(str(part) for part in place)

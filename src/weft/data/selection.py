@@ -2,6 +2,7 @@
 
 import random
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 
 from weft.errors import DataError
 from weft.tasks import Example
@@ -18,26 +19,62 @@ def subset(examples: list[Example], rows: int | None) -> list[Example]:
 
 
 def few_shot(
-    examples: list[Example], shots: int, *, seed: int, task: str = "", closed: bool = True
+    examples: list[Example],
+    shots: int | None,
+    total: int | None = None,
+    *,
+    seed: int,
+    task: str = "",
+    closed: bool = True,
+    warn: Callable[[DataError], None] = lambda fault: None,
 ) -> list[Example]:
-    """`shots` examples of every answer, drawn by the seed, in a shuffled order; of open answers, in all.
+    """A few examples, drawn by the seed, in a shuffled order; all examples if no number is given.
 
-    Raises:
-        DataError: if an answer has fewer rows than that.
+    Args:
+        examples: to draw from.
+        shots: so many of every answer.
+        total: so many in all: the same number of every answer, and one more of some that the seed draws. The
+            paper's k is such a total.
+        seed: of the draws.
+        task: the task's name, for the warning.
+        closed: whether answers are closed; open ones all differ, and both numbers are of the task.
+        warn: told of an answer that has fewer rows than its share, of which all are taken.
     """
+    if shots is None and total is None:
+        return examples
     by_answer: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
-        by_answer[example.target if closed else "the task"].append(example)
-    short = {answer: len(rows) for answer, rows in by_answer.items() if len(rows) < shots}
-    if short:
-        answer, rows = min(short.items(), key=lambda item: item[1])
-        raise DataError(
-            f"{shots} rows per answer are asked for, and {answer!r} has {rows}",
-            where=f"task {task}, train",
-            fix=f"set shots to {rows} or less",
-            code="D13",
-        )
+        by_answer[example.target if closed else ""].append(example)
     draw = random.Random(seed)
-    picked = [example for answer in sorted(by_answer) for example in draw.sample(by_answer[answer], shots)]
+    shares = _shares(sorted(by_answer), shots, total, draw)
+    missing = {answer: share - len(by_answer[answer]) for answer, share in shares.items()}
+    if max(missing.values(), default=0) > 0:
+        answer = max(missing, key=lambda one: missing[one])
+        warn(_too_few(answer, shares[answer], len(by_answer[answer]), task))
+    picked: list[Example] = []
+    for answer, share in shares.items():
+        picked += draw.sample(by_answer[answer], min(share, len(by_answer[answer])))
     draw.shuffle(picked)
     return picked
+
+
+def _shares(
+    answers: Sequence[str], shots: int | None, total: int | None, draw: random.Random
+) -> dict[str, int]:
+    """How many rows of each answer are wanted."""
+    if total is None:
+        return dict.fromkeys(answers, shots or 0)
+    share, rest = divmod(total, max(1, len(answers)))
+    more = set(draw.sample(answers, rest))
+    return {answer: share + (answer in more) for answer in answers}
+
+
+def _too_few(answer: str, share: int, rows: int, task: str) -> DataError:
+    """D13, of the answer that lacks most rows."""
+    asked = f"{share} rows of {answer!r}" if answer else f"{share} rows"
+    return DataError(
+        f"{asked} are asked for, and there are {rows}: all are taken",
+        where=f"task {task}, train",
+        fix="nothing needs to change, the table says so; or ask for fewer shots",
+        code="D13",
+    )

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from weft.config.base import Allowance, Config, HoldoutDraw, Name, RelationError, Split
+from weft.config.base import Allowance, Config, HoldoutDraw, Name, RelationError, Split, check_shots
 from weft.config.model import BaseConfig
 from weft.config.task import Answers
 from weft.config.training import (
@@ -46,10 +46,14 @@ class Entry(Config):
     method: AnyMethod
     optim: OptimConfig | None = Field(None, description="needed by every method that trains")
     shots: int | None = Field(None, gt=0, description="instead of the experiment's shots")
-    group: bool = Field(False, description="train all targets in one run; with mpt they share P*")
+    shots_total: int | None = Field(None, gt=0, description="instead of the experiment's shots")
+    group: bool = Field(
+        False, description="train the targets of each of the groups in one run; with mpt they share P*"
+    )
 
     @model_validator(mode="after")
     def _training_has_settings(self) -> "Entry":
+        check_shots(self.shots, self.shots_total)
         check_optim(self.method, self.optim)
         return self
 
@@ -73,7 +77,15 @@ class Experiment(Config):
     )
     sources: tuple[Name, ...] = Field(min_length=2)
     targets: tuple[Name, ...] = Field(min_length=1)
-    shots: int | None = Field(None, gt=0, description="training rows per class of a target; none: all")
+    groups: dict[Name, tuple[Name, ...]] = Field(
+        default_factory=dict,
+        description="name -> targets that rows with group: true train in one run; targets in none are "
+        "trained alone; no groups: all targets are one",
+    )
+    shots: int | None = Field(None, gt=0, description="training rows per answer of a target; none: all")
+    shots_total: int | None = Field(
+        None, gt=0, description="training rows of a target in all, as many of one answer as of another"
+    )
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0, 1, 2), min_length=1)
     teachers: TeacherStage
     source: SourceStage
@@ -100,7 +112,22 @@ class Experiment(Config):
         return self
 
     @model_validator(mode="after")
+    def _groups_are_of_targets(self) -> "Experiment":
+        for group, names in self.groups.items():
+            strange = [name for name in names if name not in self.targets]
+            if strange:
+                raise RelationError(f"{strange[0]!r} in group {group!r} is no target", "C12")
+            if not names:
+                raise RelationError(f"group {group!r} has no target", "C10")
+        grouped = [name for names in self.groups.values() for name in names]
+        twice = sorted({name for name in grouped if grouped.count(name) > 1})
+        if twice:
+            raise RelationError(f"a target is in two groups, or twice in one: {', '.join(twice)}", "C10")
+        return self
+
+    @model_validator(mode="after")
     def _parts_fit(self) -> "Experiment":
+        check_shots(self.shots, self.shots_total)
         check_rates(self.teachers.optim, {"prompt"})
         check_rates(self.source.optim, SOURCE_GROUPS)
         if self.source.factors.rank > self.prompt.length:
@@ -125,3 +152,8 @@ class Experiment(Config):
                     "C12",
                 )
         return self
+
+    def shots_of(self, entry: Entry) -> tuple[int | None, int | None]:
+        """Rows per answer and rows in all, of which one at most is set, that a row of the table trains on."""
+        own = entry if entry.shots or entry.shots_total else self
+        return own.shots, own.shots_total

@@ -116,12 +116,21 @@ def plan(experiment: Experiment, specs: dict[str, TaskSpec], name: Namer) -> Pla
 def _trainings(
     experiment: Experiment, targets: list[TaskSpec]
 ) -> Iterator[tuple[Entry, int, tuple[TaskSpec, ...]]]:
-    """What is trained: every target alone, or all of them as a group, for every row and seed."""
+    """What is trained: every target alone, or those of a group together, for every row and seed."""
     for entry in experiment.rows:
-        groups = [tuple(targets)] if entry.group else [(spec,) for spec in targets]
-        for group in groups:
+        for group in _groups(experiment, targets) if entry.group else [(spec,) for spec in targets]:
             for seed in experiment.seeds:
                 yield entry, seed, group
+
+
+def _groups(experiment: Experiment, targets: list[TaskSpec]) -> list[tuple[TaskSpec, ...]]:
+    """The named groups, and alone each target that is in none; without names, all targets are one group."""
+    if not experiment.groups:
+        return [tuple(targets)]
+    groups = list(experiment.groups.values())
+    together = [tuple(spec for spec in targets if spec.name in names) for names in groups]
+    alone = [(spec,) for spec in targets if not any(spec.name in names for names in groups)]
+    return [group for group in (*together, *alone) if group]  # a target that is not declared is left out
 
 
 def _teacher(experiment: Experiment, spec: TaskSpec) -> TeacherRun:
@@ -162,7 +171,7 @@ def _adapt(
     source: str,
     teachers: dict[str, str],
 ) -> AdaptRun:
-    needs = entry.method.needs
+    needs, (shots, shots_total) = entry.method.needs, experiment.shots_of(entry)
     return AdaptRun.model_validate(
         {
             "base": experiment.base,
@@ -173,7 +182,8 @@ def _adapt(
             "method": entry.method,
             "source": source if "source" in needs else None,
             "teachers": teachers if "teachers" in needs else {},
-            "shots": entry.shots or experiment.shots,
+            "shots": shots,
+            "shots_total": shots_total,
             "optim": entry.optim,
         }
     )

@@ -19,7 +19,7 @@ from weft.runs import Run
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
     from weft.experiments.jobs import Cell, Plan
 
-DASH, SEEN = "—", "†"
+DASH, SEEN, ZERO = "—", "†", "‡"
 CONFIDENCE = 0.95
 RIVALS = ("prompt tuning from scratch", "SPoT")  # what MPT is compared with by name
 OURS = "MPT"
@@ -34,7 +34,7 @@ class Entry:
         target: the target task.
         metric: the target's main metric, in percent.
         seeds: seeds whose score is there; only the first for what does not train, whose one run serves all.
-        scores: the score of each of them.
+        scores: the score of each of them; 0 where the metric is undefined, as in published tables.
         mean: of the scores; none while a run is missing.
         half: half the width of the 95 % interval of the mean over seeds; none for a single score.
         written: mean score of freely written answers, if they were asked for.
@@ -43,7 +43,9 @@ class Entry:
         seconds: mean time of training.
         runs: the evaluations' ids, finished or not.
         missing: how many of them are not finished.
-        undefined: how many scores are left out because the metric is undefined.
+        undefined: how many scores are 0 because the metric is undefined.
+        undefined_written: the same of freely written answers.
+        trained: training rows, the least of the seeds'.
         dtype: number format of the base model's weights.
         leaked: scored rows whose whole input is in training rows; none if that was not counted.
         shared: scored rows that share a sentence, and no more, with training rows.
@@ -64,6 +66,8 @@ class Entry:
     runs: tuple[str, ...] = ()
     missing: int = 0
     undefined: int = 0
+    undefined_written: int = 0
+    trained: int | None = None
     dtype: str | None = None
     leaked: int | None = None
     shared: int | None = None
@@ -73,6 +77,15 @@ class Entry:
     def head(self) -> str:
         """The target's name over its column, with a mark where it was seen."""
         return f"{self.target} {SEEN}" if self.seen else self.target
+
+    def text(self, joint: str = " ± ") -> str:
+        """The score with its interval, with a mark where a seed's is undefined."""
+        return score_text(self.mean, self.half, joint, marked=self.undefined > 0)
+
+    @property
+    def written_text(self) -> str:
+        """The score of freely written answers, with the same mark."""
+        return score_text(self.written, None, marked=self.undefined_written > 0)
 
 
 @dataclass(frozen=True)
@@ -87,7 +100,7 @@ class Line:
         scores: average over the targets that were not seen, for each seed that has a score on all of them.
         mean: of `scores`; none if a target is missing, or all were seen.
         half: half the width of its 95 % interval.
-        parameters: trained parameters per task.
+        parameters: trained parameters per task, the mean over targets.
         seconds: mean time of training one target.
     """
 
@@ -100,6 +113,11 @@ class Line:
     half: float | None
     parameters: float | None
     seconds: float | None
+
+    def text(self, joint: str = " ± ") -> str:
+        """The average with its interval, with a mark where it holds a score that is undefined."""
+        marked = any(entry.undefined for entry in self.entries if not entry.seen)
+        return score_text(self.mean, self.half, joint, marked=marked)
 
 
 def checks_path(root: Path, experiment: config.Experiment) -> Path:
@@ -138,7 +156,8 @@ def _entry(cells: "list[Cell]", metric: str, root: Path) -> Entry:
     }
     # by name: result.json is written with sorted keys, so its first metric need not be the one that decides
     known = {seed: one["metrics"][metric] for seed, one in found.items()}
-    scores = {seed: float(score) for seed, score in known.items() if score is not None}
+    scores = {seed: _or_zero(score) for seed, score in known.items()}
+    written = [one["written"][metric] for one in found.values() if one["written"]]
     whole = len(found) == len(cells)
     trained = [run for cell in cells if cell.trained and (run := Run(root / cell.trained)).done]
     results = [run.result() for run in trained]
@@ -150,16 +169,23 @@ def _entry(cells: "list[Cell]", metric: str, root: Path) -> Entry:
         scores=tuple(scores.values()),
         mean=_mean(scores.values()) if whole else None,
         half=interval(tuple(scores.values())) if whole else None,
-        written=_mean((one["written"] or {}).get(metric) for one in found.values()) if whole else None,
+        written=_mean(map(_or_zero, written)) if whole else None,
         rows=next((one["rows"] for one in found.values()), None),
         parameters=_mean(result["parameters_per_task"] for result in results),
         seconds=_mean(run.seconds() for run in trained),
         runs=tuple(cell.run for cell in cells),
         missing=len(cells) - len(found),
-        undefined=len(found) - len(scores),
+        undefined=sum(score is None for score in known.values()),
+        undefined_written=sum(score is None for score in written),
+        trained=min((result["rows"][target]["train"] for result in results), default=None),
         dtype=_env(cells, root, "dtype"),
         seen=target in (_env(cells, root, "seen_in_pretraining") or ()),
     )
+
+
+def _or_zero(score: float | None) -> float:
+    """A score as means count it: an undefined one as 0, for a collapsed seed is no better than chance."""
+    return 0.0 if score is None else float(score)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -219,11 +245,12 @@ def best(table: Iterable[Line], *kinds: str) -> Line | None:
     return max(done, key=lambda line: line.mean or 0.0, default=None)
 
 
-def score_text(mean: float | None, half: float | None, joint: str = " ± ") -> str:
-    """`71.5 ± 2.3`, or an em dash."""
+def score_text(mean: float | None, half: float | None, joint: str = " ± ", *, marked: bool = False) -> str:
+    """`71.5 ± 2.3`, with a mark `39.7 ± 85.4 ‡`, or an em dash."""
     if mean is None:
         return DASH
-    return f"{mean:.1f}" if half is None else f"{mean:.1f}{joint}{half:.1f}"
+    text = f"{mean:.1f}" if half is None else f"{mean:.1f}{joint}{half:.1f}"
+    return f"{text} {ZERO}" if marked else text
 
 
 def verdict(entries: Sequence[Entry], plan: "Plan") -> list[str]:
@@ -233,7 +260,7 @@ def verdict(entries: Sequence[Entry], plan: "Plan") -> list[str]:
     if top is None:
         return ["No row is finished on all targets yet, so there is nothing to compare."]
     tops = [line for line in table if line.mean is not None and _gap(line, top) == 0]
-    names = " and ".join(f"{line.label} ({score_text(line.mean, line.half)})" for line in tops)
+    names = " and ".join(f"{line.label} ({line.text()})" for line in tops)
     said = [f"The best average over targets: {names}."]
     if ours is None:
         said.append("There is no MPT row that is finished on all targets.")

@@ -9,7 +9,8 @@ from io import StringIO
 from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
-from weft.experiments.results import DASH, SEEN, Entry, Line, collect, lines, score_text, verdict
+from weft.experiments import config
+from weft.experiments.results import DASH, SEEN, ZERO, Entry, Line, collect, lines, verdict
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
     from weft.experiments.jobs import Plan
@@ -21,11 +22,12 @@ LAYOUTS = ((" ± ", 12, 2), (" ± ", 12, 1), ("\n± ", 8, 1))  # joint, width of
 SUMMARY = ("average", "parameters per task", "seconds")
 
 
-def cost_texts(line: Line) -> tuple[str, str]:
-    """Trained parameters per task, and seconds of training one target."""
+def cost_texts(line: Line, joint: str = " / ") -> tuple[str, str]:
+    """Trained parameters per task, of each size of group, and seconds of training one target."""
     if not line.trains:
         return "none", "none"
-    parameters = DASH if line.parameters is None else f"{line.parameters:,.0f}"
+    known = [f"{one.parameters:,.0f}" for one in line.entries if one.parameters is not None]
+    parameters = joint.join(dict.fromkeys(known)) or DASH
     return parameters, DASH if line.seconds is None else f"{line.seconds:,.1f}"
 
 
@@ -51,8 +53,8 @@ def _block(table: list[Line], part: range, *, last: bool) -> str:
 
 
 def _cells(line: Line, part: range, joint: str, last: bool) -> list[str]:
-    cells = [score_text(line.entries[i].mean, line.entries[i].half, joint) for i in part]
-    end = [score_text(line.mean, line.half, joint), *cost_texts(line)] if last else []
+    cells = [line.entries[i].text(joint) for i in part]
+    end = [line.text(joint), *cost_texts(line, "\n")] if last else []
     return [line.label, *cells, *end]
 
 
@@ -85,11 +87,20 @@ def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
     varied = "the rows drawn and the training" if _draws(plan) else "the training"
     said = [
         f"Scores: {_metrics(entries)} in percent, {_spread(plan)}.",
-        f"Scored rows ({experiment.split}): {_tested(entries)}. Training rows of targets: {_shots(plan)}.",
+        f"Scored rows ({experiment.split}): {_tested(entries)}. "
+        f"Training rows of targets: {_shots(entries, plan)}.",
         f"Base model: {', '.join(dict.fromkeys(model))}. 'seconds' is the training of one target.",
         f"Seeds vary {varied} of targets; the source stage is trained once.",
     ]
-    return said + _caps(plan) + _allowed(plan) + _seen(entries) + _overlaps(entries) + _gaps(entries)
+    return (
+        said
+        + _grouped(plan)
+        + _caps(plan)
+        + _allowed(plan)
+        + _seen(entries)
+        + _overlaps(entries)
+        + _gaps(entries)
+    )
 
 
 def _metrics(entries: Sequence[Entry]) -> str:
@@ -115,15 +126,43 @@ def _tested(entries: Sequence[Entry]) -> str:
 
 def _draws(plan: "Plan") -> bool:
     """Whether targets train on drawn rows."""
-    return plan.experiment.shots is not None or any(row.shots for row in plan.experiment.rows)
+    experiment = plan.experiment
+    return any(any(experiment.shots_of(row)) for row in experiment.rows)
 
 
-def _shots(plan: "Plan") -> str:
-    def per_answer(shots: int | None) -> str:
-        return "all" if shots is None else f"{shots} per answer"
+def _shots(entries: Sequence[Entry], plan: "Plan") -> str:
+    """Training rows as the experiment says, and as rows of the table say for themselves."""
+    own = [row for row in plan.experiment.rows if row.shots or row.shots_total]
+    plain = [one for one in entries if one.row not in {row.label for row in own}]
+    said = [_drawn(plan.experiment, plain, plan)]
+    said += [
+        f"{row.label} {_drawn(row, [one for one in entries if one.row == row.label], plan)}" for row in own
+    ]
+    return ", ".join(said)
 
-    own = [f"{row.label} {per_answer(row.shots)}" for row in plan.experiment.rows if row.shots]
-    return ", ".join([per_answer(plan.experiment.shots), *own])
+
+def _drawn(asked: config.Entry | config.Experiment, entries: Sequence[Entry], plan: "Plan") -> str:
+    """`16 per answer` or `16 in total`; `up to 16`, and how many there were, where a target has fewer."""
+    shots, total = asked.shots or 0, asked.shots_total or 0
+    if not shots and not total:
+        return "all"
+    answers = {task.name: len(task.labels or "1") for job in plan.jobs for task in job.config.tasks}
+    count = f"{total} in total" if total else f"{shots} per answer"
+    fewer = {
+        one.target: one.trained
+        for one in entries
+        if one.trained is not None and one.trained < (total or shots * answers[one.target])
+    }
+    there = ", ".join(f"{target} {rows:,} rows" for target, rows in fewer.items())
+    return f"up to {count} ({there})" if fewer else count
+
+
+def _grouped(plan: "Plan") -> list[str]:
+    """The named groups of targets, and the rows that train each of them in one run."""
+    experiment = plan.experiment
+    labels = [row.label for row in experiment.rows if row.group]
+    groups = [f"{name} ({', '.join(targets)})" for name, targets in experiment.groups.items()]
+    return [f"Trained in one run by {', '.join(labels)}: {'; '.join(groups)}."] if labels and groups else []
 
 
 def _caps(plan: "Plan") -> list[str]:
@@ -168,11 +207,21 @@ def _overlaps(entries: Sequence[Entry]) -> list[str]:
 def _gaps(entries: Sequence[Entry]) -> list[str]:
     """What is not there: unfinished runs and undefined scores."""
     missing = sum(entry.missing for entry in entries)
-    left = ", ".join(f"{one.row} on {one.target} ({one.undefined})" for one in entries if one.undefined)
     said = [
         f"{DASH} marks what is not finished ({missing} missing evaluations); an average needs every target."
     ]
-    return (said if missing else []) + ([f"Left out, as the metric is undefined: {left}."] if left else [])
+    return (said if missing else []) + _undefined(entries)
+
+
+def _undefined(entries: Sequence[Entry]) -> list[str]:
+    """Scores that count as 0."""
+    zeros = [
+        f"{one.row} on {one.target}{kind} ({count} of {len(one.scores)} seeds)"
+        for one in entries
+        for kind, count in (("", one.undefined), (", written", one.undefined_written))
+        if count and one.mean is not None
+    ]
+    return [f"{ZERO} Counts as 0 where the metric is undefined: {'; '.join(zeros)}."] if zeros else []
 
 
 def table_markdown(entries: Sequence[Entry], plan: "Plan") -> str:
@@ -187,9 +236,8 @@ def table_markdown(entries: Sequence[Entry], plan: "Plan") -> str:
 
 
 def _markdown_cells(line: Line) -> list[str]:
-    pairs = [(score_text(one.mean, one.half), score_text(one.written, None)) for one in line.entries]
-    scores = [cell for pair in pairs for cell in pair]
-    return [line.label, *scores, score_text(line.mean, line.half), *cost_texts(line)]
+    scores = [cell for one in line.entries for cell in (one.text(), one.written_text)]
+    return [line.label, *scores, line.text(), *cost_texts(line)]
 
 
 def _markdown_row(cells: list[str]) -> str:
@@ -198,12 +246,15 @@ def _markdown_row(cells: list[str]) -> str:
 
 CSV_FIELDS = (
     *("row", "target", "metric", "mean", "half", "written", "rows", "parameters", "seconds"),
-    *("missing", "undefined", "seeds", "scores", "runs"),
+    *("missing", "undefined", "undefined_written", "seeds", "scores", "runs"),
 )
 
 
 def table_csv(entries: Sequence[Entry]) -> str:
-    """One line for each row and target, unrounded; what is missing is empty, lists are spaced."""
+    """One line for each row and target, unrounded; what is missing is empty, lists are spaced.
+
+    `undefined` is how many of the scores are 0 because the metric is undefined.
+    """
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_FIELDS)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from weft.config.base import Config, RelationError, Split
+from weft.config.base import Config, RelationError, Split, check_shots
 from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
 from weft.config.training import (
@@ -107,12 +107,16 @@ class AdaptRun(RunConfig):
     source: str | None = Field(None, description="run of the source stage (mpt)")
     teachers: dict[str, str] = Field(default_factory=dict, description="task -> teacher run (SPoT)")
     shots: int | None = Field(None, gt=0, description="training rows per answer (open answers: in all)")
+    shots_total: int | None = Field(
+        None, gt=0, description="training rows in all, as many of one answer as of another; instead of shots"
+    )
     optim: OptimConfig | None = Field(None, description="needed by every method that is trained by gradient")
 
     @model_validator(mode="after")
     def _rates_fit(self) -> "AdaptRun":
         if not self.method.learns:
             raise ValueError(f"{self.method.name!r} learns nothing: evaluate it without adapting")
+        check_shots(self.shots, self.shots_total)
         check_optim(self.method, self.optim)
         return self
 

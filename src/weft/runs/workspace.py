@@ -38,6 +38,7 @@ class Workspace:
         save_seconds: least time between two checkpoints of a run.
         keep_texts: whether keys and values of texts are kept on the disk, under `root`.
         nearest: answers of `starts` to what several methods ask of the same rows.
+        leaks: answers of `row_checks` to what several evaluations ask of the same rows.
     """
 
     root: Path
@@ -47,6 +48,7 @@ class Workspace:
     save_seconds: float = 30.0
     keep_texts: bool = True
     nearest: dict[str, tuple[str, dict[str, float]]] = field(default_factory=dict)
+    leaks: dict[tuple[str, str], set[int] | None] = field(default_factory=dict)
     _bases: dict[BaseConfig, BaseFolder] = field(default_factory=dict)
     _backbones: dict[tuple[object, ...], Backbone] = field(default_factory=dict)
     _hashes: dict[int, str] = field(default_factory=dict)

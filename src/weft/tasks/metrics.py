@@ -2,8 +2,9 @@
 
 Predictions are answer strings; `references[i]` holds the accepted answers of row i, the first of them
 being the canonical one. All results are percentages: 0 to 100, correlations and Matthews -100 to 100.
-A metric gives None where it is undefined, and never NaN, so that no table averages it silently. Every
-metric raises ValueError if the numbers of predictions and references differ, or if a row has no reference.
+A metric gives None where it is undefined, and never NaN; tables count it as 0, as published ones do, and
+say so. Every metric raises ValueError if the numbers of predictions and references differ, or if a row has
+no reference.
 """
 
 import math

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from weft import storage
 from weft.experiments.report import parts as parts
 from weft.experiments.report import plots as plots
-from weft.experiments.results import Entry, Line, collect, lines, score_text, verdict
+from weft.experiments.results import Entry, Line, collect, lines, verdict
 from weft.experiments.tables import SUMMARY, cost_texts, notes
 from weft.progress import duration
 
@@ -140,7 +140,7 @@ def _scores(table: Sequence[Line], below: Sequence[str]) -> str:
     columns = [
         [escape(line.label) for line in table],
         *(_scores_column(entries) for entries in by_target),
-        _column([(score_text(line.mean, line.half), line.mean) for line in table]),
+        _column([(line.text(), line.mean) for line in table]),
         _column([(cost_texts(line)[0], line.parameters) for line in table], sign=-1),
         _column([(cost_texts(line)[1], line.seconds) for line in table], sign=-1),
     ]
@@ -158,9 +158,9 @@ def _any_written(table: Sequence[Line]) -> bool:
 
 def _scores_column(entries: Sequence[Entry]) -> list[str]:
     """Scores on one target, and below each that of freely written answers."""
-    scores = _column([(score_text(entry.mean, entry.half), entry.mean) for entry in entries])
-    written = [entry.written for entry in entries]
-    small = ["" if score is None else f"<small>written {score:.1f}</small>" for score in written]
+    scores = _column([(entry.text(), entry.mean) for entry in entries])
+    written = [None if entry.written is None else entry.written_text for entry in entries]
+    small = ["" if text is None else f"<small>written {text}</small>" for text in written]
     return [score + below for score, below in zip(scores, small, strict=True)]
 
 

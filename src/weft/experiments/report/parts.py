@@ -127,12 +127,16 @@ def similarity(plan: "Plan", root: Path, lines: Sequence[Line]) -> str:
     from weft.prompts.similarity import similarity
 
     row = best(lines, OURS)
-    runs = {cell.target: Run(root / cell.trained) for cell in _first_cells(plan, row) if cell.trained}
-    banks = [Run(root / plan.source), *runs.values()]
-    prompts = torch.cat([compose(*(run.tensors()[name] for name in ("shared", "u", "v"))) for run in banks])
-    sources = banks[0].result()["tasks"]
+    source = Run(root / plan.source)
+    sources = source.result()["tasks"]
+    cells = [(cell.target, Run(root / cell.trained)) for cell in _first_cells(plan, row) if cell.trained]
+    wanted = [(source, sources), *((run, [target]) for target, run in cells)]  # a group's run has several
+    parts = [compose(*(run.tensors()[name] for name in ("shared", "u", "v"))) for run, _ in wanted]
+    places = [[run.result()["tasks"].index(name) for name in names] for run, names in wanted]
+    prompts = torch.cat([part[at] for part, at in zip(parts, places, strict=True)])
     values = similarity(prompts).double().numpy()
-    plot = plots.similarity_plot(values, [*sources, *runs], len(sources), "cosine similarity of task prompts")
+    names = [*sources, *(target for target, _ in cells)]
+    plot = plots.similarity_plot(values, names, len(sources), "cosine similarity of task prompts")
     return figure(plot, _similarity_caption(row, len(prompts), plan))
 
 
@@ -147,9 +151,10 @@ def _similarity_caption(row: Line | None, count: int, plan: "Plan") -> str:
 
 
 def _first_cells(plan: "Plan", row: Line | None) -> "list[Cell]":
-    """The cells of a row for the first seed, one for each target."""
-    seed = plan.experiment.seeds[0]
-    return [cell for cell in plan.cells if row is not None and (cell.row, cell.seed) == (row.label, seed)]
+    """The cells of a row for the first seed, one for each target, in the experiment's order."""
+    seed, order = plan.experiment.seeds[0], plan.experiment.targets
+    found = [cell for cell in plan.cells if row is not None and (cell.row, cell.seed) == (row.label, seed)]
+    return sorted(found, key=lambda cell: order.index(cell.target))
 
 
 def examples(plan: "Plan", root: Path, lines: Sequence[Line]) -> str:
@@ -224,7 +229,7 @@ def _dropped(reasons: Mapping[str, int]) -> str:
 
 def _adapted(plan: "Plan", root: Path) -> Iterator[tuple[str, Run]]:
     """Finished runs of the targets, the first of each last, with as many shots as the experiment says."""
-    plain = {row.label for row in plan.experiment.rows if row.shots is None}
+    plain = {row.label for row in plan.experiment.rows if row.shots is None and row.shots_total is None}
     for cell in reversed(plan.cells):
         if cell.trained and cell.row in plain and Run(root / cell.trained).done:
             yield cell.target, Run(root / cell.trained)
