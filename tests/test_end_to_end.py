@@ -12,8 +12,8 @@ from tiny_job import EXPERIMENT, FULL, command, write_job
 
 import weft
 from weft import cli, runs, stages, storage
-from weft.checks import validation
 from weft.errors import ArtifactError, ConfigError, DataError, NumericError, WeftError
+from weft.experiments import validation
 from weft.models.text_cache import TextCache
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, TeacherRun
 from weft.runs.workspace import Workspace
@@ -186,7 +186,7 @@ def test_what_the_machine_refuses_is_found_without_weights(
     with monkeypatch.context() as patch:
         patch.setattr(torch, "ones", refuses)
         assert codes(config, Workspace(job / "runs")) == {"C19"}
-    monkeypatch.setattr("weft.checks.validation.os.access", lambda path, mode: False)
+    monkeypatch.setattr("weft.experiments.validation.os.access", lambda path, mode: False)
     assert codes(config, Workspace(job / "runs")) == {"R08"}
 
 

@@ -32,13 +32,13 @@ from test_bad_inputs import (
 
 from weft import storage
 from weft.checks.overlap import SENTENCE, fields_of, leaks, normal, repeats, shared
-from weft.checks.validation import check_file
 from weft.config.files import load_config
 from weft.config.task import TaskSpec
 from weft.errors import DataError
 from weft.experiments import jobs, results, tables
 from weft.experiments.config import Experiment
 from weft.experiments.report import parts
+from weft.experiments.validation import check_file
 from weft.runs.workspace import Workspace
 from weft.tasks import from_spec
 

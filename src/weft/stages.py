@@ -16,7 +16,7 @@ from dataclasses import asdict
 import torch
 
 from weft import runs
-from weft.checks import row_checks
+from weft.checks import leak_checks
 from weft.checks.findings import Findings
 from weft.data.encoding import EncodedTask, encode_task
 from weft.data.sampling import WINDOW, EpochBatches, TaskBatches, pool_size
@@ -119,7 +119,7 @@ def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
             workspace.progress.step(len(scores) / len(config.tasks))
         out.write("predictions.jsonl", "".join(lines))
         rows = {task.name: task.accounting(config.split) for task in workspace.tasks(config)}
-        leaks = row_checks.leaks_of(config, workspace, Findings())
+        leaks = leak_checks.leaks_of(config, workspace, Findings())
         result = {"scores": scores, "split": config.split, "rows": rows, "leaks": leaks}
         out.write_json("result.json", result)
         out.write_json("timing.json", {"seconds": time.monotonic() - clock})

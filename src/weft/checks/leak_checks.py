@@ -1,11 +1,23 @@
-"""Scored rows that stand in training rows."""
+"""Scored rows that stand in training rows: of one plan, and of a run in those that it was made from."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
 
+from weft import runs
 from weft.checks.findings import Findings
 from weft.checks.overlap import leaks, shared
-from weft.checks.row_checks import SHOWN, Used, share
-from weft.errors import DataError
+from weft.checks.used_rows import SHOWN, Used, load, share, use
+from weft.config.base import Split
+from weft.errors import ArtifactError, DataError
+from weft.methods.no_prompt import NoPrompt
+from weft.runs import tensor_file
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, RunConfig
+from weft.runs.workspace import Workspace
+
+C = TypeVar("C", bound=RunConfig)
 
 
 def check_leaks(
@@ -42,3 +54,104 @@ def check_leaks(
 def shared_sentences(scored: Used, seen: Iterable[Used]) -> int:
     """How many scored rows have a sentence, but not their whole input, in common with training rows."""
     return shared([fields for train in seen for fields in train.inputs], scored.inputs)
+
+
+def counts(leaked: Mapping[str, set[int]]) -> dict[str, Any]:
+    """How many rows leak: `rows` in all, and `by_task` those that stand in each task's training rows."""
+    by_task = {name: len(places) for name, places in leaked.items()}
+    return {"rows": len(set().union(*leaked.values())), "by_task": by_task}
+
+
+def leaks_of(config: AdaptRun | EvaluateRun, workspace: Workspace, found: Findings) -> dict[str, Any]:
+    """D11: rows of a run's tasks that stand in training rows of it, or of the runs that it was made from.
+
+    Of an evaluation, the rows that it scores; of a training, all test rows. They are compared with what the
+    folder of runs and the data still hold; findings come with the first comparison in a workspace.
+
+    Returns:
+        for each task `rows`, `by_task`, and `unread`, the tasks whose rows could not be read.
+    """
+    trained = [part for run in lineage(config, workspace.root) for part in _parts(run)]
+    return {
+        scored.tasks[0].name: _leaks_into(scored, trained, workspace, found)
+        for scored in _scored(config, workspace)
+    }
+
+
+def lineage(config: AnyRun, root: Path) -> list[AnyRun]:
+    """The trainings behind a run, itself among them, as far as the folder of runs has them."""
+    found = {"": config}
+    names = tensor_file.parents(config)
+    while names:
+        name = names.pop(0)
+        with suppress(ArtifactError):
+            if name not in found:
+                found[name] = runs.find(root, name).config()
+                names += tensor_file.parents(found[name])
+    return [one for one in found.values() if not isinstance(one, EvaluateRun)]
+
+
+def _parts(config: C) -> list[C]:
+    """A run of several tasks as runs of one."""
+    return [config.model_copy(update={"tasks": (spec,)}) for spec in config.tasks]
+
+
+def _scored(config: AdaptRun | EvaluateRun, workspace: Workspace) -> list[EvaluateRun]:
+    """Evaluations of one task each: those of an evaluation, or of all test rows of a training's tasks."""
+    if isinstance(config, EvaluateRun):
+        return _parts(config)
+    parts = _parts(EvaluateRun(base=config.base, tasks=config.tasks, method=NoPrompt()))
+    return [part for part in parts if "test" in workspace.task(part.tasks[0]).splits]
+
+
+def _leaks_into(
+    scored: EvaluateRun, trained: Sequence[AnyRun], workspace: Workspace, found: Findings
+) -> dict[str, Any]:
+    """Rows of one task that stand in the rows of trainings, each of one task."""
+    leaked: dict[str, set[int]] = {}
+    unread = set()
+    for one in trained:
+        name, places = one.tasks[0].name, _leaked(scored, one, workspace, found)
+        if places is None:
+            unread.add(name)
+        elif places:
+            leaked[name] = leaked.get(name, set()) | places
+    return {**counts(leaked), "unread": sorted(unread)}
+
+
+def _leaked(scored: EvaluateRun, trained: AnyRun, workspace: Workspace, found: Findings) -> set[int] | None:
+    """Places of scored rows that stand in a training's rows; none if one of them could not be read.
+
+    Compared once in a workspace: many evaluations share their sources.
+    """
+    key = (_rows_key(scored), _rows_key(trained))
+    if key not in workspace.leaks:
+        reading = Findings()
+        test = _rows_of(scored, scored.split, workspace, reading)
+        train = _rows_of(trained, "train", workspace, reading) if test else None
+        for fault in reading.errors:
+            cause = f"leaks were not looked for: {fault.cause}"
+            found.warn(DataError(cause, where=fault.where, fix=fault.fix, code=fault.code))
+        leaked = check_leaks(test, [train], found) if test and train else {}
+        workspace.leaks[key] = None if reading.errors else set().union(*leaked.values())
+    return workspace.leaks[key]
+
+
+def _rows_key(config: AnyRun) -> str:
+    """What decides which rows a run of one task scores, or trains on."""
+    draw: list[object] = [config.limits.train_rows]
+    if isinstance(config, EvaluateRun):
+        draw = [config.split, config.limits.test_rows]
+    elif isinstance(config, AdaptRun):
+        shots = (config.shots, config.shots_total)
+        draw = [*shots, config.seed if any(shots) else None]
+    return json.dumps([config.tasks[0].model_dump_json(), *draw])
+
+
+def _rows_of(config: AnyRun, split: Split, workspace: Workspace, found: Findings) -> Used | None:
+    """The rows of one split that a run of one task uses."""
+    [spec] = config.tasks
+    used = found.attempt(lambda: load(spec, workspace.task(spec), split))
+    if used:
+        use(config, used, Findings())
+    return used if used and used.places else None

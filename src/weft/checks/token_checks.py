@@ -7,7 +7,8 @@ from typing import Protocol
 
 from weft.checks.findings import Findings
 from weft.checks.overlap import normal
-from weft.checks.row_checks import WARN, Used, by_share, share, some_of
+from weft.checks.row_checks import WARN, by_share, some_of
+from weft.checks.used_rows import Used, share
 from weft.data.batch import Tokens
 from weft.errors import ConfigError, DataError
 from weft.tasks import Task

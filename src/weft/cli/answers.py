@@ -27,7 +27,7 @@ def evaluate(
     Keys for --set: weft config EvaluateRun. A table's evaluation has the experiment's limits.test_rows.
     """
     from weft import stages
-    from weft.checks import validation
+    from weft.experiments import validation
     from weft.runs import find
 
     with open_workspace(runs, data, quiet=quiet) as workspace:

@@ -13,8 +13,8 @@ from weft.config.files import load_config, parse_overrides
 from weft.experiments.config import Experiment
 
 if TYPE_CHECKING:
-    from weft.checks.validation import Checked
     from weft.experiments.jobs import Plan
+    from weft.experiments.validation import Checked
     from weft.runs.workspace import Workspace
 
 app = App(

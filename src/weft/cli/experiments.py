@@ -62,8 +62,7 @@ def run(
         held,
         open_workspace(runs, data, quiet=quiet) as workspace,
     ):  # held first: loading torch takes seconds
-        from weft.checks import validation
-        from weft.experiments import execution, tables
+        from weft.experiments import execution, tables, validation
         from weft.experiments.report import html_page
 
         checked = validation.check_file(experiment, overrides, workspace)
@@ -92,7 +91,7 @@ def validate(
 
     Exit code 0 with warnings or without; else that of the first error.
     """
-    from weft.checks import validation
+    from weft.experiments import validation
 
     with open_workspace(runs, data, quiet=True) as workspace:
         checked = validation.check_file(experiment, overrides_of(set_, base), workspace)

@@ -33,8 +33,7 @@ def _stage(
 ) -> None:
     """Run one stage from its own configuration file."""
     from weft import stages
-    from weft.checks import validation
-    from weft.experiments import jobs
+    from weft.experiments import jobs, validation
 
     configs = jobs.load_run(config, kind, overrides)
     show_findings(validation.check_runs(configs, workspace))

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from weft import storage
-from weft.checks import leak_checks, row_checks, token_checks
+from weft.checks import leak_checks, row_checks, token_checks, used_rows
 from weft.checks.base_model import check_base
 from weft.checks.codec import TokenizerCodec
 from weft.checks.findings import Findings
 from weft.checks.parents import check_parents
-from weft.checks.row_checks import Used
+from weft.checks.used_rows import Used
 from weft.config.base import Allowance, Split
 from weft.config.files import load_config, read_yaml
 from weft.config.task import TaskSpec
@@ -84,14 +84,14 @@ def check_runs(configs: Sequence[AnyRun], workspace: Workspace) -> Checked:
     _check_runs(configs, workspace, checked)
     for config in configs if not checked.findings.errors else ():
         if isinstance(config, AdaptRun):
-            checked.leaks |= row_checks.leaks_of(config, workspace, checked.findings)
+            checked.leaks |= leak_checks.leaks_of(config, workspace, checked.findings)
     return checked
 
 
 def check_evaluation(config: EvaluateRun, workspace: Workspace) -> Checked:
     """D11: whether rows that are scored stand in training rows of the run, or of those it was made from."""
     checked = Checked(Findings(allow=ALL))
-    checked.leaks = row_checks.leaks_of(config, workspace, checked.findings)
+    checked.leaks = leak_checks.leaks_of(config, workspace, checked.findings)
     return checked
 
 
@@ -180,7 +180,7 @@ def _check_runs(configs: Sequence[AnyRun], workspace: Workspace, checked: Checke
     base = found.attempt(lambda: workspace.base(configs[0]))
     if base is not None:
         check_base(configs, base, workspace, found)
-    used = row_checks.read(configs, workspace, found)
+    used = used_rows.read(configs, workspace, found)
     for one in used.values():
         row_checks.check_rows(one, found)
     codec = (
@@ -233,7 +233,7 @@ def _leaks(configs: Sequence[AnyRun], used: dict[tuple[str, Split], Used], check
         seen = [used[task, "train"] for task in sorted(trains) if (task, "train") in used]
         leaked = leak_checks.check_leaks(one, seen, checked.findings, scored=(name, split) in scored)
         if (name, split) in scored:
-            checked.leaks[name] = row_checks.counts(leaked)
+            checked.leaks[name] = leak_checks.counts(leaked)
             checked.shared[name] = leak_checks.shared_sentences(one, seen)
 
 
