@@ -14,6 +14,7 @@ from weft.config.task import TaskSpec
 from weft.errors import ConfigError, Faults, WeftError
 from weft.experiments.config import Experiment
 from weft.experiments.jobs import load_run, specs_of
+from weft.methods import known
 from weft.methods.mpt import MPT
 from weft.runs.config import AdaptRun, EvaluateRun, SourceRun, TeacherRun
 from weft.tasks import named, select
@@ -230,7 +231,7 @@ FAULTS = {
         "method: {name: prompt_tuning}",
         "method: {name: tuning}  #!",
         "Input tag 'tuning' found using 'name' does not match any of the expected tags: "
-        "'prompt_tuning', 'mpt', 'full', 'no_prompt', 'majority'",
+        + ", ".join(map(repr, known())),
         "rows.0.method",
         "weft config Experiment",
     ),

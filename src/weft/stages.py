@@ -128,11 +128,11 @@ def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
 
 def _answerer(config: EvaluateRun, workspace: Workspace) -> Answerer:
     """What is scored: a run, or a method that learns nothing."""
-    if config.method is not None:
-        answerer: Answerer = config.method.restore(parents.setup_of(config, workspace), Saved())
-        return answerer
-    assert config.run is not None
-    return parents.load(runs.find(workspace.root, config.run), workspace, config)
+    if config.run is not None:
+        return parents.load(runs.find(workspace.root, config.run), workspace, config)
+    assert config.method is not None
+    answerer: Answerer = config.method.restore(parents.setup_of(config, workspace), Saved())
+    return answerer
 
 
 def _answering(config: EvaluateRun, task: Task, answerer: Answerer) -> answer_blocks.Answering:

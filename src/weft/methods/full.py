@@ -36,8 +36,9 @@ class FullFineTuning(TrainedMethod):
     def restore(self, setup: Setup, saved: Saved) -> "TunedAnswerer":
         """The model with the weights that a run kept."""
         from weft.evaluation.answering import TunedAnswerer
-        from weft.models.tuned import with_all_weights
+        from weft.models.tuned import check_weights, with_all_weights
 
+        check_weights(setup.backbone, saved.tensors)
         model = with_all_weights(setup.backbone, setup.names)
-        model.restore(saved.tensors)
+        model.load_state(dict(saved.tensors))
         return TunedAnswerer(model, setup.tasks, setup.source_tokens)

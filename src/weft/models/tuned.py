@@ -166,6 +166,17 @@ def with_all_weights(backbone: Backbone, tasks: tuple[str, ...], *, dropout: boo
     return TunedModel(backbone, None, {"model": weights}, tasks, dropout=dropout)
 
 
+def check_weights(backbone: Backbone, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not all those of a model.
+
+    Raises:
+        ArtifactError: if a name or shape differs.
+    """
+    mine = {f"lm.{name}": value.shape for name, value in backbone.lm.named_parameters()}
+    if mine != {name: value.shape for name, value in tensors.items()}:
+        raise ArtifactError("these weights are not of this model", where=backbone.name, code="A07")
+
+
 def own(backbone: Backbone) -> None:
     """Take a backbone whose weights a method is about to change or add to.
 

@@ -138,9 +138,9 @@ class EvaluateRun(RunConfig):
 
     @model_validator(mode="after")
     def _something_is_scored(self) -> "EvaluateRun":
-        if (self.run is None) == (self.method is None):
+        if self.run is None and self.method is None:
             raise ValueError("name the run that is scored, or a method that learns nothing")
-        if self.method is not None and self.method.learns:
+        if self.run is None and self.method is not None and self.method.learns:
             raise ValueError(f"{self.method.name!r} learns from rows: adapt it, and score that run")
         return self
 
