@@ -111,7 +111,7 @@ def test_scores_agree_with_the_stored_predictions(job: Path) -> None:
 
 
 def test_the_same_run_again_gives_the_same_bytes(job: Path) -> None:
-    """Training is deterministic: a second run elsewhere has the same tensors, bit for bit."""
+    """Training is deterministic: a second run elsewhere, in the same company, has the same tensors."""
     first = of(job, "adapt-mpt-gamma-s0")[0]
     parents = [run.path for run in runs.finished(job / "runs") if run.id.startswith(("teachers", "source"))]
     again = Workspace(job / "again")
@@ -121,8 +121,10 @@ def test_the_same_run_again_gives_the_same_bytes(job: Path) -> None:
         if not target.exists():
             target.symlink_to(path)
     assert again.run_id(first.config()) == first.id
-    second = stages.perform(first.config(), again)
-    one, two = first.tensors(), second.tensors()
+    names = first.env().get("together", [first.id])
+    company = [runs.Run(job / "runs" / name).config() for name in names]
+    found = dict(stages.perform_together(company, again))
+    one, two = first.tensors(), found[first.id].tensors()
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
@@ -306,6 +308,8 @@ def test_what_evaluations_note_is_what_the_pass_over_the_experiment_found(leaky:
     for run in of(leaky, "evaluate-"):
         config = run.config()
         assert isinstance(config, EvaluateRun)
+        if config.limits.test_rows != 8:  # of another test
+            continue
         trained = runs.find(leaky / "runs", config.run).config() if config.run else None
         found = run.result()["leaks"][config.tasks[0].name]
         if isinstance(trained, AdaptRun) and (trained.source or trained.teachers):
