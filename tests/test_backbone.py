@@ -347,6 +347,40 @@ def test_generate_without_a_prompt_equals_transformers(backbone, rows):
     assert written == [expected_answer(backbone, rows, None, i, 5) for i in range(4)]
 
 
+def greedy(backbone, rows, prompts, i, max_tokens):
+    """Row i's answer by the definition: the likeliest token after each beginning, read anew every time."""
+    written, suffix = (), is_suffix(backbone)
+    with torch.no_grad():
+        while len(written) < max_tokens:
+            logits = plain.next_logits(backbone.lm, rows.sources[i], prompts[i], written, suffix=suffix)
+            if (token := int(logits.argmax())) == backbone.tokenizer.eos_token_id:
+                break
+            written = (*written, token)
+    return written
+
+
+OWN_SETTINGS = {
+    "repetition_penalty": 3.0,
+    "no_repeat_ngram_size": 1,
+    "forced_bos_token_id": 9,
+    "forced_eos_token_id": 1,
+    "suppress_tokens": list(range(3, 40)),
+    "min_length": 7,
+}
+
+
+@pytest.mark.parametrize("setting", OWN_SETTINGS)
+def test_the_bases_own_generation_settings_change_no_answer(make_backbone, backbone, rows, setting):
+    """Greedy is greedy, whatever penalties and forced tokens a base comes with; these stay as they are."""
+    fresh = make_backbone(backbone.name)
+    prompts = drawn_prompts(fresh)
+    setattr(fresh.lm.generation_config, setting, OWN_SETTINGS[setting])
+    before = fresh.lm.generation_config.to_dict()
+    written = fresh.generate(begin(fresh, rows, prompts), 6)
+    assert written == [greedy(fresh, rows, prompts, i, 6) for i in range(4)]
+    assert fresh.lm.generation_config.to_dict() == before
+
+
 def test_generate_stops_at_the_end_token(backbone, rows, prompts, monkeypatch):
     """Rows end before their end token, each at its own place, and the others go on."""
     free = backbone.generate(begin(backbone, rows, prompts), 8)

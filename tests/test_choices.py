@@ -12,8 +12,10 @@ from tiny_job import command, write_job
 
 from weft import stages
 from weft.config.model import BaseConfig
-from weft.data.batch import collate
+from weft.config.training import OptimConfig
+from weft.data.batch import Encoded, collate
 from weft.errors import ConfigError, UnsupportedError
+from weft.losses.objective import lm_loss
 from weft.losses.terms import lm_loss_sum
 from weft.methods.full import FullFineTuning
 from weft.models import Choice, Precision, base_folder, load_backbone, rows_that_fit, set_attention
@@ -21,11 +23,14 @@ from weft.models import attention as attention_module
 from weft.models.attention import Heads, grouped, probe_attention
 from weft.models.backbone import HiddenSpec
 from weft.models.memory import SHARE, checkpoint_layers, saved_bytes
+from weft.models.tuned import with_prompts
 from weft.runs import Run
 from weft.runs.config import AdaptRun, EvaluateRun, TeacherRun
 from weft.runs.workspace import Workspace
 from weft.tasks import named
 from weft.training import runner
+from weft.training.course import Course
+from weft.training.loop import fit, fit_together
 
 CPU = torch.device("cpu")
 
@@ -387,6 +392,49 @@ def test_checkpointing_draws_the_same_dropout_twice():
         torch.manual_seed(5)
         out = lm(inputs_embeds=embeds, decoder_input_ids=torch.tensor([[0, 5], [0, 7]]), use_cache=False)
         found.append(torch.autograd.grad(out.logits.sin().sum(), embeds)[0])
+    torch.testing.assert_close(found[1], found[0])
+
+
+def step_with_dropout(name, dropout, *, wrapped):
+    """The gradient of one training step of two micro-batches, and the draw that comes after it."""
+    backbone = build_backbone(name)
+    if wrapped:
+        checkpoint_layers(backbone.lm)
+    start = torch.randn(1, 5, backbone.width, generator=torch.Generator().manual_seed(7))
+    model = with_prompts(backbone, start, ("a",), dropout=dropout)
+    batch = collate([Encoded((5, 6, 7, 8), (9, 1)), Encoded((10, 11), (12, 13, 1))], [0, 0])
+    optim = OptimConfig(lr={"prompt": 0.1}, steps=1, batch_size=2, micro_batch=1, clip=1e9)
+    fit(model, lambda step: batch, lm_loss, optim, seed=3)
+    assert not backbone.lm.training
+    return model.prompts.prompts.grad
+
+
+@pytest.mark.parametrize("name", ["t5", "llama-prefix", "gpt2-prefix"])
+def test_a_step_with_dropout_is_the_same_with_checkpointing(name):
+    """Dropout stays on through the backward pass, and a layer that is computed again draws as before."""
+    plain, wrapped = (step_with_dropout(name, True, wrapped=one) for one in (False, True))
+    torch.testing.assert_close(wrapped, plain)
+    assert not torch.allclose(plain, step_with_dropout(name, False, wrapped=False), rtol=0.01)
+
+
+def test_courses_in_one_batch_are_the_same_with_checkpointing():
+    """After PyTorch's own `train()` too: no dropout, in the first computation of a layer or the second."""
+    found = []
+    for wrapped in (False, True):
+        backbone = build_backbone("t5")
+        if wrapped:
+            checkpoint_layers(backbone.lm)
+        backbone.lm.train()
+        draw = torch.Generator().manual_seed(7)
+        starts = [torch.randn(1, 5, backbone.width, generator=draw) for _ in range(2)]
+        models = [with_prompts(backbone, start, ("a",)) for start in starts]
+        batch = collate([Encoded((5, 6, 7, 8), (9, 1))], [0])
+        optim = OptimConfig(lr={"prompt": 0.1}, steps=1, batch_size=1, clip=1e9)
+        list(
+            fit_together([Course(model, lambda step, batch=batch: batch, lm_loss, optim) for model in models])
+        )
+        found.append([model.prompts.prompts.grad for model in models])
+        assert backbone.lm.training
     torch.testing.assert_close(found[1], found[0])
 
 

@@ -227,7 +227,7 @@ def _targets(
     config: SourceRun, teacher: TunedModel | None, batches: TaskBatches, workspace: Workspace
 ) -> tuple[TeacherTargets | None, int]:
     """What the teachers will say of the rows, and for how many steps it is made at once."""
-    if teacher is None or config.distill.weight == 0:
+    if teacher is None or not config.distill.teaches:
         return None, WINDOW
     uses = config.optim.steps * config.optim.batch_size
     return targets_of(

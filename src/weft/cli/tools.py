@@ -61,7 +61,7 @@ def bench(
     """Time weft beside PEFT on this machine: all benchmarks of a clone, or those named (benchmarks/)."""
     import subprocess
 
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     if not (root / "benchmarks" / "__main__.py").is_file():
         raise ConfigError(
             "the benchmarks are not part of the installed package",

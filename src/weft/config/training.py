@@ -101,9 +101,17 @@ class DistillConfig(Config):
         "auto: kept where that is cheaper. The numbers are the same",
     )
     top: int = Field(
-        64, ge=0, description="likeliest tokens in kept targets, all others as one mass; 0: all tokens"
+        64,
+        ge=0,
+        description="likeliest tokens that stand for all, the others as one mass, wherever they have 99 % of "
+        "the probability at that temperature; else, or if 0, all tokens are compared",
     )
     targets_mb: int = Field(2048, ge=0, description="room in the folder of runs for kept targets")
+
+    @property
+    def teaches(self) -> bool:
+        """Whether anything is learnt from teachers."""
+        return self.weight > 0 and (self.logits or self.hidden)
 
 
 class SamplingConfig(Config):

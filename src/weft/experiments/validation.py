@@ -129,8 +129,7 @@ def _folder(root: Path, found: Findings) -> None:
 
 def _settings(experiment: Experiment, found: Findings) -> None:
     """What is sound and likely not meant: C05, C11, C24."""
-    distill = experiment.source.distill
-    if not distill.weight or not (distill.logits or distill.hidden):
+    if not experiment.source.distill.teaches:
         found.warn(
             ConfigError(
                 "no distillation: the source stage does not learn from the teachers",

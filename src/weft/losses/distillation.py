@@ -33,7 +33,7 @@ def distillation_loss(
         state = model.backbone.read(batch.sources)
         student = model(batch, state, hidden if teacher else None)
         terms = {"lm": lm_loss_sum(student.logits, batch.labels) / totals.target_tokens}
-        if teacher is None or distill.weight == 0:
+        if teacher is None or not distill.teaches:
             return terms["lm"], _numbers(terms)
         taught = targets(batch) if targets is not None else _live(teacher, batch, state, hidden)
         if distill.logits:

@@ -2,13 +2,16 @@
 
 A teacher is frozen, so its logits and hidden states for an example never change. To the last bit they depend
 on the shape of the products that made them, so passes have shapes that follow from a row's own lengths
-alone, and numbers are those of the values rounded to 16 bits, always. So it changes no number whether
-targets are made anew for every use, read from a store, or found there by another process.
+alone, and numbers are those of the values rounded to 16 bits, always. Whether all tokens are told or the
+likeliest follows from the settings and what the teacher says, never from where it is kept. So it changes no
+number whether targets are made anew for every use, read from a store, or found there by another process.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -24,10 +27,11 @@ from weft.models import HiddenSpec, Outputs, States
 from weft.models.tuned import TunedModel
 from weft.storage.page_store import Entry, PageStore
 
-VERSION = 1  # raise by hand when the code changes numbers
+VERSION = 2  # raise by hand when the code changes numbers
 LENGTHS, TARGETS = 16, 4  # texts, and targets longer than that, are padded to multiples of these
 KEPT_LENGTHS = 64  # the same of texts that are read once and kept, whose padding costs attention alone
 PASS_ROWS, PASS_TOKENS = 16, 8192  # where the measured rate of a row stops rising
+REST = 0.01  # of the probability, the most that may be told of many tokens as one
 LEAST = -1e4  # log-probability of what is impossible: finite, so that 0 times it is 0
 
 
@@ -50,17 +54,38 @@ class Live:
 
 
 @dataclass(frozen=True)
-class Taught:
-    """Teachers' targets of a batch: of its n target positions, and those whose states count, in row order.
+class Told:
+    """What teachers say of n of a batch's target positions, in one form.
 
     Attributes:
+        places: which of the batch's target positions, counted in row order.
         log_probs: `[n, k+1]`, of the likeliest tokens and, last, of all others together; or `[n, V]`.
         tokens: which tokens these are, `[n, k]`; none: all.
-        states: each layer's hidden states `[positions that count, D]`.
     """
 
+    places: Int[Tensor, " n"]
     log_probs: Float[Tensor, "n C"]
-    tokens: Int[Tensor, "n k"] | None
+    tokens: Int[Tensor, "n k"] | None = None
+
+    def kl_sum(self, log_student: Float[Tensor, "m V"]) -> Float[Tensor, ""]:
+        """KL(teacher || student), given the student's log-probabilities at all m target positions (nats)."""
+        log_student = log_student[self.places]
+        if self.tokens is not None:
+            log_student = _masses(log_student, self.tokens.long())
+        log_teacher = F.log_softmax(self.log_probs.float(), -1)  # rounded, they do not sum to one
+        return F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Teachers' targets of a batch.
+
+    Attributes:
+        told: every target position, in one part or the other; nothing where L_Logits is not used.
+        states: each layer's hidden states `[positions that count, D]`, in row order.
+    """
+
+    told: tuple[Told, ...]
     states: tuple[Tensor, ...] = ()
 
     def logit_sum(
@@ -68,16 +93,13 @@ class Taught:
     ) -> Float[Tensor, ""]:
         """KL(teacher || student) at target positions, summed over them, times T squared (nats).
 
-        With k tokens kept and mass r on the others, the KL of the k + 1 masses. It is never above the KL of
-        all tokens, and below it by at most r times the spread, over the other tokens, of
-        log p(teacher) - log p(student); its gradient in the student's logits is off by at most 2 r in sum
-        of absolute values, at temperature 1.
+        Where k tokens are kept, and mass r on the others, it is that of the k + 1 masses: never above the KL
+        of all tokens, and below it by at most r times the spread, over the other tokens, of log p(teacher) -
+        log p(student), times T squared; its gradient in the student's logits is off by at most 2 r T in sum
+        of absolute values. r is at most `REST`.
         """
         log_student = F.log_softmax(student[labels != IGNORE].float() / temperature, -1)
-        if self.tokens is not None:
-            log_student = _masses(log_student, self.tokens.long())
-        log_teacher = F.log_softmax(self.log_probs.float(), -1)  # rounded, they do not sum to one
-        return F.kl_div(log_student, log_teacher, reduction="sum", log_target=True) * temperature**2
+        return torch.stack([part.kl_sum(log_student) for part in self.told]).sum() * temperature**2
 
     def beside(self, student: Sequence[States]) -> Iterator[tuple[States, Float[Tensor, "B N D"]]]:
         """The student's states of each layer, and the teacher's at their places; 0 where nothing counts."""
@@ -116,7 +138,8 @@ class TeacherTargets:
     ) -> None:
         self.teacher, self.distill, self.store, self.half = teacher, distill, store, half
         self.hidden = HiddenSpec(distill.layers, distill.prompt_positions) if distill.hidden else None
-        self._names = _names(teacher, [repr(self.hidden), distill.temperature, distill.top, half])
+        form = [repr(self.hidden), distill.logits, distill.temperature, distill.top, REST, half]
+        self._names = _names(teacher, form)
         self._coming: dict[str, Entry] = {}
 
     def prepare(self, batches: Iterable[Batch]) -> None:
@@ -135,12 +158,10 @@ class TeacherTargets:
         found |= self._compute({key: row for key, row in rows.items() if found[key] is None})
         entries = [entry for key in map(self._key, examples_of(batch)) if (entry := found[key]) is not None]
 
-        def of(name: str) -> Tensor:
-            return torch.cat([entry[name] for entry in entries]).to(batch.labels.device)
-
         layers = range(sum(name.startswith("state") for name in entries[0]))
-        tokens = of("tokens") if "tokens" in entries[0] else None
-        return Taught(of("log_probs"), tokens, tuple(of(f"state{n}") for n in layers))
+        states = [torch.cat([entry[f"state{n}"] for entry in entries]) for n in layers]
+        device = batch.labels.device
+        return Taught(tuple(_told(entries, device)), tuple(one.to(device) for one in states))
 
     def _key(self, row: _Row) -> str:
         """Of the teacher, the form of its targets, and the example."""
@@ -193,22 +214,37 @@ class TeacherTargets:
     def _entry(self, out: Outputs, row: int, targets: int) -> Entry:
         """What is kept of a row of a pass."""
         states = {f"state{n}": one.hidden[row][one.mask[row]] for n, one in enumerate(out.states)}
-        entry = {**self._likeliest(out.logits[row, :targets]), **states}
-        return {name: self._kept(value) for name, value in entry.items()}
+        said = self._likeliest(out.logits[row, :targets]) if self.distill.logits else {}
+        return {name: self._kept(value) for name, value in {**said, **states}.items()}
 
     def _likeliest(self, logits: Float[Tensor, "T V"]) -> Entry:
-        """Log-probabilities of the likeliest tokens and of all others together; of all, if `top` is 0."""
+        """Log-probabilities of the likeliest tokens and of the rest as one; of all, if the rest is much."""
         log_probs = F.log_softmax(logits.float() / self.distill.temperature, -1)
-        if not 0 < self.distill.top < logits.shape[-1]:
-            return {"log_probs": log_probs.clamp_min(LEAST)}
-        tokens = log_probs.topk(self.distill.top).indices
-        return {"log_probs": _masses(log_probs, tokens).clamp_min(LEAST), "tokens": tokens.int()}
+        if 0 < self.distill.top < logits.shape[-1]:
+            tokens = log_probs.topk(self.distill.top).indices
+            masses = _masses(log_probs, tokens)
+            if bool((masses[:, -1] <= math.log(REST)).all()):
+                return {"log_probs": masses.clamp_min(LEAST), "tokens": tokens.int()}
+        return {"log_probs": log_probs.clamp_min(LEAST)}
 
     def _kept(self, value: Tensor) -> Tensor:
         """A copy on the CPU in 16 bits; in 32 where a number is beyond them."""
         if value.dtype == torch.float32 and self.half and bool(value.half().isfinite().all()):
             value = value.half()
         return value.cpu().clone()
+
+
+def _told(entries: Sequence[Entry], device: torch.device) -> Iterator[Told]:
+    """What the rows' entries say of their target positions: those with some tokens, then those with all."""
+    said = [entry for entry in entries if "log_probs" in entry]
+    ends = accumulate(len(entry["log_probs"]) for entry in said)
+    places = [torch.arange(end - len(entry["log_probs"]), end) for end, entry in zip(ends, said, strict=True)]
+    for some in (True, False):
+        part = [i for i, entry in enumerate(said) if ("tokens" in entry) == some]
+        if part:
+            log_probs = torch.cat([said[i]["log_probs"] for i in part]).to(device)
+            tokens = torch.cat([said[i]["tokens"] for i in part]).to(device) if some else None
+            yield Told(torch.cat([places[i] for i in part]).to(device), log_probs, tokens)
 
 
 def examples_of(batch: Batch) -> Iterator[_Row]:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
 from weft.data.batch import IGNORE, Tokens
@@ -79,23 +78,26 @@ class Seq2SeqBackbone(Backbone):
         return [tuple(row[: row.index(end)] if end in row else row) for row in ids.tolist()]
 
     def _write_on(self, memory: Tensor, mask: Tensor, first: Tensor, most: int) -> Int[Tensor, "B T"]:
-        """At most so many tokens that follow the first; what follows an end token means nothing."""
-        config = GenerationConfig(
-            max_new_tokens=most,
-            num_beams=1,
-            do_sample=False,
-            decoder_start_token_id=self._start,
-            eos_token_id=self.tokenizer.eos_token_id,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
+        """At most so many tokens that follow the first; what follows an end token means nothing.
+
+        The library's `generate` would obey the base's own generation settings, such as penalties, as well.
+        """
+        written: list[Tensor] = []
+        ended, cache = torch.zeros_like(first, dtype=torch.bool), None
         read = torch.stack([torch.full_like(first, self._start), first], 1)
-        ids: Tensor = self.lm.generate(
-            encoder_outputs=BaseModelOutput(last_hidden_state=memory),
-            attention_mask=mask,
-            decoder_input_ids=read,
-            generation_config=config,
-        )
-        return ids[:, read.shape[1] :]
+        while len(written) < most and not bool(ended.all()):
+            out = self.lm(
+                encoder_outputs=BaseModelOutput(last_hidden_state=memory),
+                attention_mask=mask,
+                decoder_input_ids=read,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache, last = out.past_key_values, out.logits[:, -1].argmax(-1)
+            ended |= last == self.tokenizer.eos_token_id
+            written.append(last)
+            read = last[:, None]
+        return torch.stack(written, 1)
 
     @torch.no_grad()
     def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:

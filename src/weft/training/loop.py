@@ -104,11 +104,15 @@ def _seeded(model: TunedModel, seed: int, step: int) -> Iterator[None]:
 
 
 def _step(course: Course) -> None:
-    """One step of one course, its rows in micro-batches whose losses add up to the whole."""
+    """One step of one course, its rows in micro-batches whose losses add up to the whole.
+
+    Dropout stays as it is through the backward pass, in which checkpointed layers are computed again.
+    """
     batch, model = course.begin(), course.model
     totals = Totals(len(batch.sources), batch.target_tokens)
     terms: dict[str, float] = {}
-    with _seeded(model, course.seed, course.progress.step):
+    mode = model.backbone.mode(dropout=model.dropout)
+    with mode, _seeded(model, course.seed, course.progress.step):
         for part in batch.split(course.optim.micro_batch or course.optim.batch_size):
             value, logged = course.loss(model, part.to(model.backbone.device), totals)
             torch.autograd.backward(value)
@@ -129,12 +133,13 @@ def _joint_step(courses: list[Course]) -> None:
     weights = torch.cat([prompts.new_full((len(one.sources),), 1 / one.target_tokens) for one in batches])
     leaf, losses = prompts.detach().requires_grad_(), torch.zeros(len(weights))
     rows = join(batches)
-    for places in _parts(courses, rows):
-        part = rows.pick(places).to(device)
-        own = leaf.index_select(0, torch.tensor(places, device=device))
-        value = _row_losses(courses[0].model, part, own) * weights[places]
-        torch.autograd.backward(value.sum())
-        losses[places] = value.detach().cpu().float()
+    with courses[0].model.backbone.mode(dropout=False):
+        for places in _parts(courses, rows):
+            part = rows.pick(places).to(device)
+            own = leaf.index_select(0, torch.tensor(places, device=device))
+            value = _row_losses(courses[0].model, part, own) * weights[places]
+            torch.autograd.backward(value.sum())
+            losses[places] = value.detach().cpu().float()
     torch.autograd.backward(prompts, leaf.grad)
     sizes = [len(batch.sources) for batch in batches]
     for course, batch, own in zip(courses, batches, torch.split(losses, sizes), strict=True):
@@ -143,9 +148,7 @@ def _joint_step(courses: list[Course]) -> None:
 
 def _row_losses(model: TunedModel, part: Batch, prompts: Tensor) -> Tensor:
     """The loss of every row `[B]` under its own prompt (nats)."""
-    state = model.backbone.read(part.sources)
-    with model.backbone.mode(dropout=False):
-        logits = model.backbone.forward(state, prompts, part.labels).logits
+    logits = model.backbone.forward(model.backbone.read(part.sources), prompts, part.labels).logits
     return lm_loss_rows(logits, part.labels)
 
 
