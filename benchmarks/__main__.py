@@ -56,6 +56,8 @@ def bench(
 ) -> None:
     """Run benchmarks, all or those named; write OUT/bench.json and print a table.
 
+    One that fails stops no other: it is named at the end, and the exit code is that of the first one.
+
     Args:
         names: t5-step, smollm2-step, pocket-step, whole-job, predict, closed, distill, together,
             products, linear, demo.
@@ -73,16 +75,28 @@ def bench(
     with TemporaryDirectory() as folder:
         rates = found["machine"]["rates"]
         settings = Settings(found["rounds"], quick, data, Path(folder), max(rates, key=rates.get))
-        for name in names or BENCHMARKS:
-            print(f"{name} ...", file=sys.stderr, flush=True)
-            _keep(found, name, BENCHMARKS[name](settings), out)
-            if name == "linear":
-                shutil.copy(settings.folder / linear.PLOT, out)
+        outcomes = {name: _run(name, settings, found, out) for name in names or BENCHMARKS}
     print("\n".join([*report.facts(found["machine"]), "", report.table(found), "", str(out / "bench.json")]))
     if write_docs:
         report.write(found, DOCS / "performance.md")
         if (out / linear.PLOT).exists():
             shutil.copy(out / linear.PLOT, DOCS)
+    if failed := {name: error for name, error in outcomes.items() if error is not None}:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+        raise SystemExit(getattr(next(iter(failed.values())), "exit_code", 1))
+
+
+def _run(name: str, settings: Settings, found: report.Bench, out: Path) -> Exception | None:
+    """Run a benchmark and keep what it found; or say what it failed of, so that the rest goes on."""
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    try:
+        _keep(found, name, BENCHMARKS[name](settings), out)
+        if name == "linear":
+            shutil.copy(settings.folder / linear.PLOT, out)
+    except Exception as error:
+        print(f"{name} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return error
+    return None
 
 
 def _begin(out: Path, *, rounds: int, quick: bool) -> report.Bench:

@@ -34,6 +34,7 @@ from weft.prompts.bank import PromptBank
 
 Inputs = dict[str, Tensor]
 Collate = Callable[[Sequence[Encoded]], Inputs]
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # share of a loss; weft's format, PEFT has float32
 
 
 def multitask(folder: Path, bank: PromptBank) -> PeftModel:
@@ -147,6 +148,22 @@ def loss_of(model: PeftModel, batch: Inputs) -> float:
     """Loss of one batch without dropout."""
     model.eval()
     return float(model(**batch).loss)
+
+
+def difference(ours: float, theirs: float, dtype: torch.dtype) -> float:
+    """How far apart the losses of both sides are on the same rows (nats).
+
+    Args:
+        ours: weft's.
+        theirs: PEFT's, in float32.
+        dtype: number format of weft's frozen weights.
+
+    Raises:
+        AssertionError: where they do not train the same thing.
+    """
+    apart = abs(ours - theirs)
+    assert apart <= TOLERANCE[dtype] * abs(theirs), f"PEFT's loss is {theirs}, and weft's {ours} ({dtype})"
+    return apart
 
 
 def trainer(

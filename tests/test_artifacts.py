@@ -744,7 +744,8 @@ def test_runs_of_format_1_answer_as_they_did(workspace, name, monkeypatch):
     """Every logit of every task; how texts are kept, and rounded, is no matter of format."""
     monkeypatch.setattr(TextCache, "_kept", lambda self, source: None)
     monkeypatch.setattr(TextCache, "_rounded", lambda self, row: row)
-    model, tasks = parents.load(runs.find(workspace.root, name), workspace)
+    answerer = parents.load(runs.find(workspace.root, name), workspace)
+    model, tasks = answerer.model, answerer.tasks
     assert [task.name for task in tasks] == list(GOLDEN[name])
     for number, task in enumerate(tasks):
         rows = [model.backbone.encode(text, task.choices[0]) for text in TEXTS]

@@ -235,7 +235,9 @@ def test_the_comparison_with_peft_runs(tmp_path):
     found = bench(tmp_path, "t5-step")
     names = [one["name"] for one in found["results"]]
     assert names[:2] == ["t5-step", "t5-step-no-dropout"]
-    assert found["results"][0]["checks"]["loss of PEFT less ours"] < 1e-3
+    rates = found["machine"]["rates"]
+    rounded = 1e-3 if max(rates, key=rates.get) == "float32" else 0.2  # losses are near 6
+    assert found["results"][0]["checks"]["loss of PEFT less ours"] < rounded
     assert all(len(samples) == 1 for samples in found["results"][0]["seconds"].values())
     assert {"processor", "features", "threads", "rates", "packages"} <= set(found["machine"])
 

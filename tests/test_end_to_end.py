@@ -155,6 +155,34 @@ def test_a_row_without_a_task_is_answered_for_all(job: Path, monkeypatch: pytest
     assert len(read) == ("suffix" in job.name)
 
 
+def adapt(job: Path, task: str, **limits: int) -> None:
+    """`weft adapt` on one task, with limits of its own."""
+    place = "suffix" if "suffix" in job.name else "prefix"
+    (job / "one.yaml").write_text(
+        f"tasks: [tasks/{task}.yaml]\nbase: {{model: {job / 'base'}, dtype: float32, attention: eager}}\n"
+        f"prompt: {{length: 4, position: {place}}}\nmethod: {{name: prompt_tuning}}\nlimits: {limits}\n"
+        "optim: {lr: {prompt: 0.1}, steps: 2, batch_size: 4}\n",
+        "utf-8",
+    )
+    assert command("adapt", job / "one.yaml", "--runs", job / "runs", "--quiet") == 0
+
+
+def test_every_run_keeps_its_own_limit_on_texts(job: Path) -> None:
+    """Runs with unlike limits, loaded together, answer exactly as each alone."""
+    before = {run.id for run in of(job, "adapt-")}
+    for task, limit in (("gamma", 3), ("delta", 9)):
+        adapt(job, task, source_tokens=limit)
+    names = [run.id for run in of(job, "adapt-") if run.id not in before]
+    texts = [f"the good film is {word} story {word} city" for word in ("bad", "fine", "not", "true", "up")]
+    rows = [{"text": text} for text in texts]
+    together = predictor.load(*names, root=job / "runs").predict(rows, generate=True)
+    for name in names:
+        alone = predictor.load(name, root=job / "runs").predict(rows, generate=True)
+        assert [one for one in together if one.task == alone[0].task] == alone
+        cut = len({tuple(one.probabilities.values()) for one in alone}) == 1  # all texts begin alike
+        assert cut == ("gamma" in name)
+
+
 def codes(config: AnyRun, workspace: Workspace) -> set[str]:
     """The codes of what the pass over one run finds wrong."""
     return {fault.code for fault in validation.check_runs([config], workspace).findings.errors}

@@ -21,32 +21,28 @@ class TunedAnswerer:
     Attributes:
         model: one prompt (or the same weights) for each task.
         tasks: the tasks, in the order of the model's task ids.
-        source_tokens: longest text in tokens, of all tasks or of each.
+        source_tokens: longest text, in tokens.
     """
 
     model: TunedModel
     tasks: tuple[Task, ...]
-    source_tokens: int | tuple[int, ...]
+    source_tokens: int
 
     def answer(
         self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
     ) -> list[Answer]:
         """See `Answerer`; rows of different tasks share batches."""
-        sources = [self.tokens(i, text, k) for i, (text, k) in enumerate(zip(texts, task_ids, strict=True))]
+        sources = [self.tokens(i, text) for i, text in enumerate(texts)]
         return answer(self.model, self.tasks, sources, task_ids, batch_size=batch_size, generate=generate)
 
-    def limit(self, task: int) -> int:
-        """Longest text of a task, in tokens."""
-        return self.source_tokens if isinstance(self.source_tokens, int) else self.source_tokens[task]
-
-    def tokens(self, number: int, text: str, task: int) -> Tokens:
-        """A text's tokens, cut to its task's limit.
+    def tokens(self, number: int, text: str) -> Tokens:
+        """A text's tokens, cut to the limit.
 
         Raises:
             TextError: if it has none.
         """
         try:
-            return self.model.backbone.text_tokens(text, self.limit(task))[0]
+            return self.model.backbone.text_tokens(text, self.source_tokens)[0]
         except DataError as fault:
             raise TextError(number, fault) from None
 

@@ -1,4 +1,7 @@
-"""Answers for new rows: any number of finished runs, any mix of plain prompts in one batch."""
+"""Answers for new rows: any number of finished runs, plain prompts mixed in one batch.
+
+A text is cut where its task's training cut it; tasks with unlike limits have batches of their own.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,13 +140,17 @@ def _check_twice(found: Sequence[runs.Run]) -> None:
 
 
 def _merged(answerers: Sequence[Answerer]) -> list[Answerer]:
-    """Those whose plain prompts stand on one model, and have one length, as one; the others as they are."""
-    merged: dict[tuple[int, int], list[TunedAnswerer]] = {}
+    """Those whose plain prompts stand on one model, and have one length, as one; the others as they are.
+
+    So have their texts: a long one beside a task with long answers could leave the positions of a model.
+    """
+    merged: dict[tuple[int, int, int], list[TunedAnswerer]] = {}
     others: list[Answerer] = []
     for one in answerers:
         prompts = one.model.prompts if isinstance(one, TunedAnswerer) else None
         if isinstance(one, TunedAnswerer) and prompts is not None and not prompts.reads_texts:
-            merged.setdefault((id(one.model.backbone), prompts.length), []).append(one)
+            key = (id(one.model.backbone), prompts.length, one.source_tokens)
+            merged.setdefault(key, []).append(one)
         else:
             others.append(one)
     return [*map(_merge, merged.values()), *others]
@@ -151,7 +158,7 @@ def _merged(answerers: Sequence[Answerer]) -> list[Answerer]:
 
 @torch.no_grad()
 def _merge(several: Sequence[TunedAnswerer]) -> TunedAnswerer:
-    """One model with the composed prompts of all; each task keeps its own limit of texts."""
+    """One model with the composed prompts of all."""
     if len(several) == 1:
         return several[0]
     backbone = several[0].model.backbone
@@ -160,5 +167,4 @@ def _merge(several: Sequence[TunedAnswerer]) -> TunedAnswerer:
     parts = [one.model.prompts_of(own) for one, own in zip(several, ids, strict=True)]
     prompts = torch.cat([part for part in parts if part is not None])
     module = SoftPrompts(prompts, tuple(task.name for task in tasks)).to(backbone.device)
-    limits = tuple(one.limit(k) for one in several for k in range(len(one.tasks)))
-    return TunedAnswerer(TunedModel(backbone, module, {}, module.tasks), tasks, limits)
+    return TunedAnswerer(TunedModel(backbone, module, {}, module.tasks), tasks, several[0].source_tokens)
