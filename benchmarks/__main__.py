@@ -16,6 +16,8 @@ from benchmarks import (
     demo,
     linear,
     machine,
+    memory,
+    neighbour,
     pocket_step,
     products,
     report,
@@ -38,6 +40,8 @@ BENCHMARKS = {
     "together": teaching.together,
     "products": products.run,
     "linear": linear.run,
+    "memory": memory.run,
+    "neighbour": neighbour.run,
     "demo": demo.run,
 }
 DOCS = Path(__file__).parents[1] / "docs"
@@ -60,7 +64,7 @@ def bench(
 
     Args:
         names: t5-step, smollm2-step, pocket-step, whole-job, predict, closed, distill, together,
-            products, linear, demo.
+            products, linear, memory, neighbour, demo.
         rounds: how often each side is timed.
         out: folder of bench.json, in which what other benchmarks found stays.
         data: folder of task data: rows of CR, else of the demo.

@@ -7,6 +7,7 @@ model.predict([{"text": "My card was swallowed by the machine."}])
 
 from typing import TYPE_CHECKING, Any
 
+from weft import process
 from weft.errors import (
     ArtifactError,
     ConfigError,
@@ -32,6 +33,8 @@ __all__ = [
     "WeftError",
     "load",
 ]
+
+process.prepare()  # before anything loads torch
 
 _LAZY = ("Prediction", "Predictor", "load")  # these need torch, which takes seconds to import
 

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     import torch
 
 LOCK = ("lock", "lock.owner")
+BUSY = 0.25  # of the cores: with so much load of others, threads wait for the slowest of them
 MARKS = ("config.yaml", "env.json", storage.MANIFEST)  # a folder with one of them is, or was, a run
 
 
 def machine(base: BaseConfig, data_root: Path | None, root: Path) -> list[tuple[str, str]]:
     """Facts of the machine as (name, finding), the probe of number formats among them."""
+    busy = processor()  # before this process makes itself heard
     import torch
     from accelerate import PartialState
 
@@ -29,6 +31,7 @@ def machine(base: BaseConfig, data_root: Path | None, root: Path) -> list[tuple[
     device = PartialState().device
     facts = [(name, version(name)) for name in ("weft", "torch", "transformers")]
     facts += [("device", f"{device}, {torch.get_num_threads()} threads")]
+    facts += [("processor", busy)]
     precision = probe(device)
     facts += [("number format", precision.describe())]
     facts += [("base model", _base(base)), *_choices(base, device, precision.dtype)]
@@ -36,6 +39,19 @@ def machine(base: BaseConfig, data_root: Path | None, root: Path) -> list[tuple[
     place = root if root.exists() else root.absolute().parent
     writable = "writable" if os.access(place, os.W_OK) else "NOT writable"
     return [*facts, ("runs", f"{root}: {shutil.disk_usage(place).free / 1e9:,.1f} GB free, {writable}")]
+
+
+def processor() -> str:
+    """How many cores there are, and whether other processes hold them, by the load of the last minute."""
+    cores = os.cpu_count() or 1
+    try:
+        load = os.getloadavg()[0]
+    except (AttributeError, OSError):  # not every system says
+        return f"{cores} cores"
+    said = f"{cores} cores, load {load:.1f} in the last minute"
+    if load <= BUSY * cores:
+        return said
+    return f"{said}: BUSY with other processes; training beside them takes far longer, so let them end first"
 
 
 def _base(base: BaseConfig) -> str:
