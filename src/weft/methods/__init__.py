@@ -23,6 +23,7 @@ BUILT_IN = {  # name in a configuration -> where the method is
     "prompt_tuning": "weft.methods.prompt_tuning:PromptTuning",
     "mpt": "weft.methods.mpt:MPT",
     "full": "weft.methods.full:FullFineTuning",
+    "in_context": "weft.methods.in_context:InContext",
 }
 
 

@@ -14,8 +14,12 @@ class Majority(Method):
     """The commonest answer of all training rows; no model."""
 
     name: Literal["majority"] = "majority"
-    learns: ClassVar[bool] = False
     asks_rows: ClassVar[bool] = True
+
+    @property
+    def learns(self) -> bool:
+        """Nothing that a seed could change: it counts all training rows when it answers."""
+        return False
 
     def restore(self, setup: Setup, saved: Saved) -> "Constant":
         """The answer of each task."""

@@ -112,8 +112,6 @@ class Method(Config):
             share no batch with those of other runs.
         reads_texts: its prompt depends on the text, or it changes how the text is read: no batch is shared,
             and no text is kept.
-        learns: whether training rows change what it answers; what learns nothing has one score for all
-            seeds.
         asks_rows: whether it answers from all training rows at once, although it learns nothing.
     """
 
@@ -121,13 +119,17 @@ class Method(Config):
     keeps: ClassVar[Literal["soft", "bank", "weights", "arrays", "none"]] = "none"
     touches_weights: ClassVar[bool] = False
     reads_texts: ClassVar[bool] = False
-    learns: ClassVar[bool] = True
     asks_rows: ClassVar[bool] = False
 
     @property
     def title(self) -> str:
         """What the field calls it; rows of one title are variants of one method."""
         return self.name.replace("_", " ")
+
+    @property
+    def learns(self) -> bool:
+        """Whether training rows change what it answers; what learns nothing has one score for all seeds."""
+        return True
 
     @property
     def groups(self) -> set[str]:

@@ -1,6 +1,6 @@
 """The frozen model as it is: it reads the text and nothing else."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from weft.methods.method import Method, Saved, Setup
 
@@ -12,12 +12,16 @@ class NoPrompt(Method):
     """The frozen model as it is; nothing is trained."""
 
     name: Literal["no_prompt"] = "no_prompt"
-    learns: ClassVar[bool] = False
 
     @property
     def title(self) -> str:
         """What the field calls it."""
         return "frozen model"
+
+    @property
+    def learns(self) -> bool:
+        """Nothing."""
+        return False
 
     def restore(self, setup: Setup, saved: Saved) -> "TunedAnswerer":
         """The model without a prompt."""

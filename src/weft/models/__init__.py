@@ -7,7 +7,7 @@ import torch
 
 from weft.errors import UnsupportedError
 from weft.models.attention import is_plain, probe_attention, set_attention
-from weft.models.backbone import Backbone, Context, HiddenSpec, Outputs, States, TextState
+from weft.models.backbone import Backbone, Context, HiddenSpec, Opening, Outputs, States, TextState
 from weft.models.base_folder import BaseFolder
 from weft.models.causal import CausalBackbone
 from weft.models.measuring import Choice
@@ -24,6 +24,7 @@ __all__ = [
     "Choice",
     "Context",
     "HiddenSpec",
+    "Opening",
     "Outputs",
     "Precision",
     "Seq2SeqBackbone",

@@ -94,6 +94,14 @@ class Context:
     logits: Float[Tensor, "B V"] | None = None
 
 
+@dataclass(frozen=True)
+class Opening:
+    """Tokens that several inputs begin with, and what a family keeps of having read them."""
+
+    tokens: Tokens
+    memory: Any = None
+
+
 class Backbone(nn.Module, ABC):
     """A frozen language model with its tokenizer.
 
@@ -132,6 +140,12 @@ class Backbone(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the model is."""
         return self.embeddings.device
+
+    @property
+    def positions(self) -> int | None:
+        """Longest input that the model was made for; none where positions are relative, as in T5."""
+        found = getattr(getattr(self.lm.config, "encoder", self.lm.config), "max_position_embeddings", None)
+        return None if found is None else int(found)
 
     @property
     def special_ids(self) -> set[int]:
@@ -215,6 +229,19 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
         """Read texts and prompts once, for `score` and then `generate`."""
+
+    def open(self, tokens: Tokens) -> Opening:
+        """What several inputs begin with; a family that can reads it here, once for all of them."""
+        return Opening(tokens)
+
+    def begin_after(self, opening: Opening, sources: Sequence[Tokens]) -> Context:
+        """As `begin` without prompts, of texts that go on from an opening: `[opening][text]`.
+
+        Args:
+            opening: of this model, as its weights are now.
+            sources: the rest of each input, at least one token.
+        """
+        return self.begin(self.read([opening.tokens + one for one in sources]), None)
 
     def generate(self, context: Context, max_tokens: int) -> list[Tokens]:
         """Greedy answers, cut at the end token. Uses the context up."""

@@ -19,6 +19,7 @@ from weft.models.backbone import (
     ChoiceTree,
     Context,
     HiddenSpec,
+    Opening,
     Outputs,
     States,
     TextState,
@@ -93,6 +94,25 @@ class CausalBackbone(Backbone):
         """Read prompts (and texts, where they are not cached) and predict the first token."""
         embeds, mask, cache = self._join(state, prompts)
         out = self._run(embeds, mask, DynamicCache() if cache is None else cache, keep=1)
+        return Context(mask, out.past_key_values, out.logits[:, -1])
+
+    @torch.no_grad()
+    def open(self, tokens: Tokens) -> Opening:
+        """The keys and values of what several inputs begin with."""
+        if not tokens:
+            return Opening(tokens, [])
+        state = self.read([tokens])
+        read = self._run(self._text(state), state.mask, DynamicCache(), keep=1)
+        return Opening(tokens, _kv(read.past_key_values))
+
+    @torch.no_grad()
+    def begin_after(self, opening: Opening, sources: Sequence[Tokens]) -> Context:
+        """As `begin`, of texts that go on from an opening, which is not read again."""
+        state = self.read(sources)
+        rows = len(state.ids)
+        kept = [(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1)) for k, v in opening.memory]
+        mask = torch.cat([state.mask.new_ones(rows, len(opening.tokens)), state.mask], 1)
+        out = self._run(self._text(state), mask, DynamicCache(kept or None), keep=1)
         return Context(mask, out.past_key_values, out.logits[:, -1])
 
     @torch.no_grad()

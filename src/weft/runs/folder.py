@@ -183,7 +183,8 @@ class Run:
         """
         self.check_done()
         notes = self._object(NOTES) if NOTES in storage.names(self.path) else {}
-        return Saved(self.tensors(), notes, int(self.result().get("trained_parameters", 0)))
+        tensors = self.tensors() if _keeps_tensors(self.config()) else {}
+        return Saved(tensors, notes, int(self.result().get("trained_parameters", 0)))
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The objects of a JSON-lines file; a torn last line of an unfinished run is left out.
@@ -228,8 +229,22 @@ class Run:
         return float(json.loads(storage.read_verified(self.path, "timing.json"))["seconds"])
 
     def save(self, saved: Saved) -> None:
-        """Write what is kept of a method: its tensors, and its notes if it has any."""
-        self.save_tensors(dict(saved.tensors))
+        """Write what is kept of a method: its tensors and its notes, if it has any.
+
+        Raises:
+            ConfigError: if it has tensors and says that it keeps none, or the other way round.
+        """
+        config = self.config()
+        if _keeps_tensors(config) != bool(saved.tensors):
+            raise ConfigError(
+                f"a method with `keeps` none leaves no tensors, any other leaves some; this one left "
+                f"{len(saved.tensors)}",
+                where=type(config.made_by).__name__,
+                fix="set `keeps` of its class",
+                code="C24",
+            )
+        if saved.tensors:
+            self.save_tensors(dict(saved.tensors))
         if saved.notes:
             self.write_json(NOTES, dict(saved.notes))
 
@@ -239,6 +254,11 @@ class Run:
         about = tensor_file.label(config, noted(self.path), self.id, shapes)
         name = tensor_header.WEIGHTS if about["kind"] == "weights" else TENSORS
         self.write(name, tensor_file.write(tensors, about))
+
+
+def _keeps_tensors(config: AnyRun) -> bool:
+    """Whether a run's method leaves a file of tensors."""
+    return config.made_by is not None and config.made_by.keeps != "none"
 
 
 @contextmanager

@@ -1,0 +1,126 @@
+"""A written instruction, and examples in the context of the frozen model (Brown et al. 2020, 2005.14165).
+
+Choices are calibrated as in Zhao et al. 2021 (2102.09690): see `weft.evaluation.in_context`, which answers,
+and `weft.data.context`, which lays the context out.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from weft.errors import ConfigError
+from weft.methods.method import FittedMethod, Saved, Setup
+from weft.tasks import Example, Task
+
+if TYPE_CHECKING:
+    from weft.data.context import ContextLayout
+    from weft.evaluation.in_context import InContextAnswerer
+
+Count = Annotated[int, Field(ge=0, strict=True)]
+
+
+class InContext(FittedMethod):
+    """An instruction and examples in the context; nothing is trained."""
+
+    name: Literal["in_context"] = "in_context"
+    instruction: str = Field(
+        "", description="what to do; {answers} stands for the answers; empty: a sentence that names them"
+    )
+    examples: Literal["fit"] | Count = Field(
+        "fit",
+        description="training rows in the context, balanced over answers: 0 for the instruction alone, "
+        "a number at most, or fit for as many as the context holds",
+    )
+    calibrate: bool = Field(
+        True, description="divide probabilities of choices by those for texts that say nothing"
+    )
+    context_tokens: int = Field(
+        1024, gt=0, description="of instruction and examples; fewer where the model has fewer positions"
+    )
+
+    @property
+    def title(self) -> str:
+        """What the field calls it."""
+        return "examples in context" if self.learns else "instruction"
+
+    @property
+    def learns(self) -> bool:
+        """An instruction alone learns nothing."""
+        return self.examples != 0
+
+    def fit(self, setup: Setup) -> Saved:
+        """The examples of each task, as texts and answers; no tensors.
+
+        Raises:
+            ConfigError: if a context has no room for one.
+        """
+        from weft.data.context import ContextLayout
+
+        layout = ContextLayout(setup.backbone, setup.source_tokens)
+        found = {}
+        for task, rows in zip(setup.tasks, setup.rows, strict=True):
+            room = self._room(setup, task) - len(self._context(setup, task, layout, []))
+            found[task.name] = layout.choose(rows, room, self._most, setup.seed)
+            if not found[task.name]:
+                raise no_room(task, f"has room for {room} tokens of examples, and the first has more")
+        notes = {name: [[one.source, one.target] for one in rows] for name, rows in found.items()}
+        counts = {name: len(rows) for name, rows in found.items()}
+        return Saved(notes={"source_tokens": setup.source_tokens, "counts": counts, "examples": notes})
+
+    def restore(self, setup: Setup, saved: Saved) -> "InContextAnswerer":
+        """The frozen model behind the context of each task.
+
+        Raises:
+            ConfigError: if a context has no room.
+        """
+        from weft.data.context import ContextLayout
+        from weft.evaluation.in_context import InContextAnswerer
+
+        layout = ContextLayout(setup.backbone, setup.source_tokens)
+        as_fitted = ContextLayout(setup.backbone, saved.notes.get("source_tokens", setup.source_tokens))
+        kept = saved.notes.get("examples", {})
+        contexts = tuple(
+            self._context(setup, task, as_fitted, [Example(*pair) for pair in kept.get(task.name, [])])
+            for task in setup.tasks
+        )
+        return InContextAnswerer(setup.backbone, setup.tasks, contexts, layout, self.calibrate)
+
+    def words(self, task: Task) -> str:
+        """The instruction for a task."""
+        made = "Answer with one of: {answers}." if task.choices else "Write the answer to each text."
+        return (self.instruction.strip() or made).replace("{answers}", ", ".join(task.choices))
+
+    @property
+    def _most(self) -> int | None:
+        return None if self.examples == "fit" else self.examples
+
+    def _context(
+        self, setup: Setup, task: Task, layout: "ContextLayout", examples: Sequence[Example]
+    ) -> tuple[int, ...]:
+        """All that stands before a task's texts."""
+        tokens, room = layout.context(self.words(task), examples), self._room(setup, task)
+        if len(tokens) > room:
+            raise no_room(task, f"has {len(tokens)} tokens, and there is room for {room}")
+        return tokens
+
+    def _room(self, setup: Setup, task: Task) -> int:
+        """Tokens for instruction and examples: as set, if the model has positions for text and answer too."""
+        positions = setup.backbone.positions
+        if positions is None:
+            return self.context_tokens
+        longest = [len(setup.backbone.answer_tokens(word)) for word in task.choices]
+        return min(
+            self.context_tokens, positions - setup.source_tokens - max(task.max_target_tokens, *longest, 0)
+        )
+
+
+def no_room(task: Task, fault: str) -> ConfigError:
+    """A context that is too small, with the remedies."""
+    return ConfigError(
+        f"the context of task {task.name!r} {fault}",
+        where="method.instruction, method.context_tokens, limits.source_tokens",
+        fix="shorten the instruction, raise method.context_tokens or, where the model's positions end, lower "
+        "limits.source_tokens",
+        code="C07",
+    )
