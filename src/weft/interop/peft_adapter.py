@@ -40,6 +40,12 @@ def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
     model = parents.tuned(run, workspace)
     if model.prompts is None:
         raise UnsupportedError("the run changes weights and has no prompt", where=str(run.path))
+    if model.prompts.reads_texts:
+        raise UnsupportedError(
+            "the run has no prompt that goes before every text, as PEFT's does",
+            where=str(run.path),
+            fix="export a run of another method",
+        )
     if task not in model.tasks:
         raise ArtifactError(
             f"the run has no task {task!r}", where=str(run.path), fix=did_you_mean(task, model.tasks)

@@ -22,6 +22,9 @@ BUILT_IN = {  # name in a configuration -> where the method is
     "no_prompt": "weft.methods.no_prompt:NoPrompt",
     "prompt_tuning": "weft.methods.prompt_tuning:PromptTuning",
     "mpt": "weft.methods.mpt:MPT",
+    "attempt": "weft.methods.attempt:ATTEMPT",
+    "dept": "weft.methods.dept:DePT",
+    "ulpt": "weft.methods.ulpt:ULPT",
     "full": "weft.methods.full:FullFineTuning",
     "in_context": "weft.methods.in_context:InContext",
 }

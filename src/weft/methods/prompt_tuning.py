@@ -40,22 +40,11 @@ class PromptTuning(TrainedMethod):
 
     def build(self, setup: Setup) -> "tuple[TunedModel, Starts]":
         """A prompt for each task, from scratch or from a teacher's."""
-        import torch
-
-        from weft.models.fresh_prompt import fresh_prompt
+        from weft.methods.first_prompts import first_prompts
         from weft.models.tuned import with_prompts
-        from weft.prompts.starts import picks
 
-        if self.start == "fresh":
-            words = [task.choices for task in setup.tasks]
-            prompts = [
-                fresh_prompt(setup.backbone, setup.prompt, seed=setup.seed, choices=one) for one in words
-            ]
-            record: Starts = {name: {"from": "fresh"} for name in setup.names}
-        else:
-            record = picks(self.start, setup.teachers, setup.names, setup.nearest)
-            prompts = [setup.teachers[str(record[name]["from"])] for name in setup.names]
-        return with_prompts(setup.backbone, torch.stack(prompts), setup.names, dropout=setup.dropout), record
+        prompts, record = first_prompts(self.start, setup)
+        return with_prompts(setup.backbone, prompts, setup.names, dropout=setup.dropout), record
 
     def restore(self, setup: Setup, saved: Saved) -> "TunedAnswerer":
         """The model under the prompts that a run kept."""

@@ -31,7 +31,8 @@ class PromptModule(nn.Module):
     Attributes:
         tasks: names, in the order of the task ids.
         reads_texts: whether prompts depend on the text, or the text's embeddings on the task: then `read`
-            makes both, no text is kept and no batch shared.
+            makes both, no text is kept and no batch shared; `forward` gives the part of the prompt that is
+            the same for every text.
     """
 
     tasks: tuple[str, ...]
@@ -52,6 +53,12 @@ class PromptModule(nn.Module):
     ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B P D"]]:
         """Texts' embeddings as the model shall see them, and the prompt of each row."""
         return texts, self(task_ids)
+
+    def vectors(self) -> Float[Tensor, "K N D"]:
+        """Every task's vectors that training moves and the model reads, by which runaway ones are known."""
+        device = next(self.parameters()).device
+        found: Tensor = self(torch.arange(len(self.tasks), device=device))
+        return found
 
 
 class PromptBank(PromptModule):

@@ -157,8 +157,7 @@ def _check_size(model: TunedModel, run: Run) -> None:
     """Refuse prompts so large that training would have stopped."""
     if model.prompts is None:
         return
-    prompts = model.prompts(torch.arange(len(model.tasks), device=model.backbone.device))
-    ratio = float(prompts.pow(2).mean().sqrt()) / model.backbone.scale
+    ratio = float(model.prompts.vectors().pow(2).mean().sqrt()) / model.backbone.scale
     if not ratio <= STOP_NORM:
         raise ArtifactError(
             f"the prompts' entries are {ratio:,.0f} times the size of embeddings; at most {STOP_NORM:,.0f} "
@@ -208,6 +207,13 @@ def _prompt_of(run_name: str, task: str, config: SourceRun | AdaptRun, workspace
     model = tuned(run, workspace, config)
     if model.prompts is None or task not in model.tasks:
         raise ArtifactError(f"the run has no prompt for {task!r}", where=str(run.path), code="C12")
+    if model.prompts.reads_texts:
+        raise ArtifactError(
+            f"the run's prompt for {task!r} goes with every text anew, so it cannot teach or start another",
+            where=str(run.path),
+            fix="name a run of 'weft teachers', or of a method with one prompt for all texts",
+            code="C12",
+        )
     prompt: Tensor = model.prompts(torch.tensor([model.tasks.index(task)], device=model.backbone.device))[
         0
     ].detach()

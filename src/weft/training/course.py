@@ -216,8 +216,8 @@ def _check_norm(model: TunedModel, step: int, hooks: Hooks) -> None:
     if model.prompts is None:
         return
     with torch.no_grad():
-        prompts = model.prompts(torch.arange(len(model.tasks), device=model.backbone.device))
-    ratio = float(prompts.pow(2).mean().sqrt()) / model.backbone.scale
+        vectors = model.prompts.vectors()
+    ratio = float(vectors.pow(2).mean().sqrt()) / model.backbone.scale
     if not math.isfinite(ratio) or ratio > STOP_NORM:
         raise NumericError(
             f"the prompt has exploded: its entries are {ratio:,.0f} times the size of embeddings",

@@ -1,0 +1,56 @@
+"""ULPT (Wu et al. 2025, arXiv:2502.04501): prompts as short codes under a frozen random projection."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from weft.methods.method import Saved, Setup, Starts, TrainedMethod
+
+if TYPE_CHECKING:
+    from weft.evaluation.answering import TunedAnswerer
+    from weft.models.tuned import TunedModel
+
+AXES = {"codes": "KPR", "scale": "KD", "shift": "KD", "draw": "1", "witness": "D"}
+
+
+class ULPT(TrainedMethod):
+    """Ultra-low-dimensional prompt tuning, from scratch."""
+
+    name: Literal["ulpt"] = "ulpt"
+    rank: int = Field(64, gt=0, description="numbers of a prompt token's code, r in the paper")
+    keeps: ClassVar[Literal["arrays"]] = "arrays"
+
+    @property
+    def title(self) -> str:
+        """What the field calls it."""
+        return "ULPT"
+
+    @property
+    def groups(self) -> set[str]:
+        """Codes, scale and shift together, as in the paper."""
+        return {"prompt"}
+
+    def build(self, setup: Setup) -> "tuple[TunedModel, Starts]":
+        """Codes, scale and shift for each task; prompts start with the size of embeddings."""
+        from weft.models.tuned import TunedModel
+        from weft.prompts.ulpt import new_codes
+
+        backbone = setup.backbone
+        module = new_codes(
+            setup.names, setup.prompt.length, self.rank, backbone.width, size=backbone.scale, seed=setup.seed
+        ).to(backbone.device)
+        trained = {"prompt": [module.codes, module.scale, module.shift]}
+        record: Starts = {name: {"from": "fresh"} for name in setup.names}
+        return TunedModel(backbone, module, trained, setup.names, dropout=setup.dropout), record
+
+    def restore(self, setup: Setup, saved: Saved) -> "TunedAnswerer":
+        """The model under the prompts that a run's codes give."""
+        from weft.evaluation.answering import TunedAnswerer
+        from weft.models.tuned import restored
+        from weft.prompts.kept import check_shapes
+        from weft.prompts.ulpt import ProjectedPrompts
+
+        known = {"K": len(setup.tasks), "D": setup.backbone.width, "1": 1}
+        check_shapes(saved.tensors, AXES, **known)
+        module = ProjectedPrompts(tasks=setup.names, **saved.tensors)
+        return TunedAnswerer(restored(setup.backbone, module), setup.tasks, setup.source_tokens)
