@@ -13,18 +13,24 @@ from reference import lm as reference
 from tiny_job import command, write_job
 
 from weft import runs
+from weft.config.training import PromptConfig
 from weft.data.context import ContextLayout
 from weft.errors import ConfigError
 from weft.evaluation.answers import TextError
 from weft.methods.in_context import InContext
 from weft.methods.method import Saved, Setup
-from weft.config.training import PromptConfig
 from weft.serving import predictor
 from weft.tasks import Example, Task
 from weft.tasks.metrics import metric
 
 WORDS = "what is the text good or bad {answers}"
-TEXTS = ["the good film", "a bad dog runs and eats the meal of a man", "was it", "the dog", "a city likes this"]
+TEXTS = [
+    "the good film",
+    "a bad dog runs and eats the meal of a man",
+    "was it",
+    "the dog",
+    "a city likes this",
+]
 ROWS = [
     *(Example(f"the good {noun} is fine", "yes") for noun in ("film", "book", "meal", "song", "city")),
     *(Example(f"a bad {noun} hates", "no") for noun in ("film", "book", "meal", "song", "city")),
@@ -53,7 +59,7 @@ def a_setup(backbone, tasks=None, rows=None, seed=0, source_tokens=12):
 
 
 def pieces(backbone, words, examples, text, limit=12):
-    """The whole input as token ids, put together by hand from words; the tiny tokenizer knows no line break."""
+    """The whole input as token ids, put together from words; the tiny tokenizer knows no line break."""
     ids = backbone.tokenizer.get_vocab()
     parts = [words, *(f"{' '.join(one.source.split()[:limit])} {one.target}" for one in examples), text]
     end = [1] if backbone.lm.config.is_encoder_decoder else []
@@ -61,7 +67,7 @@ def pieces(backbone, words, examples, text, limit=12):
 
 
 def restricted(backbone, whole, choices):
-    """Log-probability of each choice by one plain pass for every token, among tokens that lead to a choice."""
+    """Log-probability of each choice by a plain pass for every token, among those that lead to a choice."""
     found = []
     for choice in choices:
         total = 0.0
@@ -118,10 +124,12 @@ def test_calibration_divides():
         InContext(instruction=WORDS, examples=0, calibrate=one).restore(a_setup(model), Saved())
         for one in (False, True)
     )
+
     def shares(answerer):
         """Probabilities of three texts."""
         found = answerer.answer(["the dog", "a cat", "was it"], [0] * 3, generate=False)
         return np.array([list(one.probabilities.values()) for one in found])
+
     free = np.exp(calibrated._leaning(0).numpy())
     assert free.sum() == pytest.approx(1)
     quotient = shares(plain) / free
@@ -130,7 +138,7 @@ def test_calibration_divides():
 
 @torch.no_grad()
 def test_written_answers_equal_those_of_transformers(model):
-    """What is written freely, for open answers and closed ones, is what `generate` writes of the whole input."""
+    """What is written freely, for open and closed answers, is what `generate` writes of the whole input."""
     tasks = (a_task(max_target_tokens=3), a_task("open", (), max_target_tokens=4))
     method = InContext(instruction=WORDS, examples=3, context_tokens=60)
     setup = a_setup(model, tasks, [ROWS, OPEN])
@@ -207,7 +215,7 @@ def test_the_seed_draws_rows_and_order():
 
 
 def test_texts_are_cut_before_examples_fit():
-    """A long example is cut to the limit of texts, its answer stays, and so it is restored in another limit."""
+    """A long example is cut to the limit of texts, its answer stays; so it is restored in another limit."""
     model = build_backbone("llama-prefix")
     rows = [Example("the good film " * 30, "yes"), Example("a bad film " * 30, "no")]
     setup = a_setup(model, (a_task(choices=("yes", "no")),), [rows], source_tokens=6)
@@ -345,9 +353,7 @@ def test_runs_keep_examples_and_no_tensors(job, capsys):
 def test_a_restored_run_answers_as_it_was_scored(job):
     """Predictions of the run folder alone are those of the evaluation, probability by probability."""
     [run] = [one for one in runs.finished(job / "runs") if one.id.startswith("adapt-in-context-gamma-s1")]
-    [scored] = [
-        one for one in runs.finished(job / "runs") if getattr(one.config(), "run", None) == run.id
-    ]
+    [scored] = [one for one in runs.finished(job / "runs") if getattr(one.config(), "run", None) == run.id]
     lines = scored.lines("predictions.jsonl")
     again = predictor.load(run.id, root=job / "runs").predict([{"text": one["text"]} for one in lines])
     assert [one.answer for one in again] == [one["answer"] for one in lines]

@@ -57,7 +57,7 @@ class OffsetPrompts(PromptModule):
         positions = mask.cumsum(1) - 1
         inside = (mask > 0) & (positions < self.a.shape[1])
         rows = task_ids[:, None] * self.a.shape[1] + positions.where(inside, 0)
-        a = self.a.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        a = self.a.flatten(0, 1).index_select(0, rows.flatten()).view(*rows.shape, -1)
         offsets = (a @ self.b.index_select(0, task_ids)) * inside[..., None]
         return texts + offsets.to(texts.dtype), self(task_ids)
 
