@@ -27,6 +27,10 @@ BUILT_IN = {  # name in a configuration -> where the method is
     "ulpt": "weft.methods.ulpt:ULPT",
     "full": "weft.methods.full:FullFineTuning",
     "in_context": "weft.methods.in_context:InContext",
+    "lora": "weft.methods.lora:LoRA",
+    "ia3": "weft.methods.ia3:IA3",
+    "bitfit": "weft.methods.bitfit:BitFit",
+    "adapter": "weft.methods.adapter:Adapters",
 }
 
 

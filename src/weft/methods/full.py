@@ -1,20 +1,23 @@
-"""Full fine-tuning: every weight of the model, the far end of the comparison."""
+"""Full fine-tuning: every weight of the model, the far end of the comparison.
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+With a few rows of each answer, `optim.lr: {model: 1e-4}` is a safe start, and 1e-3 the most that small
+models bear: AdamW moves every weight by about the rate in each step, whatever the gradient's size.
+"""
 
-from weft.methods.method import Saved, Setup, Starts, TrainedMethod
+from typing import TYPE_CHECKING, Literal
+
+from weft.methods.method import Saved, Setup
+from weft.methods.weights import WeightsMethod
 
 if TYPE_CHECKING:
     from weft.evaluation.answering import TunedAnswerer
     from weft.models.tuned import TunedModel
 
 
-class FullFineTuning(TrainedMethod):
+class FullFineTuning(WeightsMethod):
     """Full fine-tuning: every weight of the model."""
 
     name: Literal["full"] = "full"
-    keeps: ClassVar[Literal["weights"]] = "weights"
-    touches_weights: ClassVar[bool] = True
 
     @property
     def title(self) -> str:
@@ -26,19 +29,15 @@ class FullFineTuning(TrainedMethod):
         """All weights in one group."""
         return {"model"}
 
-    def build(self, setup: Setup) -> "tuple[TunedModel, Starts]":
+    def model(self, setup: Setup) -> "TunedModel":
         """All weights of the base model."""
         from weft.models.tuned import with_all_weights
 
-        model = with_all_weights(setup.backbone, setup.names, dropout=setup.dropout)
-        return model, {name: {"from": "base model"} for name in setup.names}
+        return with_all_weights(setup.backbone, setup.names, dropout=setup.dropout)
 
     def restore(self, setup: Setup, saved: Saved) -> "TunedAnswerer":
-        """The model with the weights that a run kept."""
-        from weft.evaluation.answering import TunedAnswerer
-        from weft.models.tuned import check_weights, with_all_weights
+        """The model with the weights that a run kept, once they are known to be all of its own."""
+        from weft.models.tuned import check_weights
 
         check_weights(setup.backbone, saved.tensors)
-        model = with_all_weights(setup.backbone, setup.names)
-        model.load_state(dict(saved.tensors))
-        return TunedAnswerer(model, setup.tasks, setup.source_tokens)
+        return super().restore(setup, saved)
