@@ -20,6 +20,7 @@ def check_base(configs: Sequence[AnyRun], base: BaseFolder, workspace: Workspace
         found.attempt(lambda: check_position(base, position))
     for config in configs:
         found.attempt(partial(_check_init, config))
+        found.attempt(partial(_check_answers, config))
         found.attempt(partial(workspace.check_lengths, config, base))
         if isinstance(config, SourceRun):
             _source(config, base, found)
@@ -60,6 +61,22 @@ def _check_init(config: AnyRun) -> None:
             where="prompt.init",
             fix="set source.init: teachers in an experiment, and vocabulary here",
             code="C12",
+        )
+
+
+def _check_answers(config: AnyRun) -> None:
+    """C08: a classifier needs a closed set of answers.
+
+    Raises:
+        UnsupportedError: naming the task.
+    """
+    open_tasks = [spec.name for spec in config.tasks if not spec.labels]
+    if config.made_by is not None and config.made_by.closed_only and open_tasks:
+        raise UnsupportedError(
+            f"{config.made_by.title} chooses among closed answers, and {open_tasks[0]!r} has open ones",
+            where="method.name",
+            fix="take the row out, or give the task labels",
+            code="C08",
         )
 
 

@@ -9,7 +9,7 @@ from weft.data.batch import Tokens
 from weft.errors import DataError
 from weft.evaluation.answers import Answer, TextError, chosen
 from weft.evaluation.scores import Scores, score
-from weft.models import Context
+from weft.models import Backbone, Context
 from weft.models.tuned import TunedModel
 from weft.tasks import Example, Task
 
@@ -32,19 +32,27 @@ class TunedAnswerer:
         self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
     ) -> list[Answer]:
         """See `Answerer`; rows of different tasks share batches."""
-        sources = [self.tokens(i, text) for i, text in enumerate(texts)]
+        limit, backbone = self.source_tokens, self.model.backbone
+        sources = [text_tokens(backbone, i, text, limit) for i, text in enumerate(texts)]
         return answer(self.model, self.tasks, sources, task_ids, batch_size=batch_size, generate=generate)
 
-    def tokens(self, number: int, text: str) -> Tokens:
-        """A text's tokens, cut to the limit.
 
-        Raises:
-            TextError: if it has none.
-        """
-        try:
-            return self.model.backbone.text_tokens(text, self.source_tokens)[0]
-        except DataError as fault:
-            raise TextError(number, fault) from None
+def text_tokens(backbone: Backbone, number: int, text: str, limit: int) -> Tokens:
+    """A text's tokens, cut to a limit.
+
+    Args:
+        backbone: gives the tokenizer.
+        number: the text's place among those asked for, from 0.
+        text: the text.
+        limit: most tokens.
+
+    Raises:
+        TextError: if it has none.
+    """
+    try:
+        return backbone.text_tokens(text, limit)[0]
+    except DataError as fault:
+        raise TextError(number, fault) from None
 
 
 @torch.no_grad()

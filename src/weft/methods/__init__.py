@@ -19,6 +19,8 @@ __all__ = ["AnyMethod", "FittedMethod", "Method", "TrainedMethod", "known"]
 GROUP = "weft.methods"  # of entry points, by which other packages bring methods
 BUILT_IN = {  # name in a configuration -> where the method is
     "majority": "weft.methods.majority:Majority",
+    "tfidf": "weft.methods.tfidf:TfIdf",
+    "frozen_features": "weft.methods.frozen_features:FrozenFeatures",
     "no_prompt": "weft.methods.no_prompt:NoPrompt",
     "prompt_tuning": "weft.methods.prompt_tuning:PromptTuning",
     "mpt": "weft.methods.mpt:MPT",

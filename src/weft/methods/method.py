@@ -112,6 +112,7 @@ class Method(Config):
             share no batch with those of other runs.
         reads_texts: its prompt depends on the text, or it changes how the text is read: no batch is shared,
             and no text is kept.
+        closed_only: whether it answers only where the answers are a closed set.
         asks_rows: whether it answers from all training rows at once, although it learns nothing.
     """
 
@@ -119,6 +120,7 @@ class Method(Config):
     keeps: ClassVar[Literal["soft", "bank", "weights", "arrays", "none"]] = "none"
     touches_weights: ClassVar[bool] = False
     reads_texts: ClassVar[bool] = False
+    closed_only: ClassVar[bool] = False
     asks_rows: ClassVar[bool] = False
 
     @property

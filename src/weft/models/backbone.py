@@ -213,6 +213,10 @@ class Backbone(nn.Module, ABC):
     def read(self, sources: Sequence[Tokens]) -> TextState:
         """Texts, padded and on the device."""
 
+    @abstractmethod
+    def text_states(self, state: TextState) -> tuple[Float[Tensor, "B S D"], ...]:
+        """Hidden states of texts without a prompt, of the embeddings and of every layer."""
+
     def prepare(self, sources: Iterable[Tokens]) -> None:
         """Be told which texts will be read soon; a family that keeps texts reads them together."""
 

@@ -66,6 +66,18 @@ class CausalBackbone(Backbone):
         flipped, mask = pad_rows([row[::-1] for row in sources], self.tokenizer.pad_token_id, self.device)
         return TextState(tuple(sources), flipped.flip(1), mask.flip(1))
 
+    def text_states(self, state: TextState) -> tuple[Float[Tensor, "B S D"], ...]:
+        """Hidden states of texts without a prompt, of the embeddings and of every layer."""
+        positions = (state.mask.cumsum(1) - 1).clamp_min(0)
+        out = self.lm.base_model(
+            inputs_embeds=self._text(state),
+            attention_mask=state.mask,
+            position_ids=positions,
+            use_cache=False,
+            output_hidden_states=True,
+        )
+        return tuple(out.hidden_states)
+
     def prepare(self, sources: Iterable[Tokens]) -> None:
         """Read texts ahead, where they are kept: many at once cost half of what a few at a time do."""
         if self.keeps_texts:

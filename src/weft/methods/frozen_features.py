@@ -1,0 +1,185 @@
+"""A classifier on the hidden states of the frozen model: logistic regression, or the nearest class mean."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from weft.evaluation.answers import Answer, chosen
+from weft.methods.method import FittedMethod, Saved, Setup
+from weft.tasks import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from weft.data.batch import Tokens
+    from weft.evaluation.linear import LinearHead
+    from weft.models import Backbone
+    from weft.models.features import Reading
+
+SHARPNESS = 10.0  # of a cosine to a class mean, so that probabilities are not all alike
+
+
+class FrozenFeatures(FittedMethod):
+    """Mean or last hidden states of a layer, standardised; layer, pooling and C by cross-validation."""
+
+    name: Literal["frozen_features"] = "frozen_features"
+    head: Literal["logistic", "class_mean"] = Field(
+        "logistic", description="logistic regression, or the class whose mean is nearest (cosine)"
+    )
+    layers: tuple[int, ...] = Field(
+        (), description="layers to choose from, 0 for the embeddings; none: all of them"
+    )
+    poolings: tuple[Literal["mean", "last"], ...] = Field(
+        ("mean", "last"),
+        min_length=1,
+        description="what to choose from: the mean of a text's tokens, the last",
+    )
+    keeps: ClassVar[Literal["arrays"]] = "arrays"
+    closed_only: ClassVar[bool] = True
+
+    @property
+    def title(self) -> str:
+        """What the field calls it."""
+        return "frozen features + LR" if self.head == "logistic" else "frozen features, class mean"
+
+    def fit(self, setup: Setup) -> Saved:
+        """A reading of the model and a classifier for each task."""
+        import torch
+
+        from weft.models.features import features
+
+        backbone = setup.backbone
+        depth = len(backbone.text_states(backbone.read([(backbone.tokenizer.eos_token_id,)])))
+        readings: list[Reading] = [
+            (layer, pooling) for pooling in self.poolings for layer in self.layers or range(depth)
+        ]
+        tensors: dict[str, Tensor] = {}
+        notes: dict[str, dict[str, Any]] = {}
+        size = 0
+        for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
+            targets = [row.target for row in rows]
+            texts = [backbone.text_tokens(row.source, setup.source_tokens)[0] for row in rows]
+            found = {one: standard(x) for one, x in features(backbone, texts, readings).items()}
+            reading, strength, score, head = self._choose(found, targets)
+            _, mean, scale = found[reading]
+            arrays = {"weights": head.weights, "bias": head.bias, "mean": mean, "scale": scale}
+            tensors |= {f"{k}.{name}": torch.from_numpy(value) for name, value in arrays.items()}
+            notes[task.name] = {"answers": head.answers, "layer": reading[0], "pooling": reading[1]}
+            notes[task.name] |= {"C": strength, "validated": score}
+            size += sum(value.size for value in arrays.values())
+        return Saved(tensors, notes, size)
+
+    def _choose(
+        self, found: "dict[Reading, Standard]", targets: Sequence[str]
+    ) -> "tuple[Reading, float | None, float, LinearHead]":
+        """The reading with the best cross-validated accuracy (at C = 1), then the best C for it."""
+        from weft.evaluation.linear import best_strength, cross_validated, fit_head
+
+        if self.head == "class_mean":
+            scores = {one: leave_one_out(x, targets) for one, (x, _, _) in found.items()}
+            reading = max(scores, key=lambda one: scores[one])
+            return reading, None, scores[reading], class_means(found[reading][0], targets)
+        scores = {one: cross_validated(x, targets, 1.0) for one, (x, _, _) in found.items()}
+        reading = max(scores, key=lambda one: scores[one])
+        strength, score = best_strength(found[reading][0], targets)
+        return reading, strength, score, fit_head(found[reading][0], targets, strength)
+
+    def restore(self, setup: Setup, saved: Saved) -> "FeatureClassifiers":
+        """The classifiers that a run kept, on the frozen model."""
+        from weft.evaluation.linear import LinearHead
+
+        readers = []
+        for k, task in enumerate(setup.tasks):
+            kept = {
+                name: saved.tensors[f"{k}.{name}"].numpy() for name in ("weights", "bias", "mean", "scale")
+            }
+            notes = saved.notes[task.name]
+            head = LinearHead(kept["weights"], kept["bias"], tuple(notes["answers"]))
+            reading = (int(notes["layer"]), notes["pooling"])
+            readers.append(Reader(reading, kept["mean"], kept["scale"], head, self.head == "class_mean"))
+        return FeatureClassifiers(setup.backbone, setup.tasks, setup.source_tokens, tuple(readers))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a task reads the model's states: a layer pooled, standardised, and a linear head."""
+
+    reading: "Reading"
+    mean: Any
+    scale: Any
+    head: "LinearHead"
+    unit: bool
+
+    def shares(self, features: Any, choices: Sequence[str]) -> Any:
+        """Probability of each choice `[N, C]` from the model's features `[N, D]`."""
+        x = (features - self.mean) / self.scale
+        return self.head.shares(unit(x) if self.unit else x, choices)
+
+
+@dataclass(frozen=True)
+class FeatureClassifiers:
+    """A reader for each task, on one frozen model."""
+
+    backbone: "Backbone"
+    tasks: tuple[Task, ...]
+    source_tokens: int
+    readers: tuple[Reader, ...]
+
+    def answer(
+        self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
+    ) -> list[Answer]:
+        """See `Answerer`; a text that several tasks ask for is read once."""
+        from weft.evaluation.answering import text_tokens
+        from weft.models.features import features
+
+        sources = [text_tokens(self.backbone, i, text, self.source_tokens) for i, text in enumerate(texts)]
+        every: list[Tokens] = list(dict.fromkeys(sources))
+        readings = dict.fromkeys(self.readers[k].reading for k in task_ids)
+        found = features(self.backbone, every, readings, batch_size=batch_size)
+        place = {source: i for i, source in enumerate(every)}
+        answers: dict[int, Answer] = {}
+        for k in sorted(set(task_ids)):
+            rows = [i for i, one in enumerate(task_ids) if one == k]
+            x = found[self.readers[k].reading][[place[sources[i]] for i in rows]]
+            shares = self.readers[k].shares(x, self.tasks[k].choices).tolist()
+            answers |= {i: chosen(self.tasks[k], one) for i, one in zip(rows, shares, strict=True)}
+        return [answers[i] for i in range(len(texts))]
+
+
+Standard = tuple[Any, Any, Any]  # features with mean 0 and scale 1, their mean and their scale before
+
+
+def standard(x: Any) -> Standard:
+    """Features `[N, D]` with mean 0 and deviation 1 in every column that varies."""
+    mean, scale = x.mean(0), x.std(0)
+    scale = np.where(scale > 0, scale, 1).astype(np.float32)
+    return (x - mean) / scale, mean, scale
+
+
+def unit(x: Any) -> Any:
+    """Rows of length 1."""
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def class_means(x: Any, targets: Sequence[str]) -> "LinearHead":
+    """The unit mean of each answer's unit features, as a head on unit features."""
+    from weft.evaluation.linear import LinearHead
+
+    answers, gold = tuple(sorted(set(targets))), np.asarray(targets)
+    means = unit(np.stack([unit(x)[gold == one].mean(0) for one in answers]))
+    return LinearHead((SHARPNESS * means).astype(np.float32), np.zeros(len(answers), np.float32), answers)
+
+
+def leave_one_out(x: Any, targets: Sequence[str]) -> float:
+    """Accuracy of the nearest class mean where each row is left out of its class in turn, in percent."""
+    rows, gold = unit(x), np.asarray(targets)
+    answers = sorted(set(targets))
+    sums = np.stack([rows[gold == one].sum(0) for one in answers])
+    right = 0
+    for i, row in enumerate(rows):
+        own = sums - np.array([[one == gold[i]] for one in answers]) * row
+        right += answers[int((unit(own) @ row).argmax())] == gold[i]
+    return 100.0 * right / len(rows)

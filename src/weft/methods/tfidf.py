@@ -1,0 +1,93 @@
+"""TF-IDF and logistic regression: the classifier of five lines that every user knows. No language model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from weft.evaluation.answers import Answer, chosen
+from weft.methods.method import FittedMethod, Saved, Setup
+from weft.tasks import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from weft.evaluation.linear import LinearHead
+
+
+class TfIdf(FittedMethod):
+    """Words and pairs of words, weighted by TF-IDF, and logistic regression; C by cross-validation."""
+
+    name: Literal["tfidf"] = "tfidf"
+    keeps: ClassVar[Literal["arrays"]] = "arrays"
+    closed_only: ClassVar[bool] = True
+
+    @property
+    def title(self) -> str:
+        """What the field calls it."""
+        return "TF-IDF + LR"
+
+    def fit(self, setup: Setup) -> Saved:
+        """A vocabulary and a classifier for each task."""
+        import torch
+
+        from weft.evaluation.linear import best_strength, fit_head
+
+        tensors: dict[str, Tensor] = {}
+        notes: dict[str, dict[str, Any]] = {}
+        size = 0
+        for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
+            made, targets = vectorizer(), [row.target for row in rows]
+            features = made.fit_transform([row.source for row in rows])
+            strength, score = best_strength(features, targets)
+            head = fit_head(features, targets, strength)
+            arrays = {"weights": head.weights, "bias": head.bias, "idf": made.idf_.astype("float32")}
+            tensors |= {f"{k}.{name}": torch.from_numpy(value) for name, value in arrays.items()}
+            terms = made.get_feature_names_out().tolist()
+            notes[task.name] = {"answers": head.answers, "terms": terms, "C": strength, "validated": score}
+            size += head.weights.size + head.bias.size
+        return Saved(tensors, notes, size)
+
+    def restore(self, setup: Setup, saved: Saved) -> "WordClassifiers":
+        """The classifiers that a run kept."""
+        from weft.evaluation.linear import LinearHead
+
+        heads, made = [], []
+        for k, task in enumerate(setup.tasks):
+            kept = [saved.tensors[f"{k}.{name}"].numpy() for name in ("weights", "bias", "idf")]
+            notes = saved.notes[task.name]
+            heads.append(LinearHead(kept[0], kept[1], tuple(notes["answers"])))
+            made.append(vectorizer(notes["terms"]))
+            made[-1].idf_ = kept[2]
+        return WordClassifiers(setup.tasks, tuple(made), tuple(heads))
+
+
+@dataclass(frozen=True)
+class WordClassifiers:
+    """A vectorizer and a classifier for each task."""
+
+    tasks: tuple[Task, ...]
+    vectorizers: tuple[Any, ...]
+    heads: "tuple[LinearHead, ...]"
+
+    def answer(
+        self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
+    ) -> list[Answer]:
+        """See `Answerer`."""
+        found: dict[int, Answer] = {}
+        for k in sorted(set(task_ids)):
+            places = [i for i, one in enumerate(task_ids) if one == k]
+            features = self.vectorizers[k].transform([texts[i] for i in places])
+            shares = self.heads[k].shares(features, self.tasks[k].choices).tolist()
+            found |= {i: chosen(self.tasks[k], one) for i, one in zip(places, shares, strict=True)}
+        return [found[i] for i in range(len(texts))]
+
+
+def vectorizer(terms: Sequence[str] | None = None) -> Any:
+    """Words of two signs or more and their pairs, in lower case, counts in logarithms.
+
+    Args:
+        terms: of a finished one, in its order.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, vocabulary=terms)

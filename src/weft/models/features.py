@@ -1,0 +1,53 @@
+"""Features of texts from a frozen model's hidden states: a mean over a text's tokens, or its last one."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from weft.data.batch import Tokens
+from weft.models.backbone import Backbone
+
+Pooling = Literal["mean", "last"]
+Reading = tuple[int, Pooling]  # layer, from 0 for the embeddings, and how its states become one vector
+
+
+@torch.no_grad()
+def features(
+    backbone: Backbone, sources: Sequence[Tokens], readings: Iterable[Reading], *, batch_size: int = 32
+) -> dict[Reading, NDArray[np.float32]]:
+    """Vectors `[N, D]` of texts for each reading; every text is read once.
+
+    Args:
+        backbone: the frozen model.
+        sources: texts as tokens.
+        readings: layers and poolings.
+        batch_size: rows read at once, of like length; it changes no number but for rounding.
+    """
+    wanted = list(readings)
+    found = {one: np.empty((len(sources), backbone.width), np.float32) for one in wanted}
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        state = backbone.read([sources[i] for i in places])
+        with backbone.mode(dropout=False):
+            layers = backbone.text_states(state)
+        for layer, pooling in wanted:
+            vectors = pooled(layers[layer].float(), state.mask, pooling)
+            found[layer, pooling][places] = vectors.cpu().numpy()
+    return found
+
+
+def pooled(
+    states: Float[Tensor, "B S D"], mask: Int[Tensor, "B S"], pooling: Pooling
+) -> Float[Tensor, "B D"]:
+    """One vector of each text: the mean of its tokens' states, or that of the last one."""
+    if pooling == "mean":
+        return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    places = torch.arange(mask.shape[1], device=mask.device)
+    last = (mask * places).argmax(1)
+    return states[torch.arange(len(states), device=mask.device), last]

@@ -1,0 +1,240 @@
+"""Classifiers on words and on frozen features: what they keep, how they choose, scikit-learn's numbers."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import BACKBONE_IDS, build_backbone
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, normalize
+from tiny_job import EXPERIMENT, command, write_job
+
+from weft.checks.base_model import _check_answers
+from weft.config.task import TaskSpec
+from weft.config.training import PromptConfig
+from weft.errors import UnsupportedError
+from weft.evaluation.answers import TextError
+from weft.evaluation.linear import best_strength, cross_validated, fit_head
+from weft.methods.frozen_features import FrozenFeatures, class_means, leave_one_out, standard, unit
+from weft.methods.method import Setup
+from weft.methods.tfidf import TfIdf
+from weft.models.features import features, pooled
+from weft.runs.config import AdaptRun
+from weft.tasks import Example, Task
+
+ANSWERS = ("good", "bad", "fine")
+NOUNS = ("film", "book", "meal", "song", "city", "river", "dog", "cat")
+ROWS = [Example(f"{word} {noun} {word}", word) for word in ANSWERS for noun in NOUNS]
+TEXTS = ["a good film is it", "bad", "the fine dog runs and eats", "what is the city of a man"]
+
+
+def a_task(name="tone", choices=ANSWERS):
+    return Task(name, lambda split: [], lambda row: [], lambda row: "", {}, choices=choices)
+
+
+def setup_of(backbone=None, tasks=None, rows=(ROWS,)):
+    return Setup(
+        tuple(tasks or [a_task()]), list(rows), 0, PromptConfig(), 16, load_backbone=lambda: backbone
+    )
+
+
+def through_files(saved):
+    """What is left of a method after its run was written and read: float32 tensors and JSON."""
+    assert all(value.dtype == torch.float32 for value in saved.tensors.values())
+    return replace(saved, notes=json.loads(json.dumps(saved.notes)))
+
+
+def shares_of(answers):
+    return np.array([[one.probabilities[word] for word in ANSWERS] for one in answers])
+
+
+def test_tfidf_equals_the_pipeline_of_scikit_learn():
+    """Probabilities of a restored classifier are those of the five lines, at the C that it chose."""
+    method = TfIdf()
+    saved = through_files(method.fit(setup_of()))
+    answers = method.restore(setup_of(), saved).answer(TEXTS, [0] * len(TEXTS))
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    strength = saved.notes["tone"]["C"]
+    pipeline = make_pipeline(words, LogisticRegression(C=strength, max_iter=2000))
+    pipeline.fit([row.source for row in ROWS], [row.target for row in ROWS])
+    order = [list(pipeline.classes_).index(word) for word in ANSWERS]
+    assert np.allclose(shares_of(answers), pipeline.predict_proba(TEXTS)[:, order], atol=1e-5)
+    assert [one.chosen for one in answers[:3]] == ["good", "bad", "fine"]
+    assert saved.parameters == 3 * len(words.get_feature_names_out()) + 3
+
+
+def test_two_answers_equal_a_binary_regression():
+    """Two rows of weights, the first of zeros, give the sigmoid."""
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(30, 4)), ["b" if one else "a" for one in draw.random(30) < 0.5]
+    head = fit_head(x, y, 1.0)
+    own = LogisticRegression(C=1.0, max_iter=2000).fit(x, y)
+    assert np.allclose(head.shares(x, ("a", "b")), own.predict_proba(x), atol=1e-5)
+
+
+def test_an_answer_without_rows_has_no_share():
+    """Choices that no row had get probability 0, whatever their place; one answer alone gets all."""
+    head = fit_head(np.eye(2), ["z", "a"], 1.0)
+    shares = head.shares(np.eye(2), ("never", "z", "a"))
+    assert (shares[:, 0] == 0).all()
+    assert np.allclose(shares.sum(1), 1)
+    assert (fit_head(np.eye(2), ["a", "a"], 1.0).shares(np.eye(2), ("a", "z")) == [1, 0]).all()
+
+
+def test_strength_is_chosen_by_cross_validation():
+    """The best of the grid, by a plain loop over the same folds."""
+    draw = np.random.default_rng(1)
+    y = ["a", "b"] * 10
+    x = draw.normal(size=(20, 6)) + np.array([[one == "a"] for one in y])
+    scores = {strength: cross_validated(x, y, strength) for strength in (1.0, 0.1, 10.0, 100.0)}
+    assert best_strength(x, y) == (max(scores, key=scores.get), max(scores.values()))
+    assert cross_validated(x[:2], y[:2], 1.0) == 0  # a single row of each
+
+
+@pytest.mark.parametrize("name", BACKBONE_IDS)
+def test_features_are_those_of_each_text_alone(name):
+    """Pooled states of a batch equal those of the model's own hidden states of one text, unpadded."""
+    backbone = build_backbone(name)
+    sources = [backbone.text_tokens(text)[0] for text in TEXTS]
+    found = features(backbone, sources, [(0, "mean"), (2, "mean"), (2, "last")], batch_size=3)
+    for i, source in enumerate(sources):
+        ids = torch.tensor([source])
+        reader = (
+            backbone.lm.get_encoder()
+            if hasattr(backbone.lm, "get_encoder") and name in ("t5", "bert")
+            else None
+        )
+        with torch.no_grad():
+            states = (reader or backbone.lm.base_model)(
+                input_ids=ids, output_hidden_states=True
+            ).hidden_states
+        assert np.allclose(found[0, "mean"][i], states[0][0].mean(0), atol=1e-5)
+        assert np.allclose(found[2, "mean"][i], states[2][0].mean(0), atol=1e-5)
+        assert np.allclose(found[2, "last"][i], states[2][0, -1], atol=1e-5)
+
+
+def test_padding_is_in_no_feature():
+    """On either side."""
+    states = torch.arange(12.0).view(2, 3, 2)
+    mask = torch.tensor([[1, 1, 0], [0, 1, 1]])
+    assert pooled(states, mask, "mean").tolist() == [[1, 2], [9, 10]]
+    assert pooled(states, mask, "last").tolist() == [[2, 3], [10, 11]]
+
+
+@pytest.mark.parametrize("name", ["t5", "llama-suffix"])
+def test_frozen_features_equal_scikit_learn_on_the_chosen_layer(name):
+    """The kept reading, standardised, and logistic regression give the same probabilities."""
+    backbone = build_backbone(name)
+    method = FrozenFeatures()
+    saved = through_files(method.fit(setup_of(backbone)))
+    answers = method.restore(setup_of(backbone), saved).answer(TEXTS, [0] * len(TEXTS), batch_size=2)
+    notes = saved.notes["tone"]
+    reading = (notes["layer"], notes["pooling"])
+
+    def x(texts):
+        return features(backbone, [backbone.text_tokens(text, 16)[0] for text in texts], [reading])[reading]
+
+    regression = LogisticRegression(C=notes["C"], max_iter=2000)
+    own = make_pipeline(StandardScaler(), regression).fit(
+        x([one.source for one in ROWS]), [one.target for one in ROWS]
+    )
+    order = [list(own.classes_).index(word) for word in ANSWERS]
+    assert np.allclose(shares_of(answers), own.predict_proba(x(TEXTS))[:, order], atol=1e-3)
+    assert notes["validated"] >= 90
+    assert saved.parameters == sum(value.numel() for value in saved.tensors.values())
+
+
+def test_class_means_equal_the_nearest_centroid():
+    """By cosine, and each row left out in turn by a plain loop."""
+    draw = np.random.default_rng(2)
+    y = ["a", "b", "c"] * 6
+    x = (draw.normal(size=(18, 5)) + np.array([[one == "a", one == "b", 0, 0, 0] for one in y])).astype(
+        np.float32
+    )
+    guesses = class_means(x, y).shares(unit(x), ("a", "b", "c")).argmax(1)
+    plain = NearestCentroid().fit(normalize(x), y).centroids_
+    assert guesses.tolist() == (normalize(x) @ normalize(plain).T).argmax(1).tolist()
+    right = 0
+    for i in range(18):
+        rest = [j for j in range(18) if j != i]
+        head = class_means(x[rest], [y[j] for j in rest])
+        right += "abc"[head.shares(unit(x[[i]]), ("a", "b", "c")).argmax()] == y[i]
+    assert leave_one_out(x, y) == pytest.approx(100 * right / 18)
+
+
+def test_standard_features_have_no_scale():
+    """Columns that never vary stay at 0."""
+    x, mean, scale = standard(np.array([[1, 5], [3, 5]], np.float32))
+    assert x.tolist() == [[-1, 0], [1, 0]]
+    assert (mean.tolist(), scale.tolist()) == ([2, 5], [1, 1])
+
+
+def test_several_tasks_share_one_reading():
+    """Two tasks of one run, and each answers as it does alone."""
+    backbone = build_backbone("llama-prefix")
+    other = [replace(row, target={"good": "yes", "bad": "no", "fine": "yes"}[row.target]) for row in ROWS]
+    tasks = (a_task(), a_task("answer", ("yes", "no")))
+    for method in (TfIdf(), FrozenFeatures(head="class_mean", layers=(1, 2))):
+        both = method.restore(
+            setup_of(backbone, tasks, (ROWS, other)), method.fit(setup_of(backbone, tasks, (ROWS, other)))
+        )
+        mixed = both.answer([TEXTS[0], TEXTS[0], TEXTS[1]], [0, 1, 0])
+        alone = method.restore(setup_of(backbone), method.fit(setup_of(backbone)))
+        assert shares_of([mixed[0], mixed[2]]) == pytest.approx(
+            shares_of(alone.answer(TEXTS[:2], [0, 0])), abs=1e-5
+        )
+        assert set(mixed[1].probabilities) == {"yes", "no"}
+
+
+def test_a_text_without_tokens_is_named():
+    """By its place among those asked for."""
+    backbone = build_backbone("llama-prefix")
+    method = FrozenFeatures(layers=(1,))
+    answerer = method.restore(setup_of(backbone), method.fit(setup_of(backbone)))
+    with pytest.raises(TextError) as caught:
+        answerer.answer(["good", ""], [0, 0])
+    assert caught.value.number == 1
+
+
+def test_open_answers_are_refused_before_weights_load():
+    """By the check of an experiment, with the row's remedy."""
+    spec = TaskSpec(name="open", source="{a}", target="{b}")
+    with pytest.raises(UnsupportedError, match="'open' has open ones"):
+        _check_answers(AdaptRun(tasks=(spec,), method=TfIdf()))
+
+
+ROWS_OF_TABLE = """  - {{label: TF-IDF + LR, method: {{name: tfidf}}}}
+  - {{label: frozen features + LR, method: {{name: frozen_features}}}}
+"""
+
+
+def test_rows_of_a_table(tmp_path, capsys):
+    """Both run from an experiment file, are scored, and answer new rows beside a prompt."""
+    path = write_job(tmp_path, "llama", "suffix", EXPERIMENT + ROWS_OF_TABLE)
+    runs = tmp_path / "runs"
+    assert (
+        command("run", path, "--runs", runs, "--set", "seeds=[0]", "--set", "targets=[gamma]", "--quiet") == 0
+    )
+    shown = capsys.readouterr().out
+    assert "frozen features + LR" in shown.replace("\n", " ")
+    names = [next(runs.glob(f"adapt-{name}-gamma-*")).name for name in ("tfidf", "frozen-features")]
+    (tmp_path / "rows.jsonl").write_text('{"text": "the good film is eats"}\n', "utf-8")
+    assert command("predict", names[0], tmp_path / "rows.jsonl", "--runs", runs) == 0
+    assert json.loads(capsys.readouterr().out)["answer"] == "positive"
+    assert (
+        command(
+            "predict",
+            names[1],
+            next(runs.glob("teachers-alpha-*")).name,
+            tmp_path / "rows.jsonl",
+            "--runs",
+            runs,
+        )
+        == 0
+    )
+    assert {json.loads(line)["task"] for line in capsys.readouterr().out.splitlines()} == {"alpha", "gamma"}
