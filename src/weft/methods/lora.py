@@ -19,11 +19,11 @@ class LoRA(WeightsMethod):
 
     name: Literal["lora"] = "lora"
     rank: int = Field(8, gt=0, description="of each addition")
-    alpha: float = Field(16, gt=0, description="an addition is scaled by alpha / rank")
+    alpha: float = Field(16.0, gt=0, description="an addition is scaled by alpha / rank")
     targets: tuple[str, ...] = Field(
         (), description="ends of the names of the layers that get one; none: those of queries and values"
     )
-    dropout: float = Field(0, ge=0, lt=1, description="of what additions read; needs base.dropout: true")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of what additions read; needs base.dropout: true")
 
     @property
     def title(self) -> str:
