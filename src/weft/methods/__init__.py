@@ -7,7 +7,7 @@ so that settings are checked at once. `docs/add-a-method.md` adds one.
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Annotated, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
 
@@ -71,5 +71,14 @@ def _loaded(point: EntryPoint) -> type[Method]:
 
 if TYPE_CHECKING:
     AnyMethod = Method
-else:  # in a configuration, the name says which; keys of another method are refused
-    AnyMethod = Annotated[Union[tuple(known().values())], Field(discriminator="name")]  # noqa: UP007
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AnyMethod":  # loads all methods, of which some import this module: not before it is there
+        return _any_method()
+    raise AttributeError(f"module 'weft.methods' has no attribute {name!r}")
+
+
+def _any_method() -> Any:
+    """In a configuration, the name says which method it is; keys of another are refused."""
+    return Annotated[Union[tuple(known().values())], Field(discriminator="name")]  # noqa: UP007
