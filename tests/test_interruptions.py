@@ -454,13 +454,13 @@ def test_only_storage_opens_files_of_runs_for_writing(teacher, tmp_path):
 import sys, traceback
 from pathlib import Path
 from weft import stages
-from weft.config import TeacherRun
-from weft.workspace import Workspace
+from weft.runs.config import TeacherRun
+from weft.runs.workspace import Workspace
 root, strangers = {str(tmp_path / "runs")!r}, []
 def look(event, arguments):
     if event == "open" and str(arguments[0]).startswith(root) and arguments[2] & 3:
         frames = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(sys._getframe(1))]
-        if not frames[0].endswith("weft/storage.py") and "filelock" not in frames[0]:
+        if not "weft/storage/" in frames[0] and "filelock" not in frames[0]:
             strangers.append((str(arguments[0]), frames[0]))
 sys.addaudithook(look)
 config = TeacherRun.model_validate_json({teacher.model_dump_json()!r})
@@ -671,7 +671,7 @@ def test_the_rates_of_a_machine_are_measured_once_for_a_folder_of_runs(teacher, 
 
 GRADIENT = """
 import sys, torch
-from weft.prompts import PromptBank, SoftPrompts
+from weft.prompts.bank import PromptBank, SoftPrompts
 torch.set_num_threads(2)
 draw = torch.Generator().manual_seed(0)
 names = ("a", "b")
