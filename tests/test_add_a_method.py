@@ -102,7 +102,11 @@ def test_without_the_package_its_runs_say_so(job: tuple[Path, dict[str, str]]) -
 @pytest.mark.parametrize(
     ("code", "entry", "said"),
     [
-        ("import nothing_of_that_name", "word_overlap = word_overlap:WordOverlap", "cannot be loaded (Module"),
+        (
+            "import nothing_of_that_name",
+            "word_overlap = word_overlap:WordOverlap",
+            "cannot be loaded (Module",
+        ),
         ("1 / 0", "word_overlap = word_overlap:WordOverlap", "cannot be loaded (ZeroDivisionError"),
         ("", "word_overlap = word_overlap:WordOverlap", "cannot be loaded (AttributeError"),
         ("WordOverlap = 3", "word_overlap = word_overlap:WordOverlap", "is no weft.methods.Method"),

@@ -263,10 +263,13 @@ def config():
     return CONFIGS["adapt prompt tuning"].model_copy(update={"prompt": PromptConfig(length=2)})
 
 
+RESULT = {"tasks": ["a"], "steps": 4, "best_step": 2, "parameters_per_task": 6.0, "dev": 1.5, "rows": {}}
+
+
 def finished(root, config, name="adapt-mpt-a-s0-12345678"):
     """A finished run with a result and prompts."""
     with runs.create(root, name, config, {"base_hash": "f"}) as run:
-        run.write_json("result.json", {"score": 1.5})
+        run.write_json("result.json", RESULT)
         run.write("metrics.jsonl", '{"step": 1}\n')
         run.save_tensors({"prompts": PROMPTS})
     return run
@@ -286,7 +289,7 @@ def test_finished_run_holds_its_files_and_what_they_say(tmp_path, config):
     assert run.done
     assert run.config() == config
     assert type(run.config()) is AdaptRun
-    assert run.result() == {"score": 1.5}
+    assert run.result() == RESULT
     assert torch.equal(run.tensors()["prompts"], PROMPTS)
     assert run.lines("metrics.jsonl") == [{"step": 1}]
     env = storage.read_json(run.path / "env.json")

@@ -95,8 +95,8 @@ def fit(config: AdaptRun, workspace: Workspace) -> Run:
         out.save(saved)
         counts = zip(tasks, rows, strict=True)
         used = {task.name: {**task.accounting("train"), "train": len(some)} for task, some in counts}
-        result = {"tasks": [task.name for task in tasks], "steps": 0, "dev": None, "rows": used}
-        result |= {"trained_parameters": saved.parameters}
+        result = {"tasks": [task.name for task in tasks], "steps": 0, "best_step": 0, "dev": None}
+        result |= {"rows": used, "trained_parameters": saved.parameters}
         result |= {"parameters_per_task": saved.parameters / len(tasks)}
         out.write_json("result.json", result)
         out.write_json("timing.json", {"seconds": time.monotonic() - clock})

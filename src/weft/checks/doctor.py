@@ -10,7 +10,8 @@ from weft import storage
 from weft.config.model import BaseConfig
 from weft.errors import ArtifactError, WeftError
 from weft.models import base_folder
-from weft.runs import PASSING, Run
+from weft.runs import PASSING, Run, tensor_file
+from weft.runs.config import AnyRun, EvaluateRun
 
 if TYPE_CHECKING:
     import torch
@@ -106,6 +107,8 @@ def check_run(path: Path) -> list[str]:
             _check_content(run)
     except WeftError as error:
         faults.append(_line(error))
+    except OSError as error:
+        faults.append(f"cannot be read ({error}): see to the disk and the permissions")
     return faults
 
 
@@ -123,7 +126,8 @@ def _check_content(run: Run) -> None:
         WeftError: for the first fault.
     """
     config = run.config()
-    run.result()
+    _check_tasks(config, run)
+    run.seconds()
     for name in ("metrics.jsonl", "predictions.jsonl"):
         run.lines(name)
     if config.made_by is not None and config.made_by.keeps != "none":
@@ -133,6 +137,26 @@ def _check_content(run: Run) -> None:
             from weft.runs.workspace import Workspace
 
             check_fit(run, None, Workspace(run.path.parent))
+
+
+def _check_tasks(config: AnyRun, run: Run) -> None:
+    """Refuse a result of other tasks than the run's.
+
+    Raises:
+        ArtifactError: naming them.
+    """
+    if isinstance(config, EvaluateRun):
+        for task in config.tasks:
+            for metric in task.metrics:
+                run.scores(task.name, metric)
+        return
+    found, own = run.result().get("tasks"), [task.name for task in config.tasks]
+    if found != own:
+        raise ArtifactError(
+            f"the result is of the tasks {found}, and the run's are {own}",
+            fix=tensor_file.RESTORE,
+            code="A14",
+        )
 
 
 def _line(error: WeftError) -> str:

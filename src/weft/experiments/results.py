@@ -151,9 +151,7 @@ def collect(plan: "Plan", root: Path) -> list[Entry]:
 
 def _entry(cells: "list[Cell]", metric: str, root: Path) -> Entry:
     row, target = cells[0].row, cells[0].target
-    found = {
-        cell.seed: run.result()["scores"][target] for cell in cells if (run := Run(root / cell.run)).done
-    }
+    found = {cell.seed: run.scores(target, metric) for cell in cells if (run := Run(root / cell.run)).done}
     # by name: result.json is written with sorted keys, so its first metric need not be the one that decides
     known = {seed: one["metrics"][metric] for seed, one in found.items()}
     scores = {seed: _or_zero(score) for seed, score in known.items()}

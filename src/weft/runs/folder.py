@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent
@@ -48,6 +48,83 @@ KINDS: dict[str, type[TeacherRun | SourceRun | AdaptRun | EvaluateRun]] = {
     "evaluate": EvaluateRun,
 }
 PASSING = ("checkpoint-", "answers-", storage.TEMPORARY)  # files that a run needs until it is finished
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+Number = Annotated[float, Field(ge=-1e100, le=1e100)]  # sums of such numbers stay finite
+
+
+class _Content(BaseModel):
+    """What is read of a JSON file; what else stands there is let be."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Env(_Content):
+    base: str = ""
+    base_hash: str = ""
+    embedding_hash: str = ""
+    tokenizer_hash: str = ""
+    identity: str = ""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    attention: Literal["library", "eager", "sdpa", "grouped"] = "library"
+    products: Literal["library", "packed"] = "library"
+    position: Literal["prefix", "suffix"] = "prefix"
+    threads: Annotated[Count, Field(gt=0)] = 1
+    micro_batch: Annotated[Count, Field(gt=0)] = 1
+    together: list[str] = []
+    seen_in_pretraining: list[str] = []
+
+
+class _Rows(_Content):
+    read: Count = 0
+    train: Count = 0
+    cut: Count = 0
+
+
+class _Trained(_Content):
+    tasks: list[str]
+    steps: Count
+    best_step: Count
+    parameters_per_task: Number
+    dev: Number | None
+    rows: dict[str, _Rows]
+
+
+class _Score(_Content):
+    rows: Count
+    metrics: dict[str, Number | None]
+    written: dict[str, Number | None] | None
+
+
+class _Scored(_Content):
+    scores: dict[str, _Score]
+
+
+class _Timing(_Content):
+    seconds: Annotated[Number, Field(ge=0)]
+
+
+class _Step(_Content):
+    step: Count
+    loss: Number = 0
+    lm: Number = 0
+    logits: Number = 0
+    hidden: Number = 0
+
+
+class _Line(_Content):
+    task: str
+    text: str
+    references: list[str]
+    answer: str
+    probabilities: dict[str, Number] | None
+
+
+CONTENTS: dict[str, type[_Content]] = {
+    "env.json": _Env,
+    "timing.json": _Timing,
+    "metrics.jsonl": _Step,
+    "predictions.jsonl": _Line,
+}
 
 
 @dataclass
@@ -133,6 +210,15 @@ class Run:
         self.env()
         return self._object("result.json")
 
+    def seconds(self) -> float:
+        """How long a finished run took.
+
+        Raises:
+            ArtifactError: if the run is not finished, or the file was changed.
+        """
+        self.check_done()
+        return float(self._object("timing.json")["seconds"])
+
     def _bytes(self, name: str, limit: int = storage.LARGEST_FILE) -> bytes:
         """A file's bytes: those that were sealed, or, while the run is unfinished, those that are there."""
         if self.done:
@@ -140,14 +226,31 @@ class Run:
         return storage.read_plain(self.path / name, limit)
 
     def _object(self, name: str) -> dict[str, Any]:
-        """A JSON object from a finished run's file."""
+        """The JSON object that one of the run's files is."""
+        return self._parsed(self._bytes(name), name)
+
+    def _parsed(self, data: bytes, name: str) -> dict[str, Any]:
+        """A JSON object with the fields that such a file, or a line of it, has."""
         try:
-            found = storage.strict_json(storage.read_verified(self.path, name))
-        except ValueError as error:
-            raise ArtifactError(f"not valid JSON: {error}", where=str(self.path / name), code="A04") from None
-        if not isinstance(found, dict):
-            raise ArtifactError("this is not a JSON object", where=str(self.path / name), code="A04")
+            found = storage.strict_json(data)
+            if not isinstance(found, dict):
+                raise ValueError("this is not a JSON object")
+            self._content(name).model_validate(found)
+        except ValueError as error:  # pydantic's ValidationError is one
+            raise ArtifactError(
+                f"not what such a file holds: {_first(error)}",
+                where=str(self.path / name),
+                fix=tensor_file.RESTORE,
+                code="A04",
+            ) from None
         return found
+
+    def _content(self, name: str) -> type[_Content]:
+        """What a file holds; of the result, that follows from the stage, with which the run's name begins."""
+        stage = self.id.partition("-")[0]
+        if name != "result.json" or stage not in KINDS:
+            return CONTENTS.get(name, _Content)
+        return _Scored if stage == "evaluate" else _Trained
 
     def check_done(self) -> None:
         """Refuse a run that was not finished.
@@ -190,18 +293,11 @@ class Run:
         """The objects of a JSON-lines file; a torn last line of an unfinished run is left out.
 
         Raises:
-            ArtifactError: if a finished run's file was changed, or a line is not a JSON object.
+            ArtifactError: if a finished run's file was changed, or a line is not what such a file holds.
         """
-        path = self.path / name
-        if not path.is_file() or (self.done and name not in storage.names(self.path)):
-            return []
-        try:
-            found = [storage.strict_json(line) for line in self._bytes(name).split(b"\n")[:-1]]
-        except ValueError as error:
-            raise ArtifactError(f"not valid JSON: {error}", where=str(path), code="A04") from None
-        if not all(isinstance(line, dict) for line in found):
-            raise ArtifactError("a line is not a JSON object", where=str(path), code="A04")
-        return found
+        there = name in storage.names(self.path) if self.done else (self.path / name).is_file()
+        lines = self._bytes(name).split(b"\n")[:-1] if there else []
+        return [self._parsed(line, name) for line in lines]
 
     def write(self, name: str, value: bytes | str) -> None:
         """Write one of the run's files, durably."""
@@ -218,15 +314,27 @@ class Run:
         storage.write_json(self.path / name, value)
         self.own(name)
 
+    def scores(self, task: str, metric: str) -> dict[str, Any]:
+        """What an evaluation says of one task.
+
+        Raises:
+            ArtifactError: if its result was changed, or does not hold that metric of that task.
+        """
+        found: dict[str, Any] = self.result()["scores"].get(task, {"metrics": {}})
+        if metric not in found["metrics"]:
+            raise ArtifactError(
+                f"the result has no {metric!r} of task {task!r}",
+                where=str(self.path / "result.json"),
+                fix=tensor_file.RESTORE,
+                code="A14",
+            )
+        return found
+
     def tidy(self) -> None:
         """Remove what a finished run needed only to go on; a process may have been killed before it did."""
         for path in self.path.glob("*") if self.done else ():
             if path.name.startswith(PASSING):
                 storage.remove(path)
-
-    def seconds(self) -> float:
-        """How long a finished run took."""
-        return float(json.loads(storage.read_verified(self.path, "timing.json"))["seconds"])
 
     def save(self, saved: Saved) -> None:
         """Write what is kept of a method: its tensors and its notes, if it has any.
@@ -302,12 +410,26 @@ def _check_same(run: Run, begun: dict[str, Any], env: dict[str, Any]) -> None:
 
 
 def noted(folder: Path) -> dict[str, Any]:
-    """What a run folder, finished or not, says of its machine; empty if it says nothing yet."""
+    """What a run folder, finished or not, says of its machine; empty if it says nothing yet.
+
+    Raises:
+        ArtifactError: if a finished run's record was changed, or is another run's.
+    """
+    run = Run(folder)
+    if run.done:
+        return run.env()
     try:
-        found = storage.read_json(folder / "env.json")
-    except ArtifactError:
+        return run._object("env.json")
+    except (FileNotFoundError, ArtifactError):
         return {}
-    return found if isinstance(found, dict) else {}
+
+
+def _first(error: ValueError) -> str:
+    """What is wrong, and in which field; of several faults the first."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{'.'.join(map(str, fault['loc']))[:120]}: {fault['msg']}"
 
 
 @lru_cache(maxsize=1024)
@@ -328,11 +450,11 @@ def _plain(data: bytes, path: Path) -> Any:
 
     Raises:
         ConfigError: if it is not a YAML mapping.
-        ValueError: if it holds references.
+        ValueError: if it holds references, or what is no text or number.
     """
     if b"*" in data and any(isinstance(event, AliasEvent) for event in YAML().parse(data.decode())):
         raise ValueError("references")
-    return json.loads(json.dumps(parse_yaml(data, path)))
+    return storage.strict_json(json.dumps(parse_yaml(data, path)).encode())
 
 
 def find(root: Path, name: str) -> Run:

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from weft.storage.durable import HALF_PAIR
+
 READ_CHUNK = 1 << 20
 
 
@@ -33,17 +35,21 @@ def sha256_json(value: Any) -> str:
 
 
 def strict_json(data: bytes) -> Any:
-    """A JSON value, read so that every reader sees the same: no key twice, no NaN or infinity.
+    """A JSON value, read so that every reader sees the same: no key twice, no NaN or infinity, all text.
 
     Raises:
         ValueError: if it is not such a value.
     """
+    text = data.decode()
     try:
-        return json.loads(
-            data.decode(), object_pairs_hook=_no_twins, parse_constant=_no_constant, parse_float=_finite
+        value = json.loads(
+            text, object_pairs_hook=_no_twins, parse_constant=_no_constant, parse_float=_finite
         )
+        if HALF_PAIR.search(text):
+            json.dumps(value, ensure_ascii=False).encode()  # fails where the other half is missing
     except RecursionError:
         raise ValueError("nested too deep") from None
+    return value
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weft import storage
+from weft import runs, storage
 from weft.experiments.report import parts as parts
 from weft.experiments.report import plots as plots
 from weft.experiments.results import Entry, Line, collect, lines, verdict
@@ -96,8 +96,7 @@ def page(plan: "Plan", root: Path, seconds: float | None) -> str:
 
 def _position(plan: "Plan", root: Path) -> str:
     """Where prompts stand: as the source run noted it, where the settings leave it to the model."""
-    env = root / plan.source / "env.json"
-    noted = storage.read_json(env).get("position") if env.is_file() else None
+    noted = runs.noted(root / plan.source).get("position")
     return str(noted or plan.experiment.prompt.position)
 
 

@@ -84,7 +84,7 @@ def _loss_figure(curves: Mapping[str, plots.Curve], name: str, caption: str) -> 
 
 
 def _curve(log: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
-    return [(float(line["step"]), float(line[name])) for line in log]
+    return [(float(line["step"]), float(line[name])) for line in log if name in line]
 
 
 def _teachers(plan: "Plan", root: Path) -> dict[str, Run]:
@@ -191,8 +191,8 @@ def _example(line: Mapping[str, Any]) -> str:
 
 def rows_used(plan: "Plan", root: Path, entries: Sequence[Entry]) -> str:
     """How many rows each task gave for training and for scores, and how many texts were cut."""
-    sources = {name: run.result()["rows"][name] for name, run in _teachers(plan, root).items()}
-    targets = {name: run.result()["rows"][name] for name, run in _adapted(plan, root)}
+    sources = {name: run.result()["rows"].get(name, {}) for name, run in _teachers(plan, root).items()}
+    targets = {name: run.result()["rows"].get(name, {}) for name, run in _adapted(plan, root)}
     scored = {entry.target: {"scored": entry.rows} for entry in entries}
     counts = [(name, "source", sources.get(name, {})) for name in plan.experiment.sources]
     counts += [
