@@ -1,4 +1,4 @@
-"""The method of docs/add-a-method.md, brought by a package, and what is said of packages and keys that do not fit."""
+"""The method of docs/add-a-method.md as a package brings it; what is said of packages and keys at fault."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from tiny_job import write_job
 
 from weft import runs
 from weft.config.files import load_config
-from weft.errors import ConfigError, WeftError
+from weft.errors import WeftError
 from weft.experiments.config import Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,8 +67,10 @@ def test_the_page_answers_by_shared_words(job: tuple[Path, dict[str, str]]) -> N
     """Every prediction is the answer of the training row, kept in the notes, that shares most words."""
     folder, env = job
     code = (
-        "import json, sys; from pathlib import Path; from weft import runs; from weft.serving import predictor\n"
-        "root = Path(sys.argv[1]); asked = [run for run in runs.finished(root) if run.id.startswith('adapt-')]\n"
+        "import json, sys\nfrom pathlib import Path\nfrom weft import runs\n"
+        "from weft.serving import predictor\n"
+        "root = Path(sys.argv[1])\n"
+        "asked = [run for run in runs.finished(root) if run.id.startswith('adapt-')]\n"
         "rows = [{'text': 'the good film is'}, {'text': 'a bad city'}]\n"
         "print(json.dumps([[run.config().method.neighbours, run.saved().notes['rows'][0],\n"
         "    [one.answer for one in predictor.load(run.id, root=root).predict(rows)]] for run in asked]))"
@@ -81,7 +83,7 @@ def test_the_page_answers_by_shared_words(job: tuple[Path, dict[str, str]]) -> N
         assert len(rows) == 12
         for text, answer in zip(("the good film is", "a bad city"), answers, strict=True):
             shared = [len(set(text.split()) & set(source.split())) for source, _ in rows]
-            voters = sorted(range(12), key=lambda i: -shared[i])[:neighbours]  # noqa: B023
+            voters = sorted(range(12), key=lambda i: -shared[i])[:neighbours]
             votes = [rows[i][1] for i in voters]
             assert votes.count(answer) == max(map(votes.count, votes))
 
@@ -134,10 +136,10 @@ def test_a_broken_package_is_named(tmp_path: Path, code: str | None, entry: str,
 )
 def test_keys_of_another_method_are_refused(tmp_path: Path, row: str, key: str) -> None:
     """The fault names the key and the line of its row."""
-    text = ROWS_OF_METHODS[: ROWS_OF_METHODS.index("rows:")] + f"rows:\n  - {row}\n"
+    text = ROWS_OF_METHODS[: ROWS_OF_METHODS.index("rows:")].format(base="smollm2", position="suffix")
     path = tmp_path / "tiny.yaml"
-    path.write_text(text.format(base="smollm2", position="suffix") if "{{" not in row else text, "utf-8")
+    path.write_text(f"{text}rows:\n  - {row}\n", "utf-8")
     line = 1 + next(i for i, one in enumerate(path.read_text("utf-8").splitlines()) if "label: one" in one)
-    with pytest.raises(ConfigError, match=f"unknown key '{key}'") as caught:
+    with pytest.raises(WeftError, match=f"WEFT-C01: unknown key '{key}'") as caught:
         load_config(path, Experiment)
-    assert f"tiny.yaml:{line} (rows.0.method.{key})" in caught.value.where
+    assert f"tiny.yaml:{line} (rows.0.method.{key})" in str(caught.value)

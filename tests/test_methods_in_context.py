@@ -67,7 +67,7 @@ def pieces(backbone, words, examples, text, limit=12):
 
 
 def restricted(backbone, whole, choices):
-    """Log-probability of each choice by a plain pass for every token, among those that lead to a choice."""
+    """Log-probability of each choice, by one plain pass for every token that parts choices."""
     found = []
     for choice in choices:
         total = 0.0
@@ -138,7 +138,7 @@ def test_calibration_divides():
 
 @torch.no_grad()
 def test_written_answers_equal_those_of_transformers(model):
-    """What is written freely, for open and closed answers, is what `generate` writes of the whole input."""
+    """What is written freely, for open answers and closed ones, is what transformers writes of the whole."""
     tasks = (a_task(max_target_tokens=3), a_task("open", (), max_target_tokens=4))
     method = InContext(instruction=WORDS, examples=3, context_tokens=60)
     setup = a_setup(model, tasks, [ROWS, OPEN])
@@ -215,7 +215,7 @@ def test_the_seed_draws_rows_and_order():
 
 
 def test_texts_are_cut_before_examples_fit():
-    """A long example is cut to the limit of texts, its answer stays; so it is restored in another limit."""
+    """A long example is cut to the limit of texts, and its answer stays; so it is under another limit."""
     model = build_backbone("llama-prefix")
     rows = [Example("the good film " * 30, "yes"), Example("a bad film " * 30, "no")]
     setup = a_setup(model, (a_task(choices=("yes", "no")),), [rows], source_tokens=6)

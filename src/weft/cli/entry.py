@@ -2,16 +2,11 @@
 
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
-from cyclopts import CycloptsError
+from cyclopts import App, CycloptsError
 
-from weft.cli.app import app
 from weft.errors import Stopped, WeftError
 from weft.stopping import Stop
-
-if TYPE_CHECKING:
-    pass
 
 
 def main() -> None:
@@ -20,7 +15,7 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv) - 1
     try:
         with Stop().watched():
-            app(arguments, exit_on_error=False)
+            _program()(arguments, exit_on_error=False)
     except CycloptsError:
         raise SystemExit(2) from None  # cyclopts has said what is wrong
     except (KeyboardInterrupt, Stopped) as stop:
@@ -34,6 +29,14 @@ def main() -> None:
         with suppress(OSError):  # the disk under standard error may be the one that is full
             print(f"error: {error if isinstance(error, WeftError) else _unforeseen(error)}", file=sys.stderr)
         raise SystemExit(getattr(error, "exit_code", 5 if isinstance(error, OSError) else 1)) from None
+
+
+def _program() -> App:
+    """The program with all its commands. Loading them loads methods of other packages, which may fail."""
+    from weft.cli import answers, experiments, stages, tools  # noqa: F401
+    from weft.cli.app import app
+
+    return app
 
 
 def _unforeseen(error: Exception) -> str:
