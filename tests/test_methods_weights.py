@@ -174,7 +174,7 @@ def peft_model(name, family, kept):
 @pytest.mark.parametrize("name", ["lora", "ia3"])
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks transformers
 def test_logits_are_those_of_peft(name, place):
-    """With the same parameters, PEFT's model reads rows alone, unpadded, as token ids, to the same logits."""
+    """With the same parameters, PEFT's model has the same logits; it reads token ids, each row alone."""
     model = trained(name, build_backbone(place))
     theirs = peft_model(name, place.partition("-")[0], model.state())
     with torch.no_grad():
@@ -248,7 +248,7 @@ def test_biases_of_t5_equal_numpy():
         with torch.no_grad():
             found = layer(torch.from_numpy(x).float())
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-5)
-        assert np.abs(float64(layer.bias)).min() > 0
+        assert np.abs(float64(layer.bias)).mean() > 1e-3
 
 
 # keeping

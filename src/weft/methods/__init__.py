@@ -30,6 +30,7 @@ BUILT_IN = {  # name in a configuration -> where the method is
     "full": "weft.methods.full:FullFineTuning",
     "in_context": "weft.methods.in_context:InContext",
     "lora": "weft.methods.lora:LoRA",
+    "alora": "weft.methods.alora:ActivatedLoRA",
     "ia3": "weft.methods.ia3:IA3",
     "bitfit": "weft.methods.bitfit:BitFit",
     "adapter": "weft.methods.adapter:Adapters",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Adapters(WeightsMethod):
-    """Small networks behind attention and feed-forward part of every layer; tasks of a run share them."""
+    """Small networks behind self-attention and feed-forward part of every layer, for all tasks of a run."""
 
     name: Literal["adapter"] = "adapter"
     bottleneck: int = Field(24, gt=0, description="numbers between an adapter's two products")

@@ -1,4 +1,4 @@
-"""Weights that are added to a model, or chosen among its own: they alone are trained."""
+"""Weights that are added to a model, or chosen among its own; they alone are trained."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from weft.errors import UnsupportedError
 from weft.models.backbone import Backbone
 from weft.models.tuned import TunedModel, own
+from weft.prompts.bank import PromptModule
 
 Parameters = list[nn.Parameter]
 
@@ -95,8 +96,9 @@ def with_added(
     *,
     seed: int,
     dropout: bool = False,
+    prompts: PromptModule | None = None,
 ) -> TunedModel:
-    """A model that trains what `add` gives, without a prompt. The backbone belongs to it from here on.
+    """A model that trains what `add` gives, and no prompt. The backbone belongs to it from here on.
 
     Args:
         backbone: one that no other method has changed.
@@ -105,6 +107,7 @@ def with_added(
         tasks: names, in the order of the task ids.
         seed: of what `add` draws.
         dropout: leave the backbone's dropout on in training.
+        prompts: fixed ones, if any.
 
     Raises:
         UnsupportedError: if another method has changed this backbone already, or `add` cannot change it.
@@ -117,4 +120,4 @@ def with_added(
     for parameter in parameters:
         parameter.requires_grad_(True)
     backbone.lm.eval()
-    return TunedModel(backbone, None, {group: parameters}, tasks, dropout=dropout)
+    return TunedModel(backbone, prompts, {group: parameters}, tasks, dropout=dropout)

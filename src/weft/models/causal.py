@@ -5,7 +5,8 @@ do not depend on the prompt, so they are computed once without gradient and kept
 Rows are padded between their parts and masked; positions count each row's own tokens.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
@@ -51,11 +52,20 @@ class CausalBackbone(Backbone):
         super().__init__(lm, tokenizer, **kw)
         self.suffix = suffix
         self.texts = texts or TextCache(lm, 2 << 30)
+        self.reads_bare = False
 
     @property
     def keeps_texts(self) -> bool:
-        """Whether a text is read once and kept: prompts stand after it, and the weights stay put."""
-        return self.suffix and self.frozen
+        """Whether a text is read once and kept: prompts stand after it, and the weights it meets stay put."""
+        return self.suffix and (self.frozen or self.reads_bare)
+
+    def read_bare(self, bare: Callable[[], AbstractContextManager[None]]) -> None:
+        """Read texts by the frozen weights alone, and keep them, although a method adds weights.
+
+        Args:
+            bare: a context in which the model runs without what was added.
+        """
+        self.reads_bare, self.texts.bare = True, bare
 
     def answer_tokens(self, answer: str) -> Tokens:
         """Token ids of an answer with its leading space, and the end token."""

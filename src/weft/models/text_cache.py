@@ -12,6 +12,7 @@ follow from their own length alone: a run that goes on in another process reads 
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class TextCache:
     ) -> None:
         self.lm, self.max_bytes = lm, max_bytes
         self.hits = self.misses = 0
+        self.bare: Callable[[], AbstractContextManager[None]] = nullcontext  # takes off what a method added
         self._pages = PageStore(folder, max_bytes, warn)
 
     @property
@@ -180,11 +182,12 @@ class TextCache:
         for i, source in enumerate(sources):
             ids[i, : len(source)] = torch.tensor(source)
         training = self.lm.training
-        cache = (
-            self.lm.eval()
-            .base_model(input_ids=ids.to(self._device), past_key_values=DynamicCache(), use_cache=True)
-            .past_key_values
-        )
+        with self.bare():
+            cache = (
+                self.lm.eval()
+                .base_model(input_ids=ids.to(self._device), past_key_values=DynamicCache(), use_cache=True)
+                .past_key_values
+            )
         self.lm.train(training)
         stacked = torch.stack([torch.stack([layer.keys, layer.values]) for layer in cache.layers])
         return [stacked[:, :, i, :, : len(source)].clone() for i, source in enumerate(sources)]

@@ -96,7 +96,7 @@ class TunedModel(nn.Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """All that answering needs beside the base model: whole prompts, or changed weights."""
-        if self.prompts is None:
+        if self.prompts is None or self.prompts.fixed:
             return self.state()
         return {name: value.detach().cpu().clone() for name, value in self.prompts.state_dict().items()}
 

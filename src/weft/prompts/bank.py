@@ -37,6 +37,7 @@ class PromptModule(nn.Module):
 
     tasks: tuple[str, ...]
     reads_texts = False
+    fixed = False
 
     @property
     def length(self) -> int:
@@ -131,6 +132,32 @@ class SoftPrompts(PromptModule):
     def forward(self, task_ids: Int[Tensor, " B"]) -> Float[Tensor, "B P D"]:
         """The prompt of each row."""
         return self.prompts.index_select(0, task_ids)
+
+
+class FixedPrompt(PromptModule):
+    """One prompt for all tasks, of which nothing is trained: a written text's embeddings."""
+
+    fixed = True
+
+    def __init__(self, prompt: Float[Tensor, "P D"], tasks: tuple[str, ...]) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.prompt: Tensor
+        self.register_buffer("prompt", prompt.detach().clone().float())
+
+    @property
+    def length(self) -> int:
+        """P, the number of prompt tokens."""
+        return int(self.prompt.shape[0])
+
+    @property
+    def width(self) -> int:
+        """D, the size of a prompt's vectors."""
+        return int(self.prompt.shape[1])
+
+    def forward(self, task_ids: Int[Tensor, " B"]) -> Float[Tensor, "B P D"]:
+        """The prompt, for each row."""
+        return self.prompt.expand(len(task_ids), -1, -1)
 
 
 def new_bank(

@@ -8,7 +8,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from weft.errors import ArtifactError, ResourceError
 from weft.storage.hashing import sha256_bytes, sha256_file
 
 TEMPORARY = ".tmp-"
-HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # of the two halves that JSON may write a rare character as
 
 
 def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:

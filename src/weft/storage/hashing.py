@@ -2,12 +2,12 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from weft.storage.durable import HALF_PAIR
-
 READ_CHUNK = 1 << 20
+HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # of the two halves that JSON may write a rare character as
 
 
 def sha256_bytes(data: bytes) -> str:
