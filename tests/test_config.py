@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tiny_job import command
 
 from weft.config.base import Config
 from weft.config.describe import to_yaml
@@ -826,3 +827,10 @@ def test_any_number_survives_writing(tmp_path_factory, rate, steps):
     path = tmp_path_factory.getbasetemp() / "number.yaml"
     path.write_text(to_yaml(config), encoding="utf-8")
     assert load_config(path, TeacherRun) == config
+
+
+@pytest.mark.parametrize("kind", ["Experiment", "AdaptRun", "EvaluateRun", "TaskSpec", "OptimConfig", "MPT"])
+def test_every_kind_of_configuration_is_described(kind, capsys):
+    """`weft config` knows runs, experiments, tasks, parts of them, and methods."""
+    assert command("config", kind) == 0
+    assert ": " in capsys.readouterr().out

@@ -1,18 +1,17 @@
 """Commands that tell: tasks, config, bench, doctor."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from weft.cli.app import RUNS, Base, Data, Runs, Sets, app, data_root_of
+from weft.config.base import Config
 from weft.config.describe import describe, origins
 from weft.config.files import parse_overrides
 from weft.errors import ConfigError, did_you_mean
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command
@@ -33,18 +32,21 @@ def config(
     set_: Sets = None,
 ) -> None:
     """Print every key of a configuration, with default and meaning."""
-    from weft.config import base as module
-    from weft.config.base import Config
+    from weft.experiments.config import Experiment  # which knows all others
 
-    kinds = {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, Config)
-    }
+    every: list[type[Config]] = [Experiment, *_below(Config)]
+    kinds = {one.__name__: one for one in every}
     if kind not in kinds:
         raise ConfigError(f"there is no configuration {kind!r}", fix=did_you_mean(kind, kinds))
     overrides = parse_overrides(set_ or [])
     print(describe(kinds[kind]) if explain is None else origins(explain, kinds[kind], overrides))
+
+
+def _below(kind: type[Config]) -> Iterator[type[Config]]:
+    """All classes that are made of one."""
+    for one in kind.__subclasses__():
+        yield one
+        yield from _below(one)
 
 
 @app.command
