@@ -516,11 +516,12 @@ def test_run_file_names_the_built_in_tasks(tmp_path):
     assert [run.tasks[0].name for run in load_run(path, TeacherRun, {})] == list(SPECS)
 
 
-def test_both_local_experiments_share_their_source_stage():
-    """The full-data experiment trains no teacher that the first one has trained."""
-    first, full = (load_config(CONFIGS / "local" / f"{n}.yaml", Experiment) for n in ("first", "full-data"))
+@pytest.mark.parametrize("other", ["full-data", "steps"])
+def test_local_experiments_share_their_source_stage(other):
+    """The later ones train no teacher that the first one has trained."""
+    first, later = (load_config(CONFIGS / "local" / f"{n}.yaml", Experiment) for n in ("first", other))
     for key in ("base", "prompt", "limits", "tasks", "sources", "teachers", "source"):
-        assert getattr(first, key) == getattr(full, key), key
+        assert getattr(first, key) == getattr(later, key), key
 
 
 def test_summary_counts_only_rows_that_are_there(tmp_path):
