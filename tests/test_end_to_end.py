@@ -502,7 +502,7 @@ def test_export_to_peft(job: Path, tmp_path: Path) -> None:
     assert command("export", run.id, "gamma", tmp_path / "peft", "--runs", job / "runs") == 0
     auto = AutoPeftModelForSeq2SeqLM if job.name.startswith("t5") else AutoPeftModelForCausalLM
     theirs = auto.from_pretrained(tmp_path / "peft").eval()
-    ours = predictor.load(run.id, root=job / "runs").model
+    ours = predictor.load(run.id, root=job / "runs").answerers[0].model
     for text in ("the good film", "the bad dog river cat"):
         tokens = ours.backbone.text_tokens(text)[0]
         mine = ours.backbone.generate(ours.begin([tokens], [0]), 5)[0]

@@ -43,7 +43,8 @@ def test_logits_are_those_of_peft(place):
     with torch.no_grad():
         for key, value in model.state().items():
             own[key.replace("lm.", "base_model.model.", 1)].copy_(value)
-        ours = model(BATCH).logits
+        fresh = METHOD.restore(setup_on(build_backbone(place)), Saved(model.tensors())).model
+        ours = fresh(BATCH).logits  # reads its texts with trained additions in place
         for i, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
             ids = torch.tensor([[*source, *invocation, *target[:-1]]])
             logits = theirs(input_ids=ids).logits[0, len(source) + len(invocation) - 1 :]

@@ -17,7 +17,7 @@ from tiny_job import EXPERIMENT, command, write_job
 from weft.checks.base_model import _check_answers
 from weft.config.task import TaskSpec
 from weft.config.training import PromptConfig
-from weft.errors import UnsupportedError
+from weft.errors import ConfigError, DataError, UnsupportedError
 from weft.evaluation.answers import TextError
 from weft.evaluation.linear import best_strength, cross_validated, fit_head
 from weft.methods.frozen_features import FrozenFeatures, class_means, leave_one_out, standard, unit
@@ -172,6 +172,26 @@ def test_standard_features_have_no_scale():
     x, mean, scale = standard(np.array([[1, 5], [3, 5]], np.float32))
     assert x.tolist() == [[-1, 0], [1, 0]]
     assert (mean.tolist(), scale.tolist()) == ([2, 5], [1, 1])
+
+
+def test_a_column_that_only_rounds_is_constant():
+    """Float32 rounding of a constant is no deviation: a new text's value is not blown up by it."""
+    x = np.full((7, 2), 0.1, np.float32)
+    x[:, 1] = np.arange(7)
+    x[3, 0] = np.nextafter(np.float32(0.1), np.float32(1))
+    _, _, scale = standard(x)
+    assert scale[0] == 1
+    assert scale[1] == pytest.approx(2)
+
+
+def test_what_cannot_be_fitted_is_said():
+    """Texts without words, and layers that the model does not have."""
+    with pytest.raises(DataError, match="no word") as caught:
+        TfIdf().fit(setup_of(rows=([Example("!", "good"), Example("?", "bad")],)))
+    assert caught.value.code == "D03"
+    for layers in ((99,), (-1,)):
+        with pytest.raises(ConfigError, match=f"layer {layers[0]} does not exist"):
+            FrozenFeatures(layers=layers).fit(setup_of(build_backbone("t5")))
 
 
 def test_several_tasks_share_one_reading():

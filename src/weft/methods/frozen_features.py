@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from weft.errors import ConfigError
 from weft.evaluation.answers import Answer, chosen
 from weft.methods.method import FittedMethod, Saved, Setup
 from weft.tasks import Task
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from weft.models import Backbone
     from weft.models.features import Reading
 
+STILL = 1e-5  # of its mean: a column that varies less is constant, but for float32's rounding
 SHARPNESS = 10.0  # of a cosine to a class mean, so that probabilities are not all alike
 
 
@@ -53,6 +55,7 @@ class FrozenFeatures(FittedMethod):
 
         backbone = setup.backbone
         depth = len(backbone.text_states(backbone.read([(backbone.tokenizer.eos_token_id,)])))
+        check_layers(self.layers, depth)
         readings: list[Reading] = [
             (layer, pooling) for pooling in self.poolings for layer in self.layers or range(depth)
         ]
@@ -149,14 +152,29 @@ class FeatureClassifiers:
         return [answers[i] for i in range(len(texts))]
 
 
+def check_layers(layers: Sequence[int], depth: int) -> None:
+    """Refuse layers that the model does not have.
+
+    Raises:
+        ConfigError: naming the first.
+    """
+    wrong = [layer for layer in layers if not 0 <= layer < depth]
+    if wrong:
+        raise ConfigError(
+            f"layer {wrong[0]} does not exist; the model has layers 0 (the embeddings) to {depth - 1}",
+            where="method.layers",
+            code="C06",
+        )
+
+
 Standard = tuple[Any, Any, Any]  # features with mean 0 and scale 1, their mean and their scale before
 
 
 def standard(x: Any) -> Standard:
-    """Features `[N, D]` with mean 0 and deviation 1 in every column that varies."""
-    mean, scale = x.mean(0), x.std(0)
-    scale = np.where(scale > 0, scale, 1).astype(np.float32)
-    return (x - mean) / scale, mean, scale
+    """Features `[N, D]` with mean 0 and deviation 1 in every column that varies beyond rounding."""
+    mean, scale = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    scale = np.where(scale > STILL * np.abs(mean), scale, 1)
+    return ((x - mean) / scale).astype(np.float32), mean.astype(np.float32), scale.astype(np.float32)
 
 
 def unit(x: Any) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from weft.errors import DataError
 from weft.evaluation.answers import Answer, chosen
 from weft.methods.method import FittedMethod, Saved, Setup
 from weft.tasks import Task
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from weft.evaluation.linear import LinearHead
+
+
+TERMS = 50_000  # the commonest; with 150 answers they are 30 MB
 
 
 class TfIdf(FittedMethod):
@@ -37,7 +41,7 @@ class TfIdf(FittedMethod):
         size = 0
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
             made, targets = vectorizer(), [row.target for row in rows]
-            features = made.fit_transform([row.source for row in rows])
+            features = _fitted(made, [row.source for row in rows], task.name)
             strength, score = best_strength(features, targets)
             head = fit_head(features, targets, strength)
             arrays = {"weights": head.weights, "bias": head.bias, "idf": made.idf_.astype("float32")}
@@ -82,6 +86,23 @@ class WordClassifiers:
         return [found[i] for i in range(len(texts))]
 
 
+def _fitted(made: Any, texts: Sequence[str], task: str) -> Any:
+    """Features of the training texts.
+
+    Raises:
+        DataError: if no text has a word.
+    """
+    try:
+        return made.fit_transform(texts)
+    except ValueError as error:  # an empty vocabulary
+        raise DataError(
+            f"TF-IDF finds no word of two signs or more in the {len(texts)} training texts ({error})",
+            where=f"task {task}, train",
+            fix="take the row out, or give texts with words",
+            code="D03",
+        ) from None
+
+
 def vectorizer(terms: Sequence[str] | None = None) -> Any:
     """Words of two signs or more and their pairs, in lower case, counts in logarithms.
 
@@ -90,4 +111,4 @@ def vectorizer(terms: Sequence[str] | None = None) -> Any:
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, vocabulary=terms)
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=TERMS, vocabulary=terms)

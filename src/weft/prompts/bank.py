@@ -155,6 +155,10 @@ class FixedPrompt(PromptModule):
         """D, the size of a prompt's vectors."""
         return int(self.prompt.shape[1])
 
+    def vectors(self) -> Float[Tensor, "K N D"]:
+        """The prompt, once."""
+        return self.prompt[None]
+
     def forward(self, task_ids: Int[Tensor, " B"]) -> Float[Tensor, "B P D"]:
         """The prompt, for each row."""
         return self.prompt.expand(len(task_ids), -1, -1)
