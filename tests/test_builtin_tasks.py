@@ -539,16 +539,15 @@ def test_summary_counts_only_rows_that_are_there(tmp_path):
 
 def test_tasks_without_a_path_are_those_beside_or_the_built_in_ones(tmp_path, monkeypatch, capsys):
     """An empty folder lists what weft knows; one with task files lists them, as before."""
-    from weft import cli
 
     monkeypatch.delenv("WEFT_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    cli.tasks()
+    tools.tasks()
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == list(SPECS)
     rows = written(tmp_path, [{"x": "a", "y": "b"}]).name
     text = f'name: own\nfiles: {{train: {rows}}}\nsource: "{{x}}"\ntarget: "{{y}}"\n'
     (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
-    cli.tasks()
+    tools.tasks()
     assert capsys.readouterr().out == "own: train 1; accuracy; open answers\n"
 
 

@@ -88,8 +88,8 @@ def test_another_process_finds_them_mapped(tmp_path):
 def test_a_page_is_neither_hashed_nor_mapped_before_its_use(tmp_path, monkeypatch):
     """Opening a store reads headers alone; a page is hashed once, at the first of its entries."""
     put(open_store(tmp_path), 1, 2)
-    hashed, whole = [], storage.sha256_file
-    monkeypatch.setattr(storage, "sha256_file", lambda path: hashed.append(path) or whole(path))
+    hashed, whole = [], durable.sha256_file
+    monkeypatch.setattr(durable, "sha256_file", lambda path: hashed.append(path) or whole(path))
     store = open_store(tmp_path)
     assert "1" in store
     assert hashed == []

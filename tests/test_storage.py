@@ -23,6 +23,7 @@ from weft.storage import (
     MANIFEST,
     TEMPORARY,
     durable,
+    hashing,
     locked,
     read_json,
     read_verified,
@@ -185,7 +186,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from weft import storage
-from weft.storage import durable
+from weft.storage import durable, hashing
 durable.os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 storage.write_bytes(Path(sys.argv[1]), b"new")
 """
@@ -290,7 +291,7 @@ def test_broken_json_is_an_artifact_error(tmp_path, data):
 
 def test_hashes_are_those_of_hashlib(tmp_path):
     """Files are hashed whole, also beyond one piece."""
-    data = random.Random(0).randbytes(2 * storage.READ_CHUNK + 17)
+    data = random.Random(0).randbytes(2 * hashing.READ_CHUNK + 17)
     (tmp_path / "a").write_bytes(data)
     assert (
         storage.sha256_file(tmp_path / "a") == hashlib.sha256(data).hexdigest() == storage.sha256_bytes(data)
