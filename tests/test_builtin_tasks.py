@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weft.cli import tools
 from weft.config.files import load_config
 from weft.config.task import TaskSpec
 from weft.errors import ConfigError, DataError

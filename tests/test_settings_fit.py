@@ -27,10 +27,10 @@ SPEC = TaskSpec(name="a", source="{x}", target="{y}", max_target_tokens=4)
     [
         ("teachers.optim.lr={shared: 0.1}", r"must name what is trained \(prompt\), and names shared"),
         ("source.optim.lr={shared: 0.1}", r"must name what is trained \(factors, shared\), and names shared"),
-        ("rows.4.optim.lr={prompt: 0.1}", r"must name what is trained \(factors, shared\), and names prompt"),
-        ("rows.6.optim.lr={shared: 1, factors: 1}", r"\(factors\), and names factors, shared"),
-        ("rows.4.method.start=sentimant", "starts from 'sentimant', which is none of"),
-        ("rows.3.method.start=mean", "starts from 'mean', which is none of"),
+        ("rows.6.optim.lr={prompt: 0.1}", r"must name what is trained \(factors, shared\), and names prompt"),
+        ("rows.8.optim.lr={shared: 1, factors: 1}", r"\(factors\), and names factors, shared"),
+        ("rows.6.method.start=sentimant", "starts from 'sentimant', which is none of"),
+        ("rows.5.method.start=mean", "starts from 'mean', which is none of"),
         ("source.factors.rank=7", r"factors.rank \(7\) exceeds prompt.length \(6\)"),
         ("rows.0.optim={lr: {prompt: 1}, steps: 1}", "'majority' needs 'optim' if, and only if, it trains"),
     ],
@@ -103,7 +103,7 @@ def test_positions_that_grow_with_a_batch_bound_the_input(tmp_path: Path, rope: 
     for text in (10, 11):
         limits = LimitsConfig(source_tokens=text)
         prompt = PromptConfig(length=6)
-        config = EvaluateRun(tasks=(SPEC,), prompt=prompt, limits=limits, method=NoPromptConfig())
+        config = EvaluateRun(tasks=(SPEC,), prompt=prompt, limits=limits, method=NoPrompt())
         if text == 10:
             Workspace.check_lengths(config, folder)
             continue
