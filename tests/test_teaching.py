@@ -15,6 +15,7 @@ from weft.config.training import DistillConfig, FactorConfig, OptimConfig, Sampl
 from weft.data.batch import IGNORE, Encoded, collate
 from weft.data.encoding import EncodedTask
 from weft.data.sampling import ReadAhead, TaskBatches
+from weft.losses import targets as targets_module
 from weft.losses.distillation import distillation_loss
 from weft.losses.objective import Totals
 from weft.losses.target_costs import Costs, costs_of, plan, targets_of, window
@@ -80,13 +81,13 @@ def sharpened(targets, factor):
 @pytest.fixture
 def a_few(monkeypatch):
     """The likeliest tokens stand for all, however little probability they have."""
-    monkeypatch.setattr(teaching, "REST", 1.0)
+    monkeypatch.setattr(targets_module, "REST", 1.0)
 
 
 @pytest.fixture(params=[REST, 1.0], ids=["all tokens", "a few"])
 def either_form(request, monkeypatch):
     """Targets of all tokens, which the flat teachers of these tests give; and of a few."""
-    monkeypatch.setattr(teaching, "REST", request.param)
+    monkeypatch.setattr(targets_module, "REST", request.param)
 
 
 def loss_and_gradients(backbone, distill, targets, batch):
