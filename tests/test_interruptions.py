@@ -17,6 +17,7 @@ from tiny_job import command, write_job
 from weft import runs, stages, storage
 from weft.config.files import load_config
 from weft.errors import ArtifactError, NumericError, ResourceError, Stopped
+from weft.evaluation import answering
 from weft.experiments import execution, jobs
 from weft.experiments.config import Experiment
 from weft.models import Precision
@@ -592,7 +593,7 @@ def test_an_evaluation_goes_on_from_its_blocks(teacher, tmp_path, monkeypatch, d
     block is answered again."""
     monkeypatch.setattr(answer_blocks, "BLOCK", 3)
     roots, asked, stop_at = (tmp_path / "whole", tmp_path / "stopped"), [], -1
-    whole = answer_blocks.evaluation.answer
+    whole = answering.answer
 
     def count(*given, **named):
         asked.append(len(given[2]))
@@ -600,7 +601,7 @@ def test_an_evaluation_goes_on_from_its_blocks(teacher, tmp_path, monkeypatch, d
             raise KeyboardInterrupt
         return whole(*given, **named)
 
-    monkeypatch.setattr(answer_blocks.evaluation, "answer", count)
+    monkeypatch.setattr(answering, "answer", count)
     configs = []
     for root in roots:
         parent = stages.perform(teacher, Workspace(root))

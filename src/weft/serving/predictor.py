@@ -129,7 +129,7 @@ def load(*names: str | Path, root: str | Path = "runs", workspace: Workspace | N
     if not found:
         raise ArtifactError("no run is named", fix="name one or more runs")
     _check_twice(found)
-    return Predictor(_merged([parents.load(run, workspace) for run in found]))
+    return Predictor(merged([parents.load(run, workspace) for run in found]))
 
 
 def _check_twice(found: Sequence[runs.Run]) -> None:
@@ -139,7 +139,7 @@ def _check_twice(found: Sequence[runs.Run]) -> None:
         raise ArtifactError(f"two runs answer for task {twice[0]!r}", fix="name one run per task")
 
 
-def _merged(answerers: Sequence[Answerer]) -> list[Answerer]:
+def merged(answerers: Sequence[Answerer]) -> list[Answerer]:
     """Those whose plain prompts stand on one model, and have one length, as one; the others as they are.
 
     So have their texts: a long one beside a task with long answers could leave the positions of a model.
