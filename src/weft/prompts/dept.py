@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from weft.prompts.bank import PromptModule
+from weft.prompts.bank import SoftPrompts
 
 
-class OffsetPrompts(PromptModule):
+class OffsetPrompts(SoftPrompts):
     """A prompt for each of K tasks, and what is added to the embeddings of the task's texts.
 
     Args:
@@ -30,25 +30,9 @@ class OffsetPrompts(PromptModule):
         b: Float[Tensor, "K R D"],
         tasks: tuple[str, ...],
     ) -> None:
-        super().__init__()
-        self.tasks = tasks
-        self.prompts = nn.Parameter(prompts.detach().clone().float())
+        super().__init__(prompts, tasks)
         self.a = nn.Parameter(a.detach().clone().float())
         self.b = nn.Parameter(b.detach().clone().float())
-
-    @property
-    def length(self) -> int:
-        """P, the number of prompt tokens."""
-        return int(self.prompts.shape[1])
-
-    @property
-    def width(self) -> int:
-        """D, the size of a prompt's vectors."""
-        return int(self.prompts.shape[2])
-
-    def forward(self, task_ids: Int[Tensor, " B"]) -> Float[Tensor, "B P D"]:
-        """The prompt of each row."""
-        return self.prompts.index_select(0, task_ids)
 
     def read(
         self, task_ids: Int[Tensor, " B"], texts: Float[Tensor, "B S D"], mask: Int[Tensor, "B S"]
