@@ -34,6 +34,7 @@ COMPARED = (
     "metrics.jsonl",
     "prompts.safetensors",
     "weights.safetensors",
+    "notes.json",
     "result.json",
     "predictions.jsonl",
 )

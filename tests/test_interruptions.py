@@ -21,7 +21,7 @@ from weft.evaluation import answering
 from weft.experiments import execution, jobs
 from weft.experiments.config import Experiment
 from weft.models import Precision
-from weft.runs import Run, answer_blocks
+from weft.runs import Run, answer_blocks, folder
 from weft.runs.config import EvaluateRun, TeacherRun
 from weft.runs.workspace import Workspace
 from weft.stopping import Stop
@@ -388,9 +388,13 @@ def workspace(tmp_path_factory):
     return Workspace(tmp_path_factory.mktemp("runs"), save_seconds=0.0, keep_texts=False)
 
 
-@pytest.mark.timeout(900)  # some thousand runs
-def test_every_disk_operation_may_fail(teacher, workspace, tmp_path, monkeypatch):
-    """Each system call of a run, one after the other, fails in each way.
+SLOW_FAULTS = [pytest.param(number, marks=pytest.mark.slow) for number in (errno.EIO, errno.EACCES)]
+
+
+@pytest.mark.timeout(900)  # some hundred runs
+@pytest.mark.parametrize("fault", ["killed", "killed after", errno.ENOSPC, "short", *SLOW_FAULTS])
+def test_every_disk_operation_may_fail(fault, teacher, workspace, tmp_path, monkeypatch):
+    """Each system call of a run, one after the other, fails.
 
     A fault is a ResourceError with exit code 5; nothing that was finished before changes; the same run goes
     on and ends with the files of one that never failed.
@@ -404,11 +408,10 @@ def test_every_disk_operation_may_fail(teacher, workspace, tmp_path, monkeypatch
     wanted, calls = contents(workspace.root), disk.count
     assert len(wanted) == 4  # config, log, prompts, result
     assert calls > 100
-    for fault in ("killed", "killed after", errno.ENOSPC, errno.EIO, errno.EACCES, "short"):
-        for place in range(calls):
-            workspace.root = tmp_path / f"{fault}-{place}"
-            fail_once(teacher, workspace, Disk(place, fault), monkeypatch)
-            assert contents(workspace.root) == wanted, (fault, place)
+    for place in range(calls):
+        workspace.root = tmp_path / str(place)
+        fail_once(teacher, workspace, Disk(place, fault), monkeypatch)
+        assert contents(workspace.root) == wanted, place
 
 
 def fail_once(config, workspace, disk, monkeypatch):
@@ -567,7 +570,7 @@ def test_a_failed_teacher_is_named_and_alone_done_again(job, tmp_path, monkeypat
 
 def test_compared_files_are_those_of_a_run():
     """The kill test compares every kind of file that a run has, but for times and the machine."""
-    kinds = {line.split()[0] for line in (runs.__doc__ or "").splitlines() if line.startswith("      ")}
+    kinds = {line.split()[0] for line in (folder.__doc__ or "").splitlines() if line.startswith("      ")}
     assert kinds - set(COMPARED) == {"env.json", "timing.json", "manifest.json"}
 
 
