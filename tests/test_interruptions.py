@@ -20,6 +20,7 @@ from weft.errors import ArtifactError, NumericError, ResourceError, Stopped
 from weft.evaluation import answering
 from weft.experiments import execution, jobs
 from weft.experiments.config import Experiment
+from weft.methods import BUILT_IN, known
 from weft.models import Precision
 from weft.runs import Run, answer_blocks, folder
 from weft.runs.config import EvaluateRun, TeacherRun
@@ -291,18 +292,50 @@ def wait_for(condition, seconds=60.0):
 # kills
 
 
-def test_killed_at_any_moment_nothing_finished_is_lost(each_job, tmp_path):
-    """30 kills at random moments per family: no finished run is redone, and all files end bit-equal."""
-    command = [sys.executable, TESTS / "kill_job.py", each_job, tmp_path, "30", "7"]
+def kill_often(job, folder, kills):
+    """What `kill_job` found: that many kills at random moments, each job then run to its end."""
+    command = [sys.executable, TESTS / "kill_job.py", job, folder, str(kills), "7"]
     out = subprocess.run(
-        list(map(str, command)), env=ENVIRONMENT, capture_output=True, text=True, timeout=500
+        list(map(str, command)), env=ENVIRONMENT, capture_output=True, text=True, timeout=800
     )
     assert out.returncode == 0, out.stderr
-    found = json.loads(out.stdout.splitlines()[-1])
+    return json.loads(out.stdout.splitlines()[-1])
+
+
+def test_killed_at_any_moment_nothing_finished_is_lost(each_job, tmp_path):
+    """30 kills at random moments per family: no finished run is redone, and all files end bit-equal."""
+    found = kill_often(each_job, tmp_path, 30)
     assert (found["kills"], found["runs"]) == (30, 6)
     assert (found["redone"], found["unlike"]) == (0, [])
     assert len(found["middle"]) >= 5  # so many kills hit a run between two checkpoints
     assert all(logged - kept <= 1 for kept, logged in found["middle"])  # at most one interval was lost
+
+
+def every_method():
+    """A row of a small experiment for each method of weft; rates for all that it trains."""
+    rows = []
+    for name in BUILT_IN:
+        made = known()[name](name=name)
+        optim = {"lr": dict.fromkeys(sorted(made.groups), 0.01), "steps": 12, "batch_size": 6}
+        one = {"label": name, "method": {"name": name}}
+        rows.append({**one, "optim": optim} if made.groups else one)
+    return rows
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_method_may_be_killed(tmp_path):
+    """One experiment with all methods: the same, wherever its runs are hit."""
+    head = SMALL[: SMALL.index("rows:")].replace("dropout: true", "dropout: false")
+    text = f"{head}rows: {json.dumps(every_method()).replace('{', '{{').replace('}', '}}')}\n"
+    found = kill_often(write_job(tmp_path / "job", "llama", "suffix", text), tmp_path, 60)
+    trained = sum("optim" in row for row in every_method())
+    assert (found["kills"], found["redone"], found["unlike"]) == (60, 0, [])
+    assert (
+        found["runs"] >= 3 + 2 * trained
+    )  # two teachers, the source, and for each method a run and its scores
+    assert len(found["middle"]) >= 10
+    assert all(logged - kept <= 1 for kept, logged in found["middle"])
 
 
 def test_a_kill_right_after_the_seal_leaves_nothing_behind(job, tmp_path):

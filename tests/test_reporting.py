@@ -17,7 +17,7 @@ from weft.config.task import TaskSpec
 from weft.errors import ArtifactError
 from weft.experiments import jobs, results, tables
 from weft.experiments.config import Experiment
-from weft.experiments.report import html_page
+from weft.experiments.report import html_page, plots
 from weft.experiments.report.html_page import page
 from weft.runs import Run
 from weft.runs.config import EvaluateRun, SourceRun
@@ -35,9 +35,14 @@ SCORES = {
 
 
 def make_plan(
-    *, targets=("urgency", "banking", "formality"), seeds=(0, 1, 2), metrics=("accuracy",), **settings
+    *,
+    targets=("urgency", "banking", "formality"),
+    seeds=(0, 1, 2),
+    metrics=("accuracy",),
+    opened=(),
+    **settings,
 ):
-    """The plan of a small experiment, with names made without a base model."""
+    """The plan of a small experiment, with names made without a base model; `opened` targets are open."""
     optim = {"lr": {"prompt": 0.1}, "steps": 4}
     bank = {"lr": {"shared": 0.1, "factors": 0.1}, "steps": 4}
     values = {
@@ -62,6 +67,7 @@ def make_plan(
     }
     experiment = Experiment.model_validate(values)
     specs = {name: task_spec(name, metrics) for name in (*experiment.sources, *experiment.targets)}
+    specs |= {name: specs[name].model_copy(update={"labels": None}) for name in opened}
     return jobs.plan(experiment, specs, name_of)
 
 
@@ -424,6 +430,43 @@ def test_an_unfinished_folder_counts_as_missing(tmp_path):
     assert entry(tables.collect(plan, tmp_path), "SPoT", "urgency").mean is None
 
 
+def classifier_rows():
+    """A row of a method that needs closed answers, and one of a method that does not."""
+    prompts = {"name": "prompt_tuning"}
+    optim = {"lr": {"prompt": 0.1}, "steps": 4}
+    return [
+        {"label": "TF-IDF", "method": {"name": "tfidf"}},
+        {"label": "prompt tuning", "method": prompts, "optim": optim},
+    ]
+
+
+def test_a_classifier_has_no_runs_and_a_mark_where_answers_are_open(tmp_path):
+    """The other targets have its scores, there is no average, and the table says why."""
+    plan = make_plan(rows=classifier_rows(), targets=("urgency", "likeness"), opened=("likeness",))
+    fill(plan, tmp_path, {"TF-IDF": [60.0, 62.0, 64.0], "prompt tuning": [70.0, 70.0, 70.0]})
+    assert {cell.target for cell in plan.cells if cell.row == "TF-IDF"} == {"urgency"}
+    entries = results.collect(plan, tmp_path)
+    tfidf, prompts = results.lines(entries, plan)
+    assert tfidf.entries[0].mean == pytest.approx(62.0)
+    assert [tfidf.entries[1].text(), tfidf.entries[1].written_text, tfidf.text()] == ["·", "·", "—"]
+    assert prompts.mean == pytest.approx(70.5)
+    said = " ".join(tables.notes(entries, plan))
+    assert "· The answers of likeness are open" in said
+    assert "not finished" not in said
+    assert results.verdict(entries, plan)[-1].endswith("left out: TF-IDF.")
+    for text in (tables.table_text(entries, plan), tables.table_markdown(entries, plan)):
+        assert "· The answers of likeness are open" in text
+    assert "<td>·</td>" in page(plan, tmp_path, seconds=1.0)
+
+
+def test_a_group_of_open_answers_alone_has_no_classifier():
+    """Neither a named group nor all targets together."""
+    rows = [{**classifier_rows()[0], "group": True}, classifier_rows()[1]]
+    for groups in ({}, {"opened": ["likeness"]}):
+        plan = make_plan(rows=rows, targets=("likeness",), opened=("likeness",), groups=groups)
+        assert {cell.row for cell in plan.cells} == {"prompt tuning"}
+
+
 def test_nothing_done_still_makes_a_table_and_a_page(tmp_path):
     plan = make_plan()
     entries = tables.collect(plan, tmp_path)
@@ -603,6 +646,15 @@ def test_the_page_is_whole_and_escapes_texts(done, tmp_path):
     assert "probability 75.0 %" in text
     assert "<strong>84.0 ± 9.0</strong>" in html
     assert plan.source in text
+
+
+def test_mpt_alone_has_a_colour_in_the_scores(done):
+    """Rows of other methods are drawn in the colour of the text."""
+    plan, _, entries = done
+    table = results.lines(entries, plan)
+    assert plots.OURS in plots.scores_plot(table, 0)
+    others = [line for line in table if not line.label.startswith("MPT")]
+    assert plots.OURS not in plots.scores_plot(others, 0)
 
 
 def test_the_page_is_the_same_for_the_same_runs(done):

@@ -118,7 +118,8 @@ def _trainings(
 ) -> Iterator[tuple[Entry, int, tuple[TaskSpec, ...]]]:
     """What is trained: every target alone, or those of a group together, for every row and seed."""
     for entry in experiment.rows:
-        for group in _groups(experiment, targets) if entry.group else [(spec,) for spec in targets]:
+        able = [spec for spec in targets if spec.labels is not None or not entry.method.closed_only]
+        for group in _groups(experiment, able) if entry.group else [(spec,) for spec in able]:
             for seed in experiment.seeds:
                 yield entry, seed, group
 
@@ -126,7 +127,7 @@ def _trainings(
 def _groups(experiment: Experiment, targets: list[TaskSpec]) -> list[tuple[TaskSpec, ...]]:
     """The named groups, and alone each target that is in none; without names, all targets are one group."""
     if not experiment.groups:
-        return [tuple(targets)]
+        return [tuple(targets)] if targets else []
     groups = list(experiment.groups.values())
     together = [tuple(spec for spec in targets if spec.name in names) for names in groups]
     alone = [(spec,) for spec in targets if not any(spec.name in names for names in groups)]

@@ -19,7 +19,7 @@ from weft.runs import Run
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
     from weft.experiments.jobs import Cell, Plan
 
-DASH, SEEN, ZERO = "—", "†", "‡"
+DASH, SEEN, ZERO, OPEN = "—", "†", "‡", "·"
 CONFIDENCE = 0.95
 RIVALS = ("prompt tuning from scratch", "SPoT")  # what MPT is compared with by name
 OURS = "MPT"
@@ -50,6 +50,7 @@ class Entry:
         leaked: scored rows whose whole input is in training rows; none if that was not counted.
         shared: scored rows that share a sentence, and no more, with training rows.
         seen: whether the base model was trained on the target's data before, so that it is in no average.
+        unable: whether the target's answers are open, and the method answers closed ones alone.
     """
 
     row: str
@@ -72,6 +73,7 @@ class Entry:
     leaked: int | None = None
     shared: int | None = None
     seen: bool = False
+    unable: bool = False
 
     @property
     def head(self) -> str:
@@ -80,11 +82,15 @@ class Entry:
 
     def text(self, joint: str = " ± ") -> str:
         """The score with its interval, with a mark where a seed's is undefined."""
+        if self.unable:
+            return OPEN
         return score_text(self.mean, self.half, joint, marked=self.undefined > 0)
 
     @property
     def written_text(self) -> str:
         """The score of freely written answers, with the same mark."""
+        if self.unable:
+            return OPEN
         return score_text(self.written, None, marked=self.undefined_written > 0)
 
 
@@ -211,10 +217,20 @@ def interval(scores: Sequence[float]) -> float | None:
 def lines(entries: Sequence[Entry], plan: "Plan") -> list[Line]:
     """The table, line by line, in the experiment's order."""
     by_place = {(entry.row, entry.target): entry for entry in entries}
+    metrics = {entry.target: entry.metric for entry in entries}
     experiment = plan.experiment
     return [
-        _line(row, [by_place[row.label, target] for target in experiment.targets]) for row in experiment.rows
+        _line(
+            row,
+            [by_place.get((row.label, name)) or _unable(row, name, metrics) for name in experiment.targets],
+        )
+        for row in experiment.rows
     ]
+
+
+def _unable(row: config.Entry, target: str, metrics: dict[str, str]) -> Entry:
+    """The place of a method that answers closed tasks alone, on a target whose answers are open."""
+    return Entry(row.label, target, metrics.get(target, ""), unable=True)
 
 
 def _line(row: config.Entry, entries: list[Entry]) -> Line:
@@ -316,4 +332,4 @@ def _choice(table: list[Line]) -> list[str]:
 
 def _left_out(table: list[Line]) -> list[str]:
     labels = [line.label for line in table if line.mean is None]
-    return [f"Not finished on all targets, and left out: {', '.join(labels)}."] if labels else []
+    return [f"Without a score on every target, and left out: {', '.join(labels)}."] if labels else []

@@ -10,7 +10,7 @@ from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
 from weft.experiments import config
-from weft.experiments.results import DASH, SEEN, ZERO, Entry, Line, collect, lines, verdict
+from weft.experiments.results import DASH, OPEN, SEEN, ZERO, Entry, Line, collect, lines, verdict
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
     from weft.experiments.jobs import Plan
@@ -100,6 +100,7 @@ def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
         + _seen(entries)
         + _overlaps(entries)
         + _gaps(entries)
+        + _unable(entries, plan)
     )
 
 
@@ -211,6 +212,14 @@ def _gaps(entries: Sequence[Entry]) -> list[str]:
         f"{DASH} marks what is not finished ({missing} missing evaluations); an average needs every target."
     ]
     return (said if missing else []) + _undefined(entries)
+
+
+def _unable(entries: Sequence[Entry], plan: "Plan") -> list[str]:
+    """Targets of open answers, which a classifier has no score on."""
+    places = [one for line in lines(entries, plan) for one in line.entries if one.unable]
+    targets = ", ".join(dict.fromkeys(one.target for one in places))
+    said = f"{OPEN} The answers of {targets} are open, and a classifier needs closed ones; it has no average."
+    return [said] if places else []
 
 
 def _undefined(entries: Sequence[Entry]) -> list[str]:
