@@ -355,6 +355,8 @@ def test_groups_of_unlike_size_have_their_own_parameters(tmp_path):
         16228.0,
         10468.0,
     ]
+    seconds = [entry(entries, "groups", name).seconds for name in ("urgency", "formality")]
+    assert seconds == pytest.approx([3.0 / 3, 3.0])  # a run of seed s takes 2 + s
     text = tables.table_text(entries, plan)
     assert "10,468" in text
     assert "16,228" in text

@@ -40,7 +40,7 @@ class Entry:
         written: mean score of freely written answers, if they were asked for.
         rows: test rows.
         parameters: trained parameters per task.
-        seconds: mean time of training.
+        seconds: mean time of training, a group's shared out over its targets.
         runs: the evaluations' ids, finished or not.
         missing: how many of them are not finished.
         undefined: how many scores are 0 because the metric is undefined.
@@ -176,7 +176,7 @@ def _entry(cells: "list[Cell]", metric: str, root: Path) -> Entry:
         written=_mean(map(_or_zero, written)) if whole else None,
         rows=next((one["rows"] for one in found.values()), None),
         parameters=_mean(result["parameters_per_task"] for result in results),
-        seconds=_mean(run.seconds() for run in trained),
+        seconds=_mean(run.seconds() / len(one["rows"]) for run, one in zip(trained, results, strict=True)),
         runs=tuple(cell.run for cell in cells),
         missing=len(cells) - len(found),
         undefined=sum(score is None for score in known.values()),
