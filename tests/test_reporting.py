@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 
@@ -364,6 +365,18 @@ def test_groups_of_unlike_size_have_their_own_parameters(tmp_path):
     assert "10,468 / 16,228" in page(plan, tmp_path, None)
     note = "Trained in one run by groups: large (urgency, banking, mood); small (formality)."
     assert note in " ".join(text.split())
+
+
+def test_three_counts_of_parameters_are_shown_from_least_to_most(tmp_path):
+    """A classifier's numbers differ by target; two counts stand side by side, more as a range."""
+    plan = make_plan()
+    fill(plan, tmp_path)
+    entries = tables.collect(plan, tmp_path)
+    counts = dict(zip(plan.experiment.targets, (2799.0, 4107.0, 1147.0), strict=True))
+    entries = [replace(one, parameters=counts[one.target]) for one in entries]
+    line = results.lines(entries, plan)[1]
+    assert tables.cost_texts(line)[0] == "1,147 to 4,107"
+    assert tables.cost_texts(line, "\n")[0] == "1,147 to\n4,107"
 
 
 def test_the_page_shows_the_prompt_of_each_target_of_a_group(tmp_path):

@@ -23,12 +23,15 @@ SUMMARY = ("average", "parameters per task", "seconds")
 
 
 def cost_texts(line: Line, joint: str = " / ") -> tuple[str, str]:
-    """Trained parameters per task, of each size of group, and seconds of training one target."""
+    """Trained parameters per task, two numbers or from least to most, and seconds of training one target."""
     if not line.trains:
         return "none", "none"
-    known = [f"{one.parameters:,.0f}" for one in line.entries if one.parameters is not None]
-    parameters = joint.join(dict.fromkeys(known)) or DASH
-    return parameters, DASH if line.seconds is None else f"{line.seconds:,.1f}"
+    known = dict.fromkeys(one.parameters for one in line.entries if one.parameters is not None)
+    counts = [f"{count:,.0f}" for count in known]
+    if len(counts) > 2:
+        counts = [f"{min(known):,.0f} to", f"{max(known):,.0f}"]
+        joint = joint if joint == "\n" else " "
+    return joint.join(counts) or DASH, DASH if line.seconds is None else f"{line.seconds:,.1f}"
 
 
 def table_text(entries: Sequence[Entry], plan: "Plan") -> str:
