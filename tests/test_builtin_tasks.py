@@ -517,10 +517,12 @@ def test_run_file_names_the_built_in_tasks(tmp_path):
     assert [run.tasks[0].name for run in load_run(path, TeacherRun, {})] == list(SPECS)
 
 
-@pytest.mark.parametrize("other", ["full-data", "steps"])
-def test_local_experiments_share_their_source_stage(other):
-    """The later ones train no teacher that the first one has trained."""
-    first, later = (load_config(CONFIGS / "local" / f"{n}.yaml", Experiment) for n in ("first", other))
+@pytest.mark.parametrize(
+    "names", [("local/first", "local/full-data"), ("demo", "demo-methods"), ("demo-settings", "demo-steps")]
+)
+def test_experiments_share_their_source_stage(names):
+    """The later one trains no teacher that the first one has trained."""
+    first, later = (load_config(CONFIGS / f"{name}.yaml", Experiment) for name in names)
     for key in ("base", "prompt", "limits", "tasks", "sources", "teachers", "source"):
         assert getattr(first, key) == getattr(later, key), key
 

@@ -28,7 +28,7 @@ SPEC = TaskSpec(name="a", source="{x}", target="{y}", max_target_tokens=4)
         ("teachers.optim.lr={shared: 0.1}", r"must name what is trained \(prompt\), and names shared"),
         ("source.optim.lr={shared: 0.1}", r"must name what is trained \(factors, shared\), and names shared"),
         ("rows.6.optim.lr={prompt: 0.1}", r"must name what is trained \(factors, shared\), and names prompt"),
-        ("rows.8.optim.lr={shared: 1, factors: 1}", r"\(factors\), and names factors, shared"),
+        ("rows.7.optim.lr={shared: 1, factors: 1}", r"\(factors\), and names factors, shared"),
         ("rows.6.method.start=sentimant", "starts from 'sentimant', which is none of"),
         ("rows.5.method.start=mean", "starts from 'mean', which is none of"),
         ("source.factors.rank=7", r"factors.rank \(7\) exceeds prompt.length \(6\)"),
