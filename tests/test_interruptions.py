@@ -331,9 +331,8 @@ def test_every_method_may_be_killed(tmp_path):
     found = kill_often(write_job(tmp_path / "job", "llama", "suffix", text), tmp_path, 60)
     trained = sum("optim" in row for row in every_method())
     assert (found["kills"], found["redone"], found["unlike"]) == (60, 0, [])
-    assert (
-        found["runs"] >= 3 + 2 * trained
-    )  # two teachers, the source, and for each method a run and its scores
+    # two teachers, the source, and for each method a run and its scores
+    assert found["runs"] >= 3 + 2 * trained
     assert len(found["middle"]) >= 10
     assert all(logged - kept <= 1 for kept, logged in found["middle"])
 

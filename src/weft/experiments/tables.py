@@ -103,7 +103,7 @@ def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
         + _seen(entries)
         + _overlaps(entries)
         + _gaps(entries)
-        + _unable(entries, plan)
+        + _open(entries, plan)
     )
 
 
@@ -217,12 +217,12 @@ def _gaps(entries: Sequence[Entry]) -> list[str]:
     return (said if missing else []) + _undefined(entries)
 
 
-def _unable(entries: Sequence[Entry], plan: "Plan") -> list[str]:
+def _open(entries: Sequence[Entry], plan: "Plan") -> list[str]:
     """Targets of open answers, which a classifier has no score on."""
-    places = [one for line in lines(entries, plan) for one in line.entries if one.unable]
-    targets = ", ".join(dict.fromkeys(one.target for one in places))
+    unable = [one.target for line in lines(entries, plan) for one in line.entries if one.unable]
+    targets = ", ".join(dict.fromkeys(unable))
     said = f"{OPEN} The answers of {targets} are open, and a classifier needs closed ones; it has no average."
-    return [said] if places else []
+    return [said] if unable else []
 
 
 def _undefined(entries: Sequence[Entry]) -> list[str]:
