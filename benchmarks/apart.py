@@ -14,7 +14,7 @@ from benchmarks.goals import Settings
 from weft.data.batch import Encoded
 
 ROOT = Path(__file__).parents[1]
-CHILD = "import json, sys; from benchmarks import apart; apart.child(*json.loads(sys.argv[1]))"
+CHILD = "import weft, json, sys; from benchmarks import apart; apart.child(*json.loads(sys.argv[1]))"  # weft first
 OWN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "GLIBC_TUNABLES", "MALLOC_")
 SIZES = {False: (16, 20, 40), True: (2, 4, 8)}  # quick: batch, prompt, text
 PLAIN = {"attention": "library", "products": "library"}  # nothing is measured first

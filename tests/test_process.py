@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from benchmarks import apart
 from weft import process
 from weft.checks import doctor
 
@@ -68,6 +69,13 @@ def test_the_threads_of_torch_hear_of_it():
     told = {"OMP_DISPLAY_ENV": "VERBOSE"}
     assert "GOMP_SPINCOUNT = '10000'" in child("import weft, torch", **told).stderr
     assert "GOMP_SPINCOUNT = '10000'" not in child("import torch, weft", **told).stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch comes without libgomp")
+def test_a_benchmark_of_how_threads_wait_does_not_load_torch_first():
+    """Its processes would wait as libgomp does by itself, on both sides of the comparison."""
+    imports = apart.CHILD.rsplit(";", 1)[0]
+    assert "GOMP_SPINCOUNT = '10000'" in child(imports, OMP_DISPLAY_ENV="VERBOSE").stderr
 
 
 def test_another_c_library_is_no_failure(monkeypatch):

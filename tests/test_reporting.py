@@ -81,8 +81,11 @@ def name_of(config):
     return runs.run_id(config, storage.sha256_json(config.model_dump(mode="json")))
 
 
-def fill(plan, root, scores=None, *, skip=(), texts=("a text",), seen=(), written=40.0):
-    """Run folders of a plan, all but those skipped; `scores` gives row -> score of each seed."""
+def fill(plan, root, scores=None, *, skip=(), texts=("a text",), seen=(), written=40.0, silent=()):
+    """Run folders of a plan, all but those skipped; `scores` gives row -> score of each seed.
+
+    Rows in `silent` write no answers.
+    """
     cells = {cell.run: cell for cell in plan.cells}
     for job in plan.jobs:
         if job.id in skip:
@@ -93,7 +96,9 @@ def fill(plan, root, scores=None, *, skip=(), texts=("a text",), seen=(), writte
         known = [task.name for task in job.config.tasks if task.name in seen]
         run.write_json("env.json", {**env, "seen_in_pretraining": known} if known else env)
         if isinstance(job.config, EvaluateRun):
-            write_scores(run, job.config, score_of(plan, cells[job.id], scores or SCORES), texts, written)
+            cell = cells[job.id]
+            wrote = None if cell.row in silent else {"score": written}
+            write_scores(run, job.config, score_of(plan, cell, scores or SCORES), texts, wrote)
         else:
             write_training(run, job.config)
         storage.seal(run.path, run.files)
@@ -106,11 +111,12 @@ def score_of(plan, cell, scores):
     return None if score is None else score + plan.experiment.targets.index(cell.target)
 
 
-def write_scores(run, config, score, texts, written):
+def write_scores(run, config, score, texts, wrote):
     """Sorted keys put `accuracy` first; the metric of the task need not be that one."""
     task = config.tasks[0]
     metrics = dict.fromkeys(("accuracy", "f1_macro"), 1.0) | {task.metrics[0]: score}
-    found = {"rows": 120, "metrics": metrics, "written": dict.fromkeys(metrics, written), "unparsable": 0.0}
+    written = wrote and dict.fromkeys(metrics, wrote["score"])
+    found = {"rows": 120, "metrics": metrics, "written": written, "unparsable": wrote and 0.0}
     run.write_json("result.json", {"scores": {task.name: found}, "split": "test"})
     run.write_json("timing.json", {"seconds": 1.0})
     run.write("predictions.jsonl", "".join(prediction(task.name, i, text) for i, text in enumerate(texts)))
@@ -472,6 +478,29 @@ def test_a_classifier_has_no_runs_and_a_mark_where_answers_are_open(tmp_path):
     for text in (tables.table_text(entries, plan), tables.table_markdown(entries, plan)):
         assert "· The answers of likeness are open" in text
     assert "<td>·</td>" in page(plan, tmp_path, seconds=1.0)
+
+
+def test_a_row_without_written_answers_has_a_dot_and_no_dash(tmp_path):
+    """A dash is for what is not finished; a classifier is, and writes nothing."""
+    plan = make_plan(rows=classifier_rows(), targets=("urgency",))
+    fill(plan, tmp_path, {"TF-IDF": [60.0, 62.0, 64.0], "prompt tuning": [70.0, 70.0, 70.0]}, silent=("TF-IDF",))
+    tfidf, prompts = results.collect(plan, tmp_path)
+    assert (tfidf.silent, tfidf.written_text) == (True, "·")
+    assert (prompts.silent, prompts.written_text) == (False, "40.0")
+    text = tables.table_markdown([tfidf, prompts], plan)
+    assert "| TF-IDF | 62.0 ± 5.0 | · | 62.0 ± 5.0 |" in text
+    assert "· TF-IDF: no written answers." in text
+    (tmp_path / tfidf.runs[0] / storage.MANIFEST).unlink()
+    assert results.collect(plan, tmp_path)[0].written_text == "—"
+
+
+def test_written_answers_have_columns_where_they_are_asked_for(tmp_path):
+    """Without them the table has one column a target, and no word of them."""
+    plan = make_plan(generate=False)
+    fill(plan, tmp_path, silent=tuple(SCORES))
+    text = tables.table_markdown(results.collect(plan, tmp_path), plan)
+    assert "| method | urgency | banking | formality | average |" in text
+    assert "written" not in text
 
 
 def test_a_group_of_open_answers_alone_has_no_classifier():

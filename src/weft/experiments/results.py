@@ -76,6 +76,11 @@ class Entry:
     unable: bool = False
 
     @property
+    def silent(self) -> bool:
+        """Whether all runs are there, and none of them wrote answers."""
+        return self.mean is not None and self.written is None
+
+    @property
     def head(self) -> str:
         """The target's name over its column, with a mark where it was seen."""
         return f"{self.target} {SEEN}" if self.seen else self.target
@@ -88,8 +93,8 @@ class Entry:
 
     @property
     def written_text(self) -> str:
-        """The score of freely written answers, with the same mark."""
-        if self.unable:
+        """The score of freely written answers, with the same mark; a dot where the method writes none."""
+        if self.unable or self.silent:
             return OPEN
         return score_text(self.written, None, marked=self.undefined_written > 0)
 

@@ -6,6 +6,7 @@ What is missing shows as an em dash. Loads without torch.
 import csv
 from collections.abc import Sequence
 from io import StringIO
+from itertools import chain
 from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
@@ -237,19 +238,28 @@ def _undefined(entries: Sequence[Entry]) -> list[str]:
 
 
 def table_markdown(entries: Sequence[Entry], plan: "Plan") -> str:
-    """The table for documents, with the scores of freely written answers and a footnote."""
+    """The table for documents, with a footnote, and the scores of freely written answers if they are asked for."""
     experiment, table = plan.experiment, lines(entries, plan)
     names = [entry.head for entry in table[0].entries]
-    head = ["method", *(x for name in names for x in (name, f"{name}, written")), *SUMMARY]
+    heads = [(name, f"{name}, written") if experiment.generate else (name,) for name in names]
+    head = ["method", *chain(*heads), *SUMMARY]
     rules = ["---", *["---:"] * (len(head) - 1)]
-    rows = [_markdown_row(row) for row in [head, rules, *(_markdown_cells(line) for line in table)]]
-    below = [f"[^{experiment.name}]: {' '.join(notes(entries, plan))} Source run: `{plan.source}`."]
+    cells = [_markdown_cells(line, written=experiment.generate) for line in table]
+    rows = [_markdown_row(row) for row in [head, rules, *cells]]
+    said = [*notes(entries, plan), *_silent(entries, plan)]
+    below = [f"[^{experiment.name}]: {' '.join(said)} Source run: `{plan.source}`."]
     return "\n".join([f"Experiment **{experiment.name}**[^{experiment.name}]", "", *rows, "", *below]) + "\n"
 
 
-def _markdown_cells(line: Line) -> list[str]:
-    scores = [cell for one in line.entries for cell in (one.text(), one.written_text)]
-    return [line.label, *scores, line.text(), *cost_texts(line)]
+def _markdown_cells(line: Line, *, written: bool) -> list[str]:
+    scores = [(one.text(), one.written_text) if written else (one.text(),) for one in line.entries]
+    return [line.label, *chain(*scores), line.text(), *cost_texts(line)]
+
+
+def _silent(entries: Sequence[Entry], plan: "Plan") -> list[str]:
+    """Rows that write no answers where others do."""
+    rows = dict.fromkeys(entry.row for entry in entries if entry.silent)
+    return [f"{OPEN} {', '.join(rows)}: no written answers."] if plan.experiment.generate and rows else []
 
 
 def _markdown_row(cells: list[str]) -> str:
