@@ -483,7 +483,12 @@ def test_a_classifier_has_no_runs_and_a_mark_where_answers_are_open(tmp_path):
 def test_a_row_without_written_answers_has_a_dot_and_no_dash(tmp_path):
     """A dash is for what is not finished; a classifier is, and writes nothing."""
     plan = make_plan(rows=classifier_rows(), targets=("urgency",))
-    fill(plan, tmp_path, {"TF-IDF": [60.0, 62.0, 64.0], "prompt tuning": [70.0, 70.0, 70.0]}, silent=("TF-IDF",))
+    fill(
+        plan,
+        tmp_path,
+        {"TF-IDF": [60.0, 62.0, 64.0], "prompt tuning": [70.0, 70.0, 70.0]},
+        silent=("TF-IDF",),
+    )
     tfidf, prompts = results.collect(plan, tmp_path)
     assert (tfidf.silent, tfidf.written_text) == (True, "·")
     assert (prompts.silent, prompts.written_text) == (False, "40.0")

@@ -60,7 +60,7 @@ def load_backbone(
     """A frozen model from its folder.
 
     Args:
-        folder: from `bases.resolve`.
+        folder: from `base_folder.resolve`.
         dtype: `float32` or `bfloat16`.
         position: `prefix`, or `suffix` for causal models.
         cache_mb: room for keys and values of texts, with suffix prompts.

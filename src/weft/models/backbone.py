@@ -149,7 +149,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     def special_ids(self) -> set[int]:
-        """Token ids that are no text; see `tokens.textless_ids`."""
+        """Token ids that are no text; see `textless_ids`."""
         return textless_ids(self.tokenizer, len(self.embeddings))
 
     @property

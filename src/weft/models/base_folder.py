@@ -80,7 +80,7 @@ class BaseFolder:
 
     @cached_property
     def embedding_hash(self) -> str:
-        """SHA-256 of the input embeddings; see `envelope.embedding_hash`."""
+        """SHA-256 of the input embeddings; see `embedding_hash.py`."""
         return embedding_hash(self.path)
 
     @property
