@@ -9,6 +9,7 @@ import torch
 from conftest import BACKBONE_IDS, build_backbone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
@@ -93,7 +94,42 @@ def test_strength_is_chosen_by_cross_validation():
     x = draw.normal(size=(20, 6)) + np.array([[one == "a"] for one in y])
     scores = {strength: cross_validated(x, y, strength) for strength in (1.0, 0.1, 10.0, 100.0)}
     assert best_strength(x, y) == (max(scores, key=scores.get), max(scores.values()))
-    assert cross_validated(x[:2], y[:2], 1.0) == 0  # a single row of each
+
+
+def blobs(counts, seed=3):
+    """Features around a corner for each answer, so many of each, in a mixed order."""
+    draw = np.random.default_rng(seed)
+    y = draw.permutation([answer for answer, count in counts.items() for _ in range(count)]).tolist()
+    x = draw.normal(size=(len(y), 4)) + np.array([[one == "a", one == "b", one == "c", 0] for one in y])
+    return x.astype(np.float32), y
+
+
+@pytest.mark.parametrize("strength", [0.1, 1.0, 100.0])
+@pytest.mark.parametrize(
+    "counts", [{"a": 9, "b": 8, "c": 7}, {"a": 9, "b": 8, "c": 1}, {"a": 3, "b": 2, "c": 1, "d": 1}]
+)
+def test_an_answer_with_one_row_is_never_held_out(counts, strength):
+    """Folds are those of the other answers' rows; it stands in every training part (plain scikit-learn)."""
+    x, y = blobs(counts)
+    rare = [i for i, one in enumerate(y) if y.count(one) == 1]
+    often = np.array([i for i in range(len(y)) if i not in rare])
+    folds = StratifiedKFold(min(5, *(count for count in counts.values() if count > 1)))
+    right = 0
+    for train, test in folds.split(x[often], np.array(y)[often]):
+        seen = sorted([*often[train], *rare])
+        model = LogisticRegression(C=strength, max_iter=2000).fit(x[seen], [y[i] for i in seen])
+        right += sum(model.predict(x[often[test]]) == np.array(y)[often[test]])
+    assert right > 0
+    assert cross_validated(x, y, strength) == 100.0 * right / len(often)
+
+
+@pytest.mark.parametrize("y", [["a", "b", "c"], ["a"] * 6, ["a", "a", "a", "b"]])
+def test_what_cannot_be_held_out_has_no_score(y):
+    """No answer with two rows, or one alone: no number speaks for a candidate, and C is 1."""
+    x = np.random.default_rng(4).normal(size=(len(y), 3)).astype(np.float32)
+    assert cross_validated(x, y, 1.0) is None
+    assert leave_one_out(x, y) is None
+    assert best_strength(x, y) == (1.0, None)
 
 
 @pytest.mark.parametrize("name", BACKBONE_IDS)
@@ -149,6 +185,31 @@ def test_frozen_features_equal_scikit_learn_on_the_chosen_layer(name):
     assert saved.parameters == sum(value.numel() for value in saved.tensors.values())
 
 
+@pytest.mark.parametrize("method", [FrozenFeatures(), FrozenFeatures(head="class_mean")])
+def test_one_row_an_answer_takes_the_middle_layer(method):
+    """Nothing can be held out: the middle layer's mean and C = 1 by default, and `validated` is null."""
+    backbone = build_backbone("llama-prefix")
+    saved = through_files(method.fit(setup_of(backbone, rows=(ROWS[::8],))))
+    notes = saved.notes["tone"]
+    assert (notes["layer"], notes["pooling"], notes["validated"]) == (1, "mean", None)
+    assert notes["C"] == (1.0 if method.head == "logistic" else None)
+    for poolings, chosen in ((("last",), "last"), (("last", "mean"), "mean")):
+        picky = FrozenFeatures(head=method.head, layers=(2, 0), poolings=poolings)
+        notes = picky.fit(setup_of(backbone, rows=(ROWS[::8],))).notes["tone"]
+        assert (notes["layer"], notes["pooling"]) == (2, chosen)
+    assert TfIdf().fit(setup_of(rows=(ROWS[::8],))).notes["tone"]["validated"] is None
+
+
+@pytest.mark.parametrize("method", [FrozenFeatures(), FrozenFeatures(head="class_mean"), TfIdf()])
+def test_a_rare_answer_spoils_no_choice(method):
+    """Beside twenty-four rows that can be held out, one that cannot: the choice is validated still."""
+    rare = Example("the man eats", "rare")
+    task = a_task(choices=(*ANSWERS, "rare"))
+    saved = method.fit(setup_of(build_backbone("t5"), [task], ([*ROWS, rare],)))
+    assert saved.notes["tone"]["validated"] >= 90
+    assert "rare" in saved.notes["tone"]["answers"]
+
+
 def test_class_means_equal_the_nearest_centroid():
     """By cosine, and each row left out in turn by a plain loop."""
     draw = np.random.default_rng(2)
@@ -165,6 +226,19 @@ def test_class_means_equal_the_nearest_centroid():
         head = class_means(x[rest], [y[j] for j in rest])
         right += "abc"[head.shares(unit(x[[i]]), ("a", "b", "c")).argmax()] == y[i]
     assert leave_one_out(x, y) == pytest.approx(100 * right / 18)
+
+
+def test_a_class_of_one_row_is_left_out_of_no_mean():
+    """Its row is not scored, and its mean stands beside the others' (a plain loop over the rest)."""
+    x, y = blobs({"a": 6, "b": 5, "c": 1, "d": 1})
+    often = [i for i, one in enumerate(y) if one in "ab"]
+    right = 0
+    for i in often:
+        rest = [j for j in range(len(y)) if j != i]
+        means = NearestCentroid().fit(normalize(x[rest]), [y[j] for j in rest]).centroids_
+        right += "abcd"[(normalize(means) @ normalize(x[[i]]).T).argmax()] == y[i]
+    assert right < len(often)
+    assert leave_one_out(x, y) == pytest.approx(100 * right / len(often))
 
 
 def test_standard_features_have_no_scale():

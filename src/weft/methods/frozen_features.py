@@ -1,6 +1,6 @@
 """A classifier on the hidden states of the frozen model: logistic regression, or the nearest class mean."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -77,16 +77,14 @@ class FrozenFeatures(FittedMethod):
 
     def _choose(
         self, found: "dict[Reading, Standard]", targets: Sequence[str]
-    ) -> "tuple[Reading, float | None, float, LinearHead]":
-        """The reading with the best cross-validated accuracy (at C = 1), then the best C for it."""
-        from weft.evaluation.linear import best_strength, cross_validated, fit_head
+    ) -> "tuple[Reading, float | None, float | None, LinearHead]":
+        """The reading with the best accuracy on rows held out (at C = 1), then the best C for it."""
+        from weft.evaluation.linear import best_of, best_strength, cross_validated, fit_head
 
         if self.head == "class_mean":
-            scores = {one: leave_one_out(x, targets) for one, (x, _, _) in found.items()}
-            reading = max(scores, key=lambda one: scores[one])
-            return reading, None, scores[reading], class_means(found[reading][0], targets)
-        scores = {one: cross_validated(x, targets, 1.0) for one, (x, _, _) in found.items()}
-        reading = max(scores, key=lambda one: scores[one])
+            reading, score = best_of(found, lambda one: leave_one_out(found[one][0], targets), middle(found))
+            return reading, None, score, class_means(found[reading][0], targets)
+        reading, _ = best_of(found, lambda one: cross_validated(found[one][0], targets, 1.0), middle(found))
         strength, score = best_strength(found[reading][0], targets)
         return reading, strength, score, fit_head(found[reading][0], targets, strength)
 
@@ -191,13 +189,27 @@ def class_means(x: Any, targets: Sequence[str]) -> "LinearHead":
     return LinearHead((SHARPNESS * means).astype(np.float32), np.zeros(len(answers), np.float32), answers)
 
 
-def leave_one_out(x: Any, targets: Sequence[str]) -> float:
-    """Accuracy of the nearest class mean where each row is left out of its class in turn, in percent."""
+def middle(readings: "Iterable[Reading]") -> "Reading":
+    """What is read where no rows can speak for a layer: the mean of the middle one, if they are offered."""
+    layers, poolings = (list(dict.fromkeys(part)) for part in zip(*readings, strict=True))
+    return sorted(layers)[len(layers) // 2], "mean" if "mean" in poolings else poolings[0]
+
+
+def leave_one_out(x: Any, targets: Sequence[str]) -> float | None:
+    """Accuracy of the nearest class mean where each row is left out of its class in turn, in percent.
+
+    A row that is the only one of its answer is not scored; none where no rows can be.
+    """
+    from weft.evaluation.linear import held_out
+
+    places = held_out(targets)
+    if places is None:
+        return None
     rows, gold = unit(x), np.asarray(targets)
     answers = sorted(set(targets))
     sums = np.stack([rows[gold == one].sum(0) for one in answers])
     right = 0
-    for i, row in enumerate(rows):
-        own = sums - np.array([[one == gold[i]] for one in answers]) * row
-        right += answers[int((unit(own) @ row).argmax())] == gold[i]
-    return 100.0 * right / len(rows)
+    for i in places:
+        own = sums - np.array([[one == gold[i]] for one in answers]) * rows[i]
+        right += answers[int((unit(own) @ rows[i]).argmax())] == gold[i]
+    return 100.0 * right / len(places)
