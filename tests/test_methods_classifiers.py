@@ -1,6 +1,7 @@
 """Classifiers on words and on frozen features: what they keep, how they choose, scikit-learn's numbers."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -19,11 +20,12 @@ from weft.checks.base_model import _check_answers
 from weft.config.task import TaskSpec
 from weft.config.training import PromptConfig
 from weft.errors import ConfigError, DataError, UnsupportedError
+from weft.evaluation import linear
 from weft.evaluation.answers import TextError
 from weft.evaluation.linear import best_strength, cross_validated, fit_head
 from weft.methods.frozen_features import FrozenFeatures, class_means, leave_one_out, standard, unit
 from weft.methods.method import Setup
-from weft.methods.tfidf import TfIdf
+from weft.methods.tfidf import TfIdf, vectorizer
 from weft.models.features import features, pooled
 from weft.runs.config import AdaptRun
 from weft.tasks import Example, Task
@@ -208,6 +210,70 @@ def test_a_rare_answer_spoils_no_choice(method):
     saved = method.fit(setup_of(build_backbone("t5"), [task], ([*ROWS, rare],)))
     assert saved.notes["tone"]["validated"] >= 90
     assert "rare" in saved.notes["tone"]["answers"]
+
+
+MANY = [Example(f"{row.source} {end}", row.target) for row in ROWS for end in ("is", "was", "it", "of")]
+
+
+@pytest.fixture
+def few_choose(monkeypatch):
+    """Settings are chosen on about 15 rows."""
+    monkeypatch.setattr(linear, "CHOICE_ROWS", 15)
+
+
+def test_rows_that_choose_keep_the_answers_shares(few_choose):
+    """Of a file sorted by answer: each has its share, five rows at least or all, drawn from all over it."""
+    targets = ["often"] * 200 + ["seldom"] * 40 + ["rare"] * 3 + ["once"]
+    part = linear.choice_rows(targets)
+    assert part == linear.choice_rows(targets) == sorted(set(part))
+    found = Counter(targets[i] for i in part)
+    assert found == {"often": round(200 * 15 / 244), "seldom": 5, "rare": 3, "once": 1}
+    own = [i for i in part if i < 200]
+    assert min(own) < 60
+    assert max(own) > 140
+    assert linear.choice_rows(targets[:15]) == list(range(15))
+
+
+@pytest.mark.parametrize("method", [FrozenFeatures(), FrozenFeatures(head="class_mean")])
+def test_many_rows_are_read_at_the_chosen_reading_alone(method, monkeypatch, few_choose):
+    """All readings of a part choose; then one reading of all rows is fitted once."""
+    backbone, read, targets = build_backbone("t5"), [], [row.target for row in MANY]
+
+    def recorded(backbone, sources, readings, **kw):
+        read.append((len(sources), list(readings)))
+        return features(backbone, sources, readings, **kw)
+
+    monkeypatch.setattr("weft.models.features.features", recorded)
+    saved = method.fit(setup_of(backbone, rows=(MANY,)))
+    notes, part = saved.notes["tone"], linear.choice_rows(targets)
+    reading = (notes["layer"], notes["pooling"])
+    assert [(count, len(readings)) for count, readings in read] == [(15, 6), (96, 1)]
+    assert read[1][1] == [reading]
+    alone = method.fit(setup_of(backbone, rows=([MANY[i] for i in part],))).notes["tone"]
+    assert notes == {**alone, "chosen_on": 15}
+    assert len(read) == 3  # few rows are read once
+    texts = [backbone.text_tokens(row.source, 16)[0] for row in MANY]
+    x, mean, scale = standard(features(backbone, texts, [reading])[reading])
+    logistic = method.head == "logistic"
+    head = fit_head(x, targets, notes["C"]) if logistic else class_means(x, targets)
+    for name, value in {"weights": head.weights, "bias": head.bias, "mean": mean, "scale": scale}.items():
+        assert np.array_equal(saved.tensors[f"0.{name}"].numpy(), value)
+
+
+def test_tfidf_chooses_c_on_a_part(monkeypatch, few_choose):
+    """C is that of the part's rows, as all rows' words see them; all rows are fitted."""
+    rows = [Example(f"{row.source} {NOUNS[i % 8]}", ANSWERS[i % 5 % 3]) for i, row in enumerate(MANY)]
+    saved = TfIdf().fit(setup_of(rows=(rows,)))
+    targets = [row.target for row in rows]
+    x, part = vectorizer().fit_transform([row.source for row in rows]), linear.choice_rows(targets)
+    strength, score = best_strength(x[part], [targets[i] for i in part])
+    notes = saved.notes["tone"]
+    assert (notes["C"], notes["validated"], notes["chosen_on"]) == (strength, score, len(part))
+    assert (strength, score) != best_strength(x, targets)
+    head = fit_head(x, targets, strength)
+    assert np.array_equal(saved.tensors["0.weights"].numpy(), head.weights)
+    monkeypatch.setattr(linear, "CHOICE_ROWS", len(rows))
+    assert "chosen_on" not in TfIdf().fit(setup_of(rows=(rows,))).notes["tone"]
 
 
 def test_class_means_equal_the_nearest_centroid():

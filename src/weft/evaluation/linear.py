@@ -1,6 +1,7 @@
 """Linear classifiers on features of texts: fitted by scikit-learn, kept and applied as plain arrays."""
 
-from collections import Counter
+import random
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +13,8 @@ T = TypeVar("T")
 Array = NDArray[np.float32]
 FOLDS = 5
 STRENGTHS = (1.0, 0.1, 10.0, 100.0)  # C, the inverse of regularisation; of equal ones the first
+CHOICE_ROWS = 2000  # about so many choose settings: MNLI at all readings would fill 31 GB
+CHOICE_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,24 @@ def fit_head(features: Any, targets: Sequence[str], strength: float) -> LinearHe
     if len(answers) == 2:
         weights, bias = np.vstack([np.zeros_like(weights), weights]), np.append(0.0, bias)
     return LinearHead(weights.astype(np.float32), bias.astype(np.float32), answers)
+
+
+def choice_rows(targets: Sequence[str]) -> list[int]:
+    """Places of the rows on which settings are chosen: all, or of many about `CHOICE_ROWS` in their order.
+
+    Every answer keeps its share, and a row for every fold (all its rows, where it has fewer). The draw is the
+    same for every run and seed; not the first rows, because files are often sorted by answer.
+    """
+    if len(targets) <= CHOICE_ROWS:
+        return list(range(len(targets)))
+    places: dict[str, list[int]] = defaultdict(list)
+    for i, answer in enumerate(targets):
+        places[answer].append(i)
+    draw, picked = random.Random(CHOICE_SEED), list[int]()
+    for answer in sorted(places):
+        share = max(FOLDS, round(len(places[answer]) * CHOICE_ROWS / len(targets)))
+        picked += draw.sample(places[answer], min(share, len(places[answer])))
+    return sorted(picked)
 
 
 def held_out(targets: Sequence[str]) -> "NDArray[np.intp] | None":
