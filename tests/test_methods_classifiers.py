@@ -68,7 +68,8 @@ def test_tfidf_equals_the_pipeline_of_scikit_learn():
     order = [list(pipeline.classes_).index(word) for word in ANSWERS]
     assert np.allclose(shares_of(answers), pipeline.predict_proba(TEXTS)[:, order], atol=1e-5)
     assert [one.chosen for one in answers[:3]] == ["good", "bad", "fine"]
-    assert saved.parameters == 3 * len(words.get_feature_names_out()) + 3
+    terms = len(words.get_feature_names_out())
+    assert saved.parameters == 3 * (terms + 1) + terms  # the regression, and idf
 
 
 def test_two_answers_equal_a_binary_regression():
@@ -184,7 +185,21 @@ def test_frozen_features_equal_scikit_learn_on_the_chosen_layer(name):
     order = [list(own.classes_).index(word) for word in ANSWERS]
     assert np.allclose(shares_of(answers), own.predict_proba(x(TEXTS))[:, order], atol=1e-3)
     assert notes["validated"] >= 90
-    assert saved.parameters == sum(value.numel() for value in saved.tensors.values())
+    assert saved.parameters == 3 * (32 + 1) + 2 * 32  # the regression, mean and scale
+
+
+@pytest.mark.parametrize(("answers", "rows_of_head"), [(1, 0), (2, 1), (3, 3)])
+def test_what_was_computed_from_rows_is_counted(answers, rows_of_head):
+    """Free numbers of the head (of two answers one row, of one nothing is fitted), and statistics."""
+    backbone, rows = build_backbone("llama-prefix"), ROWS[: 8 * answers]
+    task, width = a_task(choices=ANSWERS[: max(2, answers)]), 32
+    setup = setup_of(backbone, [task], (rows,))
+    assert FrozenFeatures().fit(setup).parameters == rows_of_head * (width + 1) + 2 * width
+    assert FrozenFeatures(head="class_mean").fit(setup).parameters == answers * width + 2 * width
+    saved = TfIdf().fit(setup)
+    terms = len(saved.notes["tone"]["terms"])
+    assert saved.parameters == rows_of_head * (terms + 1) + terms
+    assert saved.tensors["0.weights"].count_nonzero() <= rows_of_head * terms
 
 
 @pytest.mark.parametrize("method", [FrozenFeatures(), FrozenFeatures(head="class_mean")])

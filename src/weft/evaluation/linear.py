@@ -59,6 +59,12 @@ def fit_head(features: Any, targets: Sequence[str], strength: float) -> LinearHe
     return LinearHead(weights.astype(np.float32), bias.astype(np.float32), answers)
 
 
+def fitted_numbers(head: LinearHead) -> int:
+    """How many numbers of a head `fit_head` has fitted: of two answers one row is free, of one none."""
+    rows = len(head.answers)
+    return int((rows if rows > 2 else rows - 1) * (head.weights.shape[1] + 1))
+
+
 def choice_rows(targets: Sequence[str]) -> list[int]:
     """Places of the rows on which settings are chosen: all, or of many about `CHOICE_ROWS` in their order.
 

@@ -58,9 +58,9 @@ class FrozenFeatures(FittedMethod):
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
             texts = [setup.backbone.text_tokens(row.source, setup.source_tokens)[0] for row in rows]
             targets = [row.target for row in rows]
-            arrays, notes[task.name] = self._fitted(setup.backbone, texts, targets, readings)
-            tensors |= {f"{k}.{name}": torch.from_numpy(value) for name, value in arrays.items()}
-            size += sum(value.size for value in arrays.values())
+            reader, notes[task.name] = self._fitted(setup.backbone, texts, targets, readings)
+            tensors |= {f"{k}.{name}": torch.from_numpy(value) for name, value in reader.arrays().items()}
+            size += reader.numbers
         return Saved(tensors, notes, size)
 
     def _readings(self, backbone: "Backbone") -> "list[Reading]":
@@ -75,8 +75,8 @@ class FrozenFeatures(FittedMethod):
         texts: "Sequence[Tokens]",
         targets: Sequence[str],
         readings: "Sequence[Reading]",
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """One task's arrays and notes. All readings of many rows fill no memory: a part of them chooses."""
+    ) -> "tuple[Reader, dict[str, Any]]":
+        """One task's reader and notes. All readings of many rows fill no memory: a part of them chooses."""
         from weft.evaluation.linear import choice_rows, fit_head
         from weft.models.features import features
 
@@ -89,8 +89,8 @@ class FrozenFeatures(FittedMethod):
             notes["chosen_on"] = len(part)
         x, mean, scale = standard(found[reading])
         head = class_means(x, targets) if strength is None else fit_head(x, targets, strength)
-        arrays = {"weights": head.weights, "bias": head.bias, "mean": mean, "scale": scale}
-        return arrays, {"answers": head.answers, **notes}
+        reader = Reader(reading, mean, scale, head, self.head == "class_mean")
+        return reader, {"answers": head.answers, **notes}
 
     def _choose(
         self, found: "Mapping[Reading, Any]", targets: Sequence[str]
@@ -125,13 +125,38 @@ class FrozenFeatures(FittedMethod):
 
 @dataclass(frozen=True)
 class Reader:
-    """How a task reads the model's states: a layer pooled, standardised, and a linear head."""
+    """How a task reads the model's states: a layer pooled, standardised, and a linear head.
+
+    Attributes:
+        reading: layer and pooling.
+        mean: of the training rows' features `[D]`.
+        scale: by which they were divided `[D]`.
+        head: on what is left.
+        unit: whether it is on features of length 1: class means.
+    """
 
     reading: "Reading"
     mean: Any
     scale: Any
     head: "LinearHead"
     unit: bool
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers were computed from the rows: the head's free ones, mean and scale."""
+        from weft.evaluation.linear import fitted_numbers
+
+        head = self.head.weights.size if self.unit else fitted_numbers(self.head)
+        return int(head + self.mean.size + self.scale.size)
+
+    def arrays(self) -> dict[str, Any]:
+        """What a run keeps of it."""
+        return {
+            "weights": self.head.weights,
+            "bias": self.head.bias,
+            "mean": self.mean,
+            "scale": self.scale,
+        }
 
     def shares(self, features: Any, choices: Sequence[str]) -> Any:
         """Probability of each choice `[N, C]` from the model's features `[N, D]`."""

@@ -111,7 +111,8 @@ class Saved:
     Attributes:
         tensors: by name.
         notes: what is no tensor, as JSON values.
-        parameters: how many numbers are the tasks' own.
+        parameters: how many numbers are the tasks' own: trained, fitted or computed from rows, and needed to
+            answer.
     """
 
     tensors: "Mapping[str, Tensor]" = field(default_factory=dict)

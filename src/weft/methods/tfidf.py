@@ -34,7 +34,7 @@ class TfIdf(FittedMethod):
         """A vocabulary and a classifier for each task."""
         import torch
 
-        from weft.evaluation.linear import best_strength, choice_rows, fit_head
+        from weft.evaluation.linear import best_strength, choice_rows, fit_head, fitted_numbers
 
         tensors: dict[str, Tensor] = {}
         notes: dict[str, dict[str, Any]] = {}
@@ -51,7 +51,7 @@ class TfIdf(FittedMethod):
             notes[task.name] = {"answers": head.answers, "terms": terms, "C": strength, "validated": score}
             if len(part) < len(rows):
                 notes[task.name]["chosen_on"] = len(part)
-            size += head.weights.size + head.bias.size
+            size += fitted_numbers(head) + len(terms)  # idf
         return Saved(tensors, notes, size)
 
     def restore(self, setup: Setup, saved: Saved) -> "WordClassifiers":
