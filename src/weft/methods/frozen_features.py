@@ -25,7 +25,10 @@ SHARPNESS = 10.0  # of a cosine to a class mean, so that probabilities are not a
 
 
 class FrozenFeatures(FittedMethod):
-    """Mean or last hidden states of a layer, standardised; layer, pooling and C by cross-validation."""
+    """Mean or last hidden states of a layer, standardised; layer, pooling and C by cross-validation.
+
+    Where no rows can be held out, because answers have one row each, it is the middle layer's mean at C = 1.
+    """
 
     name: Literal["frozen_features"] = "frozen_features"
     head: Literal["logistic", "class_mean"] = Field(
