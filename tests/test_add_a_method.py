@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from conftest import build_lm, build_tokenizer
 from reference import lm as reference
+from test_artifacts import put, reseal
 from test_methods_in_context import ROWS_OF_METHODS
 from tiny_job import write_job
 
@@ -104,6 +106,20 @@ def test_the_page_answers_by_shared_words(job: tuple[Path, dict[str, str]]) -> N
             voters = sorted(range(12), key=lambda i: -shared[i])[:neighbours]
             votes = [rows[i][1] for i in voters]
             assert votes.count(answer) == max(map(votes.count, votes))
+
+
+def test_damaged_notes_are_refused(job: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """Notes that are not what the method says it notes: a fault of the folder, and no traceback."""
+    whole = next((job[0] / "runs").glob("adapt-word-overlap-*"))
+    path = Path(shutil.copytree(whole, tmp_path / whole.name))
+    put(path / "notes.json", b'{"rows": [["x"]]}')
+    reseal(path)
+    (tmp_path / "rows.jsonl").write_text('{"text": "the good film is"}\n', "utf-8")
+    done = python(RUN, "predict", path, tmp_path / "rows.jsonl", "--runs", tmp_path, env=job[1])
+    assert done.returncode == 4, done.stderr
+    assert "rows.0.0" in done.stderr
+    assert "notes.json" in done.stderr.replace("\n", "")
+    assert "Traceback" not in done.stderr
 
 
 def test_the_page_can_be_imported_first(job: tuple[Path, dict[str, str]]) -> None:

@@ -4,22 +4,28 @@ import copy
 import json
 import random
 import re
+import shutil
 from functools import cache
+from pathlib import Path
 
 import pytest
-from test_artifacts import flip, put, reseal
+import torch
+from test_artifacts import entry, flip, put, reheaded, rename, reseal
 from test_reporting import fill, make_plan
+from tiny_job import EXPERIMENT, command, write_job
 
 from weft import runs, storage
 from weft.checks import doctor
 from weft.errors import ArtifactError, WeftError
 from weft.experiments import tables
 from weft.experiments.report import html_page, plots
-from weft.runs import Run, folder
+from weft.runs import Run, folder, parents, tensor_file
+from weft.runs.workspace import Workspace
 from weft.storage import durable
 
 TRIALS, SEED = 200, 20261128
 PAGES = 5  # of so many trials, one also writes the whole report
+LOADS = 60  # of a damaged run of each method
 DEEP = [[[[[[[["x"]]]]]]]]
 VALUES = [None, True, False, -1, 0, 7, 0.5, 1e308, -1e308, 10**30, 10**400, float("nan"), float("inf")]
 VALUES += [
@@ -154,6 +160,7 @@ def readers(root, path, plan):
         "metrics": lambda: run.lines("metrics.jsonl"),
         "predictions": lambda: run.lines("predictions.jsonl"),
         "tensors": run.tensors,
+        "saved": run.saved,
         "noted": lambda: runs.noted(path),
         "doctor": lambda: doctor.check_run(path),
         "collect": lambda: tables.table_csv(tables.collect(plan, root)),
@@ -161,12 +168,17 @@ def readers(root, path, plan):
     }
 
 
+def without_remedy(fault):
+    """What a fault says, if it lacks its place or what to do."""
+    return set() if fault.where and fault.fix else {f"{fault.cause} ({fault.where})"}
+
+
 def test_one_damaged_file_is_read_or_refused(root, plan):
-    """Each of many changes, sealed anew or not: no reader fails otherwise than by WeftError.
+    """Each of many changes, sealed anew or not: readers fail only by WeftError, with place and remedy.
 
     What was changed and not sealed anew, `doctor` finds.
     """
-    rng, crashed, missed = random.Random(SEED), [], []
+    rng, crashed, missed, unsaid = random.Random(SEED), [], [], set()
     folders = sorted(path for path in root.iterdir() if Run(path).done)
     for trial in range(TRIALS):
         path = rng.choice(folders)
@@ -181,15 +193,15 @@ def test_one_damaged_file_is_read_or_refused(root, plan):
             try:
                 if reader != "page" or trial % PAGES == 0:
                     read()
-            except WeftError:
-                pass
+            except WeftError as fault:
+                unsaid |= without_remedy(fault)
             except Exception as error:
                 crashed.append((path.name, name, what, data[-300:], reader, repr(error)))
         if not sealed and name != storage.MANIFEST and data != whole[name] and not doctor.check_run(path):
             missed.append((path.name, name, what))
         for one in {name, storage.MANIFEST}:
             put(path / one, whole[one])
-    assert (crashed, missed) == ([], [])
+    assert (crashed, missed, unsaid) == ([], [], set())
     for path in folders:
         assert doctor.check_run(path) == []  # undamaged again
 
@@ -242,3 +254,309 @@ def test_notes_of_a_finished_run_are_those_that_were_sealed(root):
     assert caught.value.code == "A01"
     (path / storage.MANIFEST).unlink()
     assert runs.noted(path) == {}
+
+
+# what answers from a run
+
+ROWS_THAT_KEEP = """  - {{label: TF-IDF, method: {{name: tfidf}}}}
+  - {{label: features, method: {{name: frozen_features}}}}
+  - {{label: examples, method: {{name: in_context, examples: 4, context_tokens: 60}}}}
+  - label: LoRA
+    method: {{name: lora}}
+    optim: {{lr: {{lora: 0.01}}, steps: 2, batch_size: 4}}
+  - label: ATTEMPT
+    method: {{name: attempt}}
+    optim: {{lr: {{prompt: 0.1, attention: 0.1}}, steps: 2, batch_size: 4}}
+  - label: DePT
+    method: {{name: dept, length: 2, rank: 2}}
+    optim: {{lr: {{prompt: 0.1, offsets: 0.01}}, steps: 2, batch_size: 4}}
+  - label: ULPT
+    method: {{name: ulpt, rank: 4}}
+    optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 4}}
+"""
+KINDS = ("tfidf", "frozen-features", "in-context", "lora", "attempt", "dept", "ulpt", "prompt-tuning", "mpt")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """One finished run of each method that keeps something, of a small experiment on a tiny model."""
+    place = tmp_path_factory.mktemp("made")
+    path = write_job(place, "llama", "suffix", EXPERIMENT + ROWS_THAT_KEEP)
+    small = ("--set", "seeds=[0]", "--set", "targets=[gamma]", "--set", "limits.source_tokens=12")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(durable.os, "fsync", lambda handle: None)
+        assert command("run", path, "--runs", place / "runs", "--quiet", *small) == 0
+    return place / "runs"
+
+
+@pytest.fixture(scope="module")
+def workspace(made):
+    """What loads the runs; the model is loaded once for all that leave it as it is."""
+    return Workspace(made, keep_texts=False)
+
+
+@pytest.fixture
+def copy_of(made, tmp_path):
+    """Gives a copy of one method's run, to be damaged."""
+
+    def give(kind):
+        return Path(shutil.copytree(of_kind(made, kind), tmp_path / of_kind(made, kind).name))
+
+    return give
+
+
+def of_kind(made, kind):
+    """The folder of a method's run."""
+    return sorted(made.glob(f"adapt-{kind}-gamma-*"))[0]
+
+
+def answered(path, workspace):
+    """Answers of a run to two texts."""
+    texts = ["the good film", "a bad dog sits"]
+    return parents.load(Run(path), workspace).answer(texts, [0, 0], generate=False)
+
+
+def refusal(path, workspace):
+    """What loading a damaged run ends in: a fault that names the folder, and a remedy."""
+    with pytest.raises(ArtifactError) as caught:
+        answered(path, workspace)
+    assert str(path) in caught.value.where
+    assert caught.value.fix
+    return caught.value
+
+
+def with_tensors(path, edit):
+    """Change a run's named tensors, under the label that they had, and seal the folder anew."""
+    name = runs.TENSORS
+    label, tensors = tensor_file.read((path / name).read_bytes(), name, "here")
+    edit(tensors)
+    put(path / name, tensor_file.write(tensors, label))
+    reseal(path)
+
+
+def with_json(path, name, edit):
+    """Change the value in one of a run's JSON files, and seal the folder anew."""
+    value = json.loads((path / name).read_bytes())
+    put(path / name, json.dumps(edit(value)).encode())
+    reseal(path)
+
+
+def changed(*place, **to):
+    """An edit of a JSON value: one field, deep inside, becomes another, or goes."""
+
+    def edit(value):
+        inner = value
+        for key in place[:-1]:
+            inner = inner[key]
+        inner.pop(place[-1]) if not to else inner.update({place[-1]: to["to"]})
+        return value
+
+    return edit
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_runs_answer(made, workspace, kind):
+    """What is refused below is refused for its damage."""
+    answers = answered(of_kind(made, kind), workspace)
+    assert all(one.chosen in ("positive", "negative") for one in answers)
+    assert all(sum(one.probabilities.values()) == pytest.approx(1) for one in answers)
+    assert doctor.check_run(of_kind(made, kind)) == []
+
+
+def in_tensors(data, rng):
+    """A file of tensors in which one has another name or shape, under the same label."""
+    names = ["x", "0.x", "1.weights", "prompts", "lm.x", "0.bias"]
+    shapes = [lambda s: [*s, 1], lambda s: s[::-1], lambda s: [1, *s], lambda s: [-1], lambda s: [0, *s]]
+    edits = [lambda: rename(rng.choice(names)), lambda: entry("shape", rng.choice(shapes))]
+    return reheaded(data, rng.choice(edits)())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_run_answers_or_is_refused(copy_of, workspace, kind, monkeypatch):
+    """Each of many changes, sealed anew: loads and answers fail only by WeftError, with place and remedy."""
+    monkeypatch.setattr(durable.os, "fsync", lambda handle: None)
+    rng, crashed, unsaid, path = random.Random(f"{SEED} {kind}"), [], set(), copy_of(kind)
+    whole = {name: (path / name).read_bytes() for name in [*storage.names(path), storage.MANIFEST]}
+    read = ["result.json", *(name for name in whole if name == "notes.json" or "tensors" in name)]
+    for _ in range(LOADS):
+        name = rng.choice(read)
+        data = whole[name]
+        what, data = damaged(name, data, rng) if rng.random() < 0.6 else ("part", in_part(name, data, rng))
+        put(path / name, data)
+        reseal(path)
+        try:
+            answered(path, workspace)
+        except WeftError as fault:
+            unsaid |= without_remedy(fault)
+        except Exception as error:
+            crashed.append((name, what, data[-300:], repr(error)))
+        for one in {name, storage.MANIFEST}:
+            put(path / one, whole[one])
+    assert (crashed, unsaid) == ([], set())
+    answered(path, workspace)  # undamaged again
+
+
+def in_part(name, data, rng):
+    """A field of a JSON file, a name or shape of a file of tensors."""
+    return with_other_field(data, rng) if name.endswith(".json") else in_tensors(data, rng)
+
+
+@pytest.mark.parametrize("value", ["many", "7", "", -1, 0.5, True, None, [7], {}, 10**30])
+@pytest.mark.parametrize("kind", ["tfidf", "prompt-tuning"])
+def test_a_count_of_trained_numbers_is_a_count(copy_of, workspace, kind, value):
+    """`result.json`: what a run kept is not read without it, and `doctor` finds the fault."""
+    path = copy_of(kind)
+    with_json(path, "result.json", changed("trained_parameters", to=value))
+    with pytest.raises(ArtifactError, match="trained_parameters"):
+        Run(path).saved()
+    fault = refusal(path, workspace)
+    assert (fault.where, fault.code) == (str(path / "result.json"), "A04")
+    assert len(doctor.check_run(path)) == 1
+
+
+ANSWERS, OTHERS = ["negative", "positive"], ["negative", "neither"]
+NOTES = [
+    ("tfidf", lambda notes: {}, "'gamma'"),
+    ("tfidf", lambda notes: {"delta": notes["gamma"]}, "'gamma'"),
+    ("tfidf", lambda notes: [notes], "object"),
+    ("tfidf", changed("gamma", to=None), "gamma"),
+    ("tfidf", changed("gamma", "answers"), "gamma.answers"),
+    ("tfidf", changed("gamma", "answers", to="positive"), "gamma.answers"),
+    ("tfidf", changed("gamma", "answers", to=[0, 1]), "gamma.answers.0"),
+    ("tfidf", changed("gamma", "answers", to=OTHERS), "'neither'"),
+    ("tfidf", changed("gamma", "answers", to=ANSWERS[:1]), "weights"),
+    ("tfidf", changed("gamma", "answers", to=[*ANSWERS, "neither"]), "'neither'"),
+    ("tfidf", changed("gamma", "answers", to=ANSWERS[:1] * 2), "twice"),
+    ("tfidf", changed("gamma", "answers", to=[]), "weights"),
+    ("tfidf", changed("gamma", "terms"), "gamma.terms"),
+    ("tfidf", changed("gamma", "terms", to=None), "gamma.terms"),
+    ("tfidf", changed("gamma", "terms", to=[]), "weights"),
+    ("tfidf", changed("gamma", "terms", to=["film"]), "weights"),
+    ("tfidf", lambda notes: changed("gamma", "terms", to=twice(notes["gamma"]["terms"]))(notes), "twice"),
+    ("tfidf", lambda notes: changed("gamma", "terms", to=[*notes["gamma"]["terms"], "x"])(notes), "weights"),
+    ("frozen-features", lambda notes: {}, "'gamma'"),
+    ("frozen-features", changed("gamma", to=7), "gamma"),
+    ("frozen-features", changed("gamma", "answers", to=OTHERS), "'neither'"),
+    ("frozen-features", changed("gamma", "answers", to={}), "gamma.answers"),
+    ("frozen-features", changed("gamma", "layer"), "gamma.layer"),
+    ("frozen-features", changed("gamma", "layer", to="1"), "gamma.layer"),
+    ("frozen-features", changed("gamma", "layer", to=-1), "gamma.layer"),
+    ("frozen-features", changed("gamma", "layer", to=3), "layer 3"),
+    ("frozen-features", changed("gamma", "layer", to=10**30), "layer 1000"),
+    ("frozen-features", changed("gamma", "pooling", to="max"), "gamma.pooling"),
+    ("frozen-features", changed("gamma", "pooling"), "gamma.pooling"),
+    ("in-context", lambda notes: {}, "'gamma'"),
+    ("in-context", lambda notes: None, "object"),
+    ("in-context", changed("examples"), "'gamma'"),
+    ("in-context", changed("examples", to=[]), "examples"),
+    ("in-context", changed("examples", "gamma"), "'gamma'"),
+    ("in-context", changed("examples", "gamma", to="x"), "examples.gamma"),
+    ("in-context", changed("examples", "gamma", to=[["a film"]]), "examples.gamma.0"),
+    ("in-context", changed("examples", "gamma", to=[["a film", "positive", "x"]]), "examples.gamma.0"),
+    ("in-context", changed("examples", "gamma", to=[["a film", 1]]), "examples.gamma.0.1"),
+    ("in-context", changed("examples", "gamma", to=[["a film", "neither"]]), "'neither'"),
+    ("in-context", changed("examples", "gamma", to=[["", "positive"]]), "has no token"),
+    ("in-context", changed("source_tokens", to="12"), "source_tokens"),
+    ("in-context", changed("source_tokens", to=0), "source_tokens"),
+    ("in-context", changed("source_tokens", to=-3), "source_tokens"),
+]
+
+
+def twice(terms):
+    """As many terms, the last of them one that there is already."""
+    return [*terms[:-1], terms[0]]
+
+
+@pytest.mark.parametrize(("kind", "edit", "said"), NOTES)
+def test_notes_that_do_not_fit_are_refused(copy_of, workspace, kind, edit, said):
+    """Every way in which what a method noted can be other than it needs."""
+    path = copy_of(kind)
+    with_json(path, "notes.json", edit)
+    assert said in refusal(path, workspace).cause
+
+
+@pytest.mark.parametrize("kind", ["tfidf", "frozen-features", "in-context"])
+def test_notes_that_are_gone_are_missed(copy_of, workspace, kind):
+    """A manifest that does not name them, sealed anew."""
+    path = copy_of(kind)
+    (path / "notes.json").unlink()
+    manifest = json.loads((path / storage.MANIFEST).read_bytes())
+    del manifest["files"]["notes.json"]
+    put(path / storage.MANIFEST, json.dumps(manifest).encode())
+    assert "'gamma'" in refusal(path, workspace).cause
+
+
+def without(name):
+    return lambda tensors: tensors.pop(name)
+
+
+def to(name, change):
+    return lambda tensors: tensors.update({name: change(tensors[name]).contiguous()})
+
+
+def also(name):
+    return lambda tensors: tensors.update({name: torch.ones(2)})
+
+
+TENSORS = [
+    ("tfidf", without("0.weights"), "0.weights"),
+    ("tfidf", without("0.idf"), "0.idf"),
+    ("tfidf", also("0.mean"), "0.mean"),
+    ("tfidf", also("1.idf"), "1.idf"),
+    ("tfidf", to("0.weights", lambda one: one.T), "0.weights"),
+    ("tfidf", to("0.weights", lambda one: one[:, :-1]), "0.weights"),
+    ("tfidf", to("0.weights", lambda one: one[None]), "0.weights"),
+    ("tfidf", to("0.bias", lambda one: one[:1]), "0.bias"),
+    ("tfidf", to("0.bias", lambda one: one[:, None]), "0.bias"),
+    ("tfidf", to("0.idf", lambda one: one[:-1]), "0.idf"),
+    ("tfidf", to("0.idf", lambda one: one[0]), "0.idf"),
+    ("frozen-features", without("0.scale"), "0.scale"),
+    ("frozen-features", also("x"), "needs 0.bias"),
+    ("frozen-features", to("0.weights", lambda one: one[:, :1]), "0.weights"),
+    ("frozen-features", to("0.bias", lambda one: one[:1]), "0.bias"),
+    ("frozen-features", to("0.mean", lambda one: one[:1]), "0.mean"),
+    ("frozen-features", to("0.scale", lambda one: one[None]), "0.scale"),
+    ("frozen-features", to("0.scale", lambda one: 0 * one), "0.scale"),
+    ("frozen-features", to("0.scale", lambda one: -one), "0.scale"),
+    ("attempt", without("gain"), "gain"),
+    ("attempt", to("sources", lambda one: one[..., :-1]), "sources"),
+    ("dept", to("a", lambda one: one[..., :-1]), "'b'"),
+    ("ulpt", to("draw", lambda one: one + 1), "drawn again"),
+    ("ulpt", to("draw", lambda one: one - 7), "'draw'"),
+    ("ulpt", to("draw", lambda one: one + 0.5), "'draw'"),
+]
+
+
+@pytest.mark.parametrize(("kind", "edit", "said"), TENSORS)
+def test_tensors_that_do_not_fit_are_refused(copy_of, workspace, kind, edit, said):
+    """Other names, shapes or values than the method needs, under the right label."""
+    path = copy_of(kind)
+    with_tensors(path, edit)
+    assert said in refusal(path, workspace).cause
+
+
+def test_examples_without_room_are_refused(copy_of, workspace):
+    """As those of a run that is scored with longer texts are."""
+    path = copy_of("in-context")
+    with_json(path, "notes.json", changed("examples", "gamma", to=[["a film", "positive"]] * 40))
+    with pytest.raises(WeftError, match="room for") as caught:
+        answered(path, workspace)
+    assert caught.value.fix
+
+
+def test_answers_without_numbers_are_refused(copy_of, workspace):
+    """A scale so small that features overflow is known by the first text alone; no answer is made up."""
+    path = copy_of("frozen-features")
+    with_tensors(path, to("0.scale", lambda one: 0 * one + 1e-44))
+    with pytest.raises(WeftError, match="no numbers") as caught:
+        answered(path, workspace)
+    assert (caught.value.where, caught.value.exit_code) == ("task gamma", 6)
+
+
+def test_weights_of_another_shape_are_refused(copy_of, workspace):
+    """By the folder that holds them."""
+    path = copy_of("lora")
+    name = next(name for name in storage.names(path) if name.startswith("weights"))
+    put(path / name, reheaded((path / name).read_bytes(), entry("shape", lambda shape: shape[::-1])))
+    reseal(path)
+    assert "not of" in refusal(path, workspace).cause

@@ -176,7 +176,8 @@ def test_the_context_is_read_once():
         lambda module, args, kw: widths.append(tuple(kw["inputs_embeds"].shape[:2])), with_kwargs=True
     )
     method = InContext(instruction=WORDS, context_tokens=60, calibrate=False)
-    setup = a_setup(model, (a_task(choices=("yes", "no")),))
+    rows = [row for row in ROWS if row.target in ("yes", "no")]
+    setup = a_setup(model, (a_task(choices=("yes", "no")),), [rows])
     answerer = method.restore(setup, method.fit(setup))
     shared = len(answerer.contexts[0]) - 1
     assert shared > 40

@@ -343,8 +343,8 @@ def test_error_leaves_the_run_unfinished(tmp_path, config, error):
         with pytest.raises(ArtifactError, match="not finished"):
             read()
     with runs.create(tmp_path, "run", config, {}) as again:
-        again.write_json("result.json", {"score": 2})
-    assert again.result() == {"score": 2}
+        again.write_json("result.json", RESULT)
+    assert again.result() == RESULT
 
 
 def test_a_finished_run_is_not_opened_again(tmp_path, config):

@@ -10,7 +10,7 @@ from weft import storage
 from weft.config.model import BaseConfig
 from weft.errors import ArtifactError, WeftError
 from weft.models import base_folder
-from weft.runs import PASSING, Run, tensor_file
+from weft.runs import PASSING, Run
 from weft.runs.config import AnyRun, EvaluateRun
 
 if TYPE_CHECKING:
@@ -130,13 +130,13 @@ def _check_content(run: Run) -> None:
     run.seconds()
     for name in ("metrics.jsonl", "predictions.jsonl"):
         run.lines(name)
-    if config.made_by is not None and config.made_by.keeps != "none":
-        run.tensors()
-        if Path(config.base.model).is_dir():
-            from weft.runs.parents import check_fit  # loads torch, which the rest can do without
-            from weft.runs.workspace import Workspace
+    run.saved()
+    keeps = config.made_by is not None and config.made_by.keeps != "none"
+    if keeps and Path(config.base.model).is_dir():
+        from weft.runs.parents import check_fit  # loads torch, which the rest can do without
+        from weft.runs.workspace import Workspace
 
-            check_fit(run, None, Workspace(run.path.parent))
+        check_fit(run, None, Workspace(run.path.parent))
 
 
 def _check_tasks(config: AnyRun, run: Run) -> None:
@@ -154,7 +154,7 @@ def _check_tasks(config: AnyRun, run: Run) -> None:
     if found != own:
         raise ArtifactError(
             f"the result is of the tasks {found}, and the run's are {own}",
-            fix=tensor_file.RESTORE,
+            fix=storage.RESTORE,
             code="A14",
         )
 

@@ -35,6 +35,12 @@ class Config(BaseModel):
         return values
 
 
+class Content(BaseModel):
+    """What is read of a JSON file that weft wrote; what else stands there is let be."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
 def check_shots(shots: int | None, shots_total: int | None) -> None:
     """Refuse two counts of the rows that are drawn.
 

@@ -3,11 +3,12 @@
 Loads without torch.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from weft.errors import DataError
+from weft.errors import DataError, NumericError
 from weft.tasks import Task
 
 
@@ -70,7 +71,18 @@ class TextError(DataError):
 
 
 def chosen(task: Task, shares: Sequence[float], written: str | None = None) -> Answer:
-    """The likeliest of a task's choices, given the probability of each; of equal ones, the first."""
+    """The likeliest of a task's choices, given the probability of each; of equal ones, the first.
+
+    Raises:
+        NumericError: if a probability is no number.
+    """
+    if not all(map(math.isfinite, shares)):
+        raise NumericError(
+            "the probabilities of the answers are no numbers",
+            where=f"task {task.name}",
+            fix="train the run again with a lower optim.lr; with bfloat16 weights, try base.dtype: float32",
+            code="N01",
+        )
     probabilities = dict(zip(task.choices, shares, strict=True))
     best = max(task.choices, key=lambda word: probabilities[word])
     return Answer(task.name, written, best, probabilities)

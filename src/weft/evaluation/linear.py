@@ -38,8 +38,9 @@ class LinearHead:
             features: `[N, F]`, dense or sparse.
             choices: of the task, in its order.
         """
-        scores = np.asarray(features @ self.weights.T, dtype=np.float64) + self.bias
-        odds = np.exp(scores - scores.max(1, keepdims=True))
+        with np.errstate(over="ignore", invalid="ignore"):  # `chosen` refuses what is no number
+            scores = np.asarray(features @ self.weights.T, dtype=np.float64) + self.bias
+            odds = np.exp(scores - scores.max(1, keepdims=True))
         found = np.zeros((len(scores), len(choices)))
         found[:, [list(choices).index(one) for one in self.answers]] = odds / odds.sum(1, keepdims=True)
         return found

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from weft.errors import ConfigError
+from weft.methods.kept import check_shapes
 from weft.methods.method import Need, Saved, Setup, Starts, TrainedMethod
 
 if TYPE_CHECKING:
@@ -72,7 +73,6 @@ class DePT(TrainedMethod):
         from weft.evaluation.answering import TunedAnswerer
         from weft.models.tuned import restored
         from weft.prompts.dept import OffsetPrompts
-        from weft.prompts.kept import check_shapes
 
         check_shapes(saved.tensors, AXES, K=len(setup.tasks), D=setup.backbone.width)
         module = OffsetPrompts(tasks=setup.names, **saved.tensors)

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import BaseModel, Field, RootModel
 
-from weft.errors import ConfigError
+from weft.config.base import Content
+from weft.errors import ArtifactError, ConfigError
 from weft.evaluation.answers import Answer, chosen
+from weft.methods.kept import check_answers, check_once, check_shapes, numbered, of_task
 from weft.methods.method import FittedMethod, Saved, Setup
 from weft.tasks import Task
 
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
 
 STILL = 1e-5  # of its mean: a column that varies less is constant, but for float32's rounding
 SHARPNESS = 10.0  # of a cosine to a class mean, so that probabilities are not all alike
+AXES = {"weights": "CD", "bias": "C", "mean": "D", "scale": "D"}
+
+
+class Noted(Content):
+    """What is noted of a task."""
+
+    answers: list[str]
+    layer: int = Field(ge=0)
+    pooling: Literal["mean", "last"]
 
 
 class FrozenFeatures(FittedMethod):
@@ -43,6 +54,7 @@ class FrozenFeatures(FittedMethod):
         description="what to choose from: the mean of a text's tokens, the last",
     )
     keeps: ClassVar[Literal["arrays"]] = "arrays"
+    noted: ClassVar[type[BaseModel]] = RootModel[dict[str, Noted]]
     closed_only: ClassVar[bool] = True
 
     @property
@@ -68,7 +80,7 @@ class FrozenFeatures(FittedMethod):
 
     def _readings(self, backbone: "Backbone") -> "list[Reading]":
         """What to choose from, in the order in which the first of equal ones wins."""
-        depth = len(backbone.text_states(backbone.read([(backbone.tokenizer.eos_token_id,)])))
+        depth = depth_of(backbone)
         check_layers(self.layers, depth)
         return [(layer, pooling) for pooling in self.poolings for layer in self.layers or range(depth)]
 
@@ -114,6 +126,7 @@ class FrozenFeatures(FittedMethod):
         """The classifiers that a run kept, on the frozen model."""
         from weft.evaluation.linear import LinearHead
 
+        check_kept(setup, saved)
         readers = []
         for k, task in enumerate(setup.tasks):
             kept = {
@@ -121,7 +134,7 @@ class FrozenFeatures(FittedMethod):
             }
             notes = saved.notes[task.name]
             head = LinearHead(kept["weights"], kept["bias"], tuple(notes["answers"]))
-            reading = (int(notes["layer"]), notes["pooling"])
+            reading = (notes["layer"], notes["pooling"])
             readers.append(Reader(reading, kept["mean"], kept["scale"], head, self.head == "class_mean"))
         return FeatureClassifiers(setup.backbone, setup.tasks, setup.source_tokens, tuple(readers))
 
@@ -163,7 +176,8 @@ class Reader:
 
     def shares(self, features: Any, choices: Sequence[str]) -> Any:
         """Probability of each choice `[N, C]` from the model's features `[N, D]`."""
-        x = (features - self.mean) / self.scale
+        with np.errstate(over="ignore"):  # `chosen` refuses what is no number
+            x = (features - self.mean) / self.scale
         return self.head.shares(unit(x) if self.unit else x, choices)
 
 
@@ -195,6 +209,35 @@ class FeatureClassifiers:
             shares = self.readers[k].shares(x, self.tasks[k].choices).tolist()
             answers |= {i: chosen(self.tasks[k], one) for i, one in zip(rows, shares, strict=True)}
         return [answers[i] for i in range(len(texts))]
+
+
+def depth_of(backbone: "Backbone") -> int:
+    """How many layers have states, the embeddings among them."""
+    return len(backbone.text_states(backbone.read([(backbone.tokenizer.eos_token_id,)])))
+
+
+def check_kept(setup: Setup, saved: Saved) -> None:
+    """Refuse layers, answers and numbers that do not fit the model, the tasks or each other.
+
+    Raises:
+        ArtifactError: naming the first.
+    """
+    sizes: dict[str, int] = {}
+    depth, width = depth_of(setup.backbone), setup.backbone.width
+    for k, task in enumerate(setup.tasks):
+        notes = of_task(saved.notes, task)
+        check_answers(notes["answers"], task)
+        check_once("answers", notes["answers"], task)
+        if notes["layer"] >= depth:
+            raise ArtifactError(
+                f"the run reads layer {notes['layer']} for task {task.name!r}, and the model has {depth}",
+                code="A07",
+            )
+        sizes |= {f"C{k}": len(notes["answers"]), f"D{k}": width}
+    check_shapes(saved.tensors, numbered(AXES, len(setup.tasks)), **sizes)
+    for name, value in saved.tensors.items():
+        if name.endswith(".scale") and not bool((value > 0).all()):
+            raise ArtifactError(f"{name!r} holds values that are not above 0", code="A05")
 
 
 def check_layers(layers: Sequence[int], depth: int) -> None:

@@ -5,11 +5,13 @@ and `weft.data.context`, which lays the context out.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from weft.errors import ConfigError
+from weft.config.base import Content
+from weft.errors import ArtifactError, ConfigError, DataError
+from weft.methods.kept import check_answers, of_task
 from weft.methods.method import FittedMethod, Saved, Setup
 from weft.tasks import Example, Task
 
@@ -18,6 +20,14 @@ if TYPE_CHECKING:
     from weft.evaluation.in_context import InContextAnswerer
 
 Count = Annotated[int, Field(ge=0, strict=True)]
+Pair = Annotated[list[str], Field(min_length=2, max_length=2)]  # text and answer
+
+
+class Noted(Content):
+    """What is noted of the examples; runs of before `source_tokens` was noted have their own limit."""
+
+    source_tokens: int | None = Field(None, gt=0)
+    examples: dict[str, list[Pair]] = Field(default_factory=dict)
 
 
 class InContext(FittedMethod):
@@ -38,6 +48,8 @@ class InContext(FittedMethod):
     context_tokens: int = Field(
         1024, gt=0, description="of instruction and examples; fewer where the model has fewer positions"
     )
+
+    noted: ClassVar[type[BaseModel]] = Noted
 
     @property
     def title(self) -> str:
@@ -73,18 +85,26 @@ class InContext(FittedMethod):
 
         Raises:
             ConfigError: if a context has no room.
+            ArtifactError: if the examples are not of the tasks, or hold no text.
         """
         from weft.data.context import ContextLayout
         from weft.evaluation.in_context import InContextAnswerer
 
         layout = ContextLayout(setup.backbone, setup.source_tokens)
-        as_fitted = ContextLayout(setup.backbone, saved.notes.get("source_tokens", setup.source_tokens))
-        kept = saved.notes.get("examples", {})
-        contexts = tuple(
-            self._context(setup, task, as_fitted, [Example(*pair) for pair in kept.get(task.name, [])])
-            for task in setup.tasks
-        )
+        as_fitted = ContextLayout(setup.backbone, saved.notes.get("source_tokens") or setup.source_tokens)
+        try:
+            contexts = tuple(
+                self._context(setup, task, as_fitted, self._kept(task, saved)) for task in setup.tasks
+            )
+        except DataError as fault:  # of an example, the only text here
+            raise ArtifactError(f"an example that the run kept: {fault.cause}", code="A04") from None
         return InContextAnswerer(setup.backbone, setup.tasks, contexts, layout, self.calibrate)
+
+    def _kept(self, task: Task, saved: Saved) -> list[Example]:
+        """The examples of a task; an instruction alone has none."""
+        pairs = of_task(saved.notes.get("examples", {}), task) if self.learns else []
+        check_answers([answer for _, answer in pairs], task)
+        return [Example(*pair) for pair in pairs]
 
     def words(self, task: Task) -> str:
         """The instruction for a task."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from weft.config.base import Config
+from pydantic import BaseModel
+
+from weft.config.base import Config, Content
 from weft.config.training import PromptConfig
 from weft.errors import ConfigError
 from weft.tasks import Example, Task
@@ -127,6 +129,7 @@ class Method(Config):
         name: in a configuration; the subclass gives a `Literal` with a default.
         keeps: kind of file that it leaves: plain prompts (`soft`), a shared prompt with factors (`bank`),
             changed `weights`, other named numbers (`arrays`), or nothing (`none`).
+        noted: what its notes hold; a run whose notes are other is refused before it is restored.
         touches_weights: it changes or adds weights: the base is one of its own, in float32, and its rows
             share no batch with those of other runs.
         reads_texts: its prompt depends on the text, or it changes how the text is read: no batch is shared,
@@ -137,6 +140,7 @@ class Method(Config):
 
     name: str
     keeps: ClassVar[Literal["soft", "bank", "weights", "arrays", "none"]] = "none"
+    noted: ClassVar[type[BaseModel]] = Content
     touches_weights: ClassVar[bool] = False
     reads_texts: ClassVar[bool] = False
     closed_only: ClassVar[bool] = False
@@ -177,7 +181,7 @@ class Method(Config):
         """What answers, from what a run kept; with nothing kept where nothing is learnt.
 
         Raises:
-            ArtifactError: if the tensors do not fit the base model.
+            ArtifactError: if the tensors or notes do not fit the base model and the tasks.
         """
 
 

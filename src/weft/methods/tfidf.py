@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pydantic import BaseModel, RootModel
+
+from weft.config.base import Content
 from weft.errors import DataError
 from weft.evaluation.answers import Answer, chosen
+from weft.methods.kept import check_answers, check_once, check_shapes, numbered, of_task
 from weft.methods.method import FittedMethod, Saved, Setup
 from weft.tasks import Task
 
@@ -16,6 +20,14 @@ if TYPE_CHECKING:
 
 
 TERMS = 50_000  # the commonest; with 150 answers they are 30 MB
+AXES = {"weights": "CF", "bias": "C", "idf": "F"}
+
+
+class Noted(Content):
+    """What is noted of a task."""
+
+    answers: list[str]
+    terms: list[str]
 
 
 class TfIdf(FittedMethod):
@@ -23,6 +35,7 @@ class TfIdf(FittedMethod):
 
     name: Literal["tfidf"] = "tfidf"
     keeps: ClassVar[Literal["arrays"]] = "arrays"
+    noted: ClassVar[type[BaseModel]] = RootModel[dict[str, Noted]]
     closed_only: ClassVar[bool] = True
 
     @property
@@ -58,6 +71,7 @@ class TfIdf(FittedMethod):
         """The classifiers that a run kept."""
         from weft.evaluation.linear import LinearHead
 
+        check_kept(setup, saved)
         heads, made = [], []
         for k, task in enumerate(setup.tasks):
             kept = [saved.tensors[f"{k}.{name}"].numpy() for name in ("weights", "bias", "idf")]
@@ -104,6 +118,22 @@ def _fitted(made: Any, texts: Sequence[str], task: str) -> Any:
             fix="take the row out, or give texts with words",
             code="D03",
         ) from None
+
+
+def check_kept(setup: Setup, saved: Saved) -> None:
+    """Refuse terms, answers and numbers that do not fit each other or the tasks.
+
+    Raises:
+        ArtifactError: naming the first.
+    """
+    sizes: dict[str, int] = {}
+    for k, task in enumerate(setup.tasks):
+        notes = of_task(saved.notes, task)
+        check_answers(notes["answers"], task)
+        for what in ("answers", "terms"):
+            check_once(what, notes[what], task)
+        sizes |= {f"C{k}": len(notes["answers"]), f"F{k}": len(notes["terms"])}
+    check_shapes(saved.tensors, numbered(AXES, len(setup.tasks)), **sizes)
 
 
 def vectorizer(terms: Sequence[str] | None = None) -> Any:

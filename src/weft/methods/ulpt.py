@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from weft.errors import ArtifactError
+from weft.methods.kept import check_shapes
 from weft.methods.method import Saved, Setup, Starts, TrainedMethod
 
 if TYPE_CHECKING:
@@ -47,10 +49,20 @@ class ULPT(TrainedMethod):
         """The model under the prompts that a run's codes give."""
         from weft.evaluation.answering import TunedAnswerer
         from weft.models.tuned import restored
-        from weft.prompts.kept import check_shapes
         from weft.prompts.ulpt import ProjectedPrompts
 
         known = {"K": len(setup.tasks), "D": setup.backbone.width, "1": 1}
         check_shapes(saved.tensors, AXES, **known)
+        check_draw(float(saved.tensors["draw"]))
         module = ProjectedPrompts(tasks=setup.names, **saved.tensors)
         return TunedAnswerer(restored(setup.backbone, module), setup.tasks, setup.source_tokens)
+
+
+def check_draw(number: float) -> None:
+    """Refuse what is no number of a draw.
+
+    Raises:
+        ArtifactError: with the number.
+    """
+    if number < 0 or not number.is_integer():
+        raise ArtifactError(f"'draw' is {number:g}, and should be a whole number from 0", code="A07")

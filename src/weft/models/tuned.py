@@ -12,6 +12,7 @@ from weft.errors import ArtifactError, UnsupportedError
 from weft.models import Backbone, Context, HiddenSpec, Outputs, TextState
 from weft.prompts.bank import PromptBank, PromptModule, SoftPrompts
 
+FITTING = "use the base model and the method's settings of the run (its config.yaml)"
 STOP_NORM = 1000.0  # prompts with entries so many times the size of embeddings have diverged
 
 
@@ -125,7 +126,7 @@ class TunedModel(nn.Module):
             self.load_state(dict(tensors))
         except ValueError:
             raise ArtifactError(
-                "these weights are not of this model", where=self.backbone.name, code="A07"
+                "these weights are not of this model and method", fix=FITTING, code="A07"
             ) from None
 
     def _named(self) -> list[tuple[str, nn.Parameter]]:
@@ -174,7 +175,7 @@ def check_weights(backbone: Backbone, tensors: Mapping[str, Tensor]) -> None:
     """
     mine = {f"lm.{name}": value.shape for name, value in backbone.lm.named_parameters()}
     if mine != {name: value.shape for name, value in tensors.items()}:
-        raise ArtifactError("these weights are not of this model", where=backbone.name, code="A07")
+        raise ArtifactError("these weights are not of this model", fix=FITTING, code="A07")
 
 
 def own(backbone: Backbone) -> None:
@@ -199,7 +200,6 @@ def restored(backbone: Backbone, prompts: PromptModule) -> TunedModel:
     if prompts.width != backbone.width:
         raise ArtifactError(
             f"the prompts' vectors have {prompts.width} numbers, the model's embeddings {backbone.width}",
-            where=backbone.name,
             fix="use the base model the prompts were trained on (base.model in the run's config.yaml)",
             code="A07",
         )

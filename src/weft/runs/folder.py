@@ -23,12 +23,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent
 
 from weft import storage
+from weft.config.base import Content
 from weft.config.describe import to_yaml
 from weft.config.files import parse_yaml
 from weft.errors import ArtifactError, ConfigError, ResourceError, did_you_mean
@@ -52,13 +53,7 @@ Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Number = Annotated[float, Field(ge=-1e100, le=1e100)]  # sums of such numbers stay finite
 
 
-class _Content(BaseModel):
-    """What is read of a JSON file; what else stands there is let be."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-
-
-class _Env(_Content):
+class _Env(Content):
     base: str = ""
     base_hash: str = ""
     embedding_hash: str = ""
@@ -70,17 +65,18 @@ class _Env(_Content):
     position: Literal["prefix", "suffix"] = "prefix"
     threads: Annotated[Count, Field(gt=0)] = 1
     micro_batch: Annotated[Count, Field(gt=0)] = 1
-    together: list[str] = []
-    seen_in_pretraining: list[str] = []
+    together: list[str] = Field(default_factory=list)
+    seen_in_pretraining: list[str] = Field(default_factory=list)
 
 
-class _Rows(_Content):
+class _Rows(Content):
     read: Count = 0
     train: Count = 0
     cut: Count = 0
 
 
-class _Trained(_Content):
+class _Trained(Content):
+    trained_parameters: Count = 0
     tasks: list[str]
     steps: Count
     best_step: Count
@@ -89,21 +85,22 @@ class _Trained(_Content):
     rows: dict[str, _Rows]
 
 
-class _Score(_Content):
+class _Score(Content):
     rows: Count
     metrics: dict[str, Number | None]
     written: dict[str, Number | None] | None
 
 
-class _Scored(_Content):
+class _Scored(Content):
+    trained_parameters: Count = 0
     scores: dict[str, _Score]
 
 
-class _Timing(_Content):
+class _Timing(Content):
     seconds: Annotated[Number, Field(ge=0)]
 
 
-class _Step(_Content):
+class _Step(Content):
     step: Count
     loss: Number = 0
     lm: Number = 0
@@ -111,7 +108,7 @@ class _Step(_Content):
     hidden: Number = 0
 
 
-class _Line(_Content):
+class _Line(Content):
     task: str
     text: str
     references: list[str]
@@ -119,7 +116,7 @@ class _Line(_Content):
     probabilities: dict[str, Number] | None
 
 
-CONTENTS: dict[str, type[_Content]] = {
+CONTENTS: dict[str, type[Content]] = {
     "env.json": _Env,
     "timing.json": _Timing,
     "metrics.jsonl": _Step,
@@ -198,6 +195,7 @@ class Run:
             raise ArtifactError(
                 f"the run's configuration is not one that this version reads ({type(error).__name__})",
                 where=str(path),
+                fix=f"use the version of weft that wrote it (env.json); or {storage.RESTORE}",
                 code="A20",
             ) from None
 
@@ -240,17 +238,17 @@ class Run:
             raise ArtifactError(
                 f"not what such a file holds: {_first(error)}",
                 where=str(self.path / name),
-                fix=tensor_file.RESTORE,
+                fix=storage.RESTORE,
                 code="A04",
             ) from None
         return found
 
-    def _content(self, name: str) -> type[_Content]:
-        """What a file holds; of the result, that follows from the stage, with which the run's name begins."""
-        stage = self.id.partition("-")[0]
-        if name != "result.json" or stage not in KINDS:
-            return CONTENTS.get(name, _Content)
-        return _Scored if stage == "evaluate" else _Trained
+    def _content(self, name: str) -> type[BaseModel]:
+        """What a file holds; that of the result follows from the stage, that of notes from the method."""
+        if name == "result.json":
+            return _Scored if isinstance(self.config(), EvaluateRun) else _Trained
+        made_by = self.config().made_by if name == NOTES else None
+        return CONTENTS.get(name, Content) if made_by is None else made_by.noted
 
     def check_done(self) -> None:
         """Refuse a run that was not finished.
@@ -287,7 +285,7 @@ class Run:
         self.check_done()
         notes = self._object(NOTES) if NOTES in storage.names(self.path) else {}
         tensors = self.tensors() if _keeps_tensors(self.config()) else {}
-        return Saved(tensors, notes, int(self.result().get("trained_parameters", 0)))
+        return Saved(tensors, notes, self.result().get("trained_parameters", 0))
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The objects of a JSON-lines file; a torn last line of an unfinished run is left out.
@@ -325,7 +323,7 @@ class Run:
             raise ArtifactError(
                 f"the result has no {metric!r} of task {task!r}",
                 where=str(self.path / "result.json"),
-                fix=tensor_file.RESTORE,
+                fix=storage.RESTORE,
                 code="A14",
             )
         return found

@@ -15,7 +15,7 @@ from weft.errors import ArtifactError, ConfigError
 from weft.evaluation.answering import TunedAnswerer
 from weft.evaluation.answers import Answerer
 from weft.evaluation.nearest import nearest
-from weft.methods.method import UNNAMED, Need, Setup, nothing_found
+from weft.methods.method import UNNAMED, Method, Need, Setup, nothing_found
 from weft.models import Backbone
 from weft.models.fresh_prompt import fresh_prompt
 from weft.models.tuned import STOP_NORM, TunedModel
@@ -46,9 +46,24 @@ def load(run: Run, workspace: Workspace, wanted_by: AnyRun | None = None) -> Ans
         )
     check_fit(run, wanted_by, workspace)
     setup = setup_of(wanted_by or config, workspace, made_by=config, like=run)
-    answerer: Answerer = config.made_by.restore(setup, run.saved())
+    answerer = _restored(run, config.made_by, setup)
     if isinstance(answerer, TunedAnswerer):
         _check_size(answerer.model, run)
+    return answerer
+
+
+def _restored(run: Run, method: Method, setup: Setup) -> Answerer:
+    """What answers, from what a run kept.
+
+    Raises:
+        ArtifactError: if that does not fit, with the folder's place where the method cannot say one.
+    """
+    saved = run.saved()
+    try:
+        answerer: Answerer = method.restore(setup, saved)
+    except ArtifactError as fault:
+        where, fix = fault.where or str(run.path), fault.fix or storage.RESTORE
+        raise ArtifactError(fault.cause, where=where, fix=fix, code=fault.code) from None
     return answerer
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from weft.config.task import TaskSpec
 from weft.errors import ArtifactError
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun
-from weft.storage import canonical_json, sha256_json, strict_json
+from weft.storage import RESTORE, canonical_json, sha256_json, strict_json
 from weft.storage.tensor_header import (
     LARGEST,
     LARGEST_HEADER,
@@ -30,7 +30,6 @@ FORMAT = 1
 LARGEST_VALUE = 1e6  # embeddings have entries near 1; what trains further than this has diverged
 AXES = {"soft": {"prompts": "KPD"}, "bank": {"shared": "PD", "u": "KPR", "v": "KRD"}}  # kind -> tensor shapes
 BASE_KEYS = ("base", "base_hash", "embedding_hash", "tokenizer_hash")  # in env.json
-RESTORE = "restore the folder from a copy, or delete it and run the same command again"
 Label = dict[str, Any]
 
 
@@ -110,7 +109,8 @@ def read(data: bytes, name: str, where: str) -> tuple[Label, dict[str, Any]]:
         _check_values({key: numbers_of(data, start, entry) for key, entry in entries.items()}, found["kind"])
         return found, load(data)
     except SafetensorError as error:
-        raise ArtifactError(f"this is not a file of tensors: {error}", where=where, code="A04") from None
+        cause = f"this is not a file of tensors: {error}"
+        raise ArtifactError(cause, where=where, fix=RESTORE, code="A04") from None
     except ArtifactError as fault:
         raise ArtifactError(fault.cause, where=where, fix=RESTORE, code=fault.code) from None
 

@@ -15,6 +15,7 @@ from weft.storage.hashing import sha256_bytes, sha256_file, strict_json
 
 MANIFEST = "manifest.json"
 LARGEST_FILE, LARGEST_MANIFEST = 1 << 30, 1 << 20  # bytes
+RESTORE = "restore the folder from a copy, or delete it and run the same command again"
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # no name of a file is a path
 
 
@@ -41,12 +42,13 @@ def read_verified(folder: Path, name: str, limit: int = LARGEST_FILE) -> bytes:
     """
     files = _manifest(folder)
     if name not in files:
-        raise ArtifactError(f"{name!r} is not part of this folder", where=str(folder / MANIFEST))
+        raise ArtifactError(f"{name!r} is not part of this folder", where=str(folder / MANIFEST), fix=RESTORE)
     size = files[name]["bytes"]
     if size > limit:
         raise ArtifactError(
             f"the manifest says {size:,} bytes, and such a file has at most {limit:,}",
             where=str(folder / name),
+            fix=RESTORE,
             code="A03",
         )
     try:
@@ -57,7 +59,7 @@ def read_verified(folder: Path, name: str, limit: int = LARGEST_FILE) -> bytes:
         raise ArtifactError(
             "the file is not the one that was written: its SHA-256 differs from the manifest's",
             where=str(folder / name),
-            fix="restore the folder from a copy, or delete it and run the same command again",
+            fix=RESTORE,
             code="A01",
         )
     return data
@@ -104,13 +106,17 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         content = strict_json(read_plain(path, LARGEST_MANIFEST))
     except FileNotFoundError:
-        raise ArtifactError("the file is missing", where=str(path)) from None
+        raise ArtifactError("the file is missing", where=str(path), fix=RESTORE) from None
     except ValueError as error:
-        raise ArtifactError(f"this is not a manifest ({error})", where=str(path), code="A01") from None
+        raise _no_manifest(path, f" ({error})") from None
     files = content.get("files") if isinstance(content, dict) else None
     if not isinstance(files, dict) or not all(_is_entry(name, row) for name, row in files.items()):
-        raise ArtifactError("this is not a manifest", where=str(path), code="A01")
+        raise _no_manifest(path)
     return files
+
+
+def _no_manifest(path: Path, why: str = "") -> ArtifactError:
+    return ArtifactError(f"this is not a manifest{why}", where=str(path), fix=RESTORE, code="A01")
 
 
 def _is_entry(name: str, row: Any) -> bool:
