@@ -22,8 +22,9 @@ from weft.config.training import PromptConfig
 from weft.errors import ConfigError, DataError, UnsupportedError
 from weft.evaluation import linear
 from weft.evaluation.answers import TextError
-from weft.evaluation.linear import best_strength, cross_validated, fit_head
-from weft.methods.frozen_features import FrozenFeatures, class_means, leave_one_out, standard, unit
+from weft.evaluation.class_means import class_means, leave_one_out, unit
+from weft.evaluation.linear import best_strength, cross_validated, fit_head, standard
+from weft.methods.frozen_features import FrozenFeatures
 from weft.methods.method import Setup
 from weft.methods.tfidf import TfIdf, vectorizer
 from weft.models.features import features, pooled

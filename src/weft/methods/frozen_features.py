@@ -10,6 +10,8 @@ from pydantic import BaseModel, Field, RootModel
 from weft.config.base import Content
 from weft.errors import ArtifactError, ConfigError
 from weft.evaluation.answers import Answer, chosen
+from weft.evaluation.class_means import class_means, leave_one_out, unit
+from weft.evaluation.linear import standard
 from weft.methods.kept import check_answers, check_once, check_shapes, numbered, of_task
 from weft.methods.method import FittedMethod, Saved, Setup
 from weft.tasks import Task
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from weft.models import Backbone
     from weft.models.features import Reading
 
-STILL = 1e-5  # of its mean: a column that varies less is constant, but for float32's rounding
-SHARPNESS = 10.0  # of a cosine to a class mean, so that probabilities are not all alike
 AXES = {"weights": "CD", "bias": "C", "mean": "D", "scale": "D"}
 
 
@@ -255,53 +255,7 @@ def check_layers(layers: Sequence[int], depth: int) -> None:
         )
 
 
-Standard = tuple[Any, Any, Any]  # features with mean 0 and scale 1, their mean and their scale before
-
-
-def standard(x: Any) -> Standard:
-    """Features `[N, D]` with mean 0 and deviation 1 in every column that varies beyond rounding."""
-    mean, scale = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
-    scale = np.where(scale > STILL * np.abs(mean), scale, 1)
-    x = x - mean
-    x /= scale  # in place: of many rows, numbers twice as wide are much memory
-    return x.astype(np.float32), mean.astype(np.float32), scale.astype(np.float32)
-
-
-def unit(x: Any) -> Any:
-    """Rows of length 1."""
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-
-
-def class_means(x: Any, targets: Sequence[str]) -> "LinearHead":
-    """The unit mean of each answer's unit features, as a head on unit features."""
-    from weft.evaluation.linear import LinearHead
-
-    answers, gold = tuple(sorted(set(targets))), np.asarray(targets)
-    means = unit(np.stack([unit(x)[gold == one].mean(0) for one in answers]))
-    return LinearHead((SHARPNESS * means).astype(np.float32), np.zeros(len(answers), np.float32), answers)
-
-
 def middle(readings: "Iterable[Reading]") -> "Reading":
     """What is read where no rows can speak for a layer: the mean of the middle one, if they are offered."""
     layers, poolings = (list(dict.fromkeys(part)) for part in zip(*readings, strict=True))
     return sorted(layers)[len(layers) // 2], "mean" if "mean" in poolings else poolings[0]
-
-
-def leave_one_out(x: Any, targets: Sequence[str]) -> float | None:
-    """Accuracy of the nearest class mean where each row is left out of its class in turn, in percent.
-
-    A row that is the only one of its answer is not scored; none where no rows can be.
-    """
-    from weft.evaluation.linear import held_out
-
-    places = held_out(targets)
-    if places is None:
-        return None
-    rows, gold = unit(x), np.asarray(targets)
-    answers = sorted(set(targets))
-    sums = np.stack([rows[gold == one].sum(0) for one in answers])
-    right = 0
-    for i in places:
-        own = sums - np.array([[one == gold[i]] for one in answers]) * rows[i]
-        right += answers[int((unit(own) @ rows[i]).argmax())] == gold[i]
-    return 100.0 * right / len(places)
