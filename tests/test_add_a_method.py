@@ -17,6 +17,7 @@ from test_methods_in_context import ROWS_OF_METHODS
 from tiny_job import write_job
 
 from weft import runs, stages
+from weft.config.base import Content
 from weft.config.files import load_config
 from weft.data.selection import few_shot
 from weft.errors import ConfigError, WeftError
@@ -202,6 +203,7 @@ def test_a_fitted_method_gets_tokens_and_the_nearest_prompt(
 
     config, workspace = fitting
     monkeypatch.setattr(TfIdf, "fit", asks)
+    monkeypatch.setattr(TfIdf, "noted", Content)  # any notes
     notes = stages.perform(config, workspace).saved().notes
     lm, tokenizer = build_lm("t5"), build_tokenizer(ends_texts=True)
     for k, words in enumerate((("positive", "negative"), ("same", "other"))):
