@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 PLAIN_SECONDS = 15.0
+SURE = 0.01  # of all work: before that much is done, the time to go would be that of reading texts ahead
 
 
 @dataclass
@@ -33,7 +34,8 @@ class Progress:
 
     def __post_init__(self) -> None:
         self.console = Console(file=self.stream, highlight=False)
-        self.start = self.shown = time.monotonic()
+        self.start = time.monotonic()
+        self.shown = self.start - PLAIN_SECONDS  # the first line comes at once: a first step can take minutes
         self.current, self.units, self.share = "", 0.0, 0.0
         self._live: Live | None = None
 
@@ -75,7 +77,7 @@ class Progress:
         line = f"{self._percent()} {self.current}  {note}{self._eta()}"
         if self._live is not None:
             self._live.update(Text(line, overflow="ellipsis", no_wrap=True))
-        elif not self.quiet and time.monotonic() - self.shown > PLAIN_SECONDS:
+        elif not self.quiet and time.monotonic() - self.shown >= PLAIN_SECONDS:
             self._line(line)
 
     def _line(self, line: str, *, force: bool = False) -> None:
@@ -91,7 +93,7 @@ class Progress:
 
     def _eta(self) -> str:
         done = self.done + self.units * self.share
-        if self.total <= 0 or done <= 0:
+        if self.total <= 0 or done < SURE * self.total:
             return ""
         seconds = (time.monotonic() - self.start) * (self.total - done) / done
         return f"  [{duration(seconds)} to go]" if seconds > 0.5 else ""
