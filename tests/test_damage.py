@@ -19,7 +19,7 @@ from weft.checks import doctor
 from weft.errors import ArtifactError, WeftError
 from weft.experiments import tables
 from weft.experiments.report import html_page, plots
-from weft.runs import Run, folder, parents, tensor_file
+from weft.runs import Run, config_file, parents, tensor_file
 from weft.runs.workspace import Workspace
 from weft.storage import durable
 
@@ -83,7 +83,7 @@ def root(plan, tmp_path, monkeypatch):
     """All of its runs, finished; nothing waits for the disk, and no plot is drawn."""
     monkeypatch.setattr(durable.os, "fsync", lambda handle: None)
     monkeypatch.setattr(plots, "_svg", lambda *args: "")
-    monkeypatch.setattr(folder, "_plain", cache(folder._plain))  # the same YAML, again and again
+    monkeypatch.setattr(config_file, "_plain", cache(config_file._plain))  # the same YAML, again and again
     fill(plan, tmp_path)
     return tmp_path
 
