@@ -14,7 +14,8 @@ from benchmarks.goals import Settings
 from weft.data.batch import Encoded
 
 ROOT = Path(__file__).parents[1]
-CHILD = "import weft, json, sys; from benchmarks import apart; apart.child(*json.loads(sys.argv[1]))"  # weft first
+# weft before torch, or threads wait as libgomp has them
+CHILD = "import weft, json, sys; from benchmarks import apart; apart.child(*json.loads(sys.argv[1]))"
 OWN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "GLIBC_TUNABLES", "MALLOC_")
 SIZES = {False: (16, 20, 40), True: (2, 4, 8)}  # quick: batch, prompt, text
 PLAIN = {"attention": "library", "products": "library"}  # nothing is measured first

@@ -10,9 +10,10 @@ from reference import mpt as reference
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import AddedToken, PreTrainedTokenizerFast
 
+from weft.config.model import BaseConfig
 from weft.data.batch import IGNORE, Encoded, collate
 from weft.errors import DataError
-from weft.models import CausalBackbone, HiddenSpec, control_tokens
+from weft.models import CausalBackbone, HiddenSpec, base_folder, control_tokens, load_backbone
 from weft.models.backbone import ChoiceTree
 
 P = 3
@@ -517,6 +518,29 @@ def test_weights_hash_tells_one_bit(make_backbone, backbone):
         weight = next(same.lm.parameters()).flatten()
         weight[3] = torch.nextafter(weight[3], torch.tensor(9.0))
     assert same.weights_hash() != backbone.weights_hash()
+
+
+@pytest.mark.parametrize(("name", "unread"), [("bert", {"encoder.pooler.dense"}), ("llama-prefix", set())])
+def test_two_loadings_give_the_same_model(make_backbone, tmp_path, rows, name, unread):
+    """To the bit, weights that files lack and nothing reads (BERT's pooler) too; no other draw moves."""
+    saved, loaded = make_backbone(name), []
+    saved.lm.save_pretrained(tmp_path)
+    saved.tokenizer.save_pretrained(tmp_path)
+    folder = base_folder.resolve(BaseConfig(model=str(tmp_path)))
+    for seed in (1, 2):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            before = torch.get_rng_state()
+            loaded.append(load_backbone(folder, dtype="float32"))
+            assert torch.equal(torch.get_rng_state(), before)
+    one, other = (model.lm.state_dict() for model in loaded)
+    assert {name.rpartition(".")[0] for name in one.keys() - saved.lm.state_dict().keys()} == unread
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert loaded[0].weights_hash() == loaded[1].weights_hash()
+    labels = torch.tensor([[5, 6, 1]] * len(rows.sources))
+    for model in loaded:
+        logits = [each.forward(each.read(rows.sources), None, labels).logits for each in (model, saved)]
+        assert torch.equal(*logits)
 
 
 def test_special_ids_are_special_tokens_and_rows_beyond_the_tokenizer(backbone):

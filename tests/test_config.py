@@ -710,6 +710,24 @@ def test_experiments_of_the_repository_load_and_name_declared_tasks(path):
     assert len(select(specs, config.sources + config.targets)) == len(config.sources) + len(config.targets)
 
 
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_table_shows_what_a_user_would_compare_with(path):
+    """The majority, both classifiers on the same rows, and the prompt methods beside MPT."""
+    titles = {row.method.title for row in load_config(path, Experiment).rows}
+    known = {"majority", "TF-IDF + LR", "frozen features + LR", "prompt tuning from scratch", "SPoT", "MPT"}
+    assert known <= titles
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_few_shot_targets_train_as_long_in_a_group_as_alone(path):
+    """A group's steps are those of a target alone, times the targets (the paper's counts are its own)."""
+    config = load_config(path, Experiment)
+    for row in config.rows:
+        if row.group and row.optim and config.shots:
+            alone = next(one.optim for one in config.rows if one.method == row.method and not one.group)
+            assert row.optim.steps == alone.steps * len(config.targets)
+
+
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
 def test_tasks_of_the_repository_load_under_their_file_names(path):
     """Every demo task loads and is named as its file."""

@@ -1,6 +1,7 @@
 """Classifiers on words and on frozen features: what they keep, how they choose, scikit-learn's numbers."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from conftest import BACKBONE_IDS, build_backbone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
@@ -18,11 +20,13 @@ from weft.checks.base_model import _check_answers
 from weft.config.task import TaskSpec
 from weft.config.training import PromptConfig
 from weft.errors import ConfigError, DataError, UnsupportedError
+from weft.evaluation import linear
 from weft.evaluation.answers import TextError
-from weft.evaluation.linear import best_strength, cross_validated, fit_head
-from weft.methods.frozen_features import FrozenFeatures, class_means, leave_one_out, standard, unit
+from weft.evaluation.class_means import class_means, leave_one_out, unit
+from weft.evaluation.linear import best_strength, cross_validated, fit_head, standard
+from weft.methods.frozen_features import FrozenFeatures
 from weft.methods.method import Setup
-from weft.methods.tfidf import TfIdf
+from weft.methods.tfidf import TfIdf, vectorizer
 from weft.models.features import features, pooled
 from weft.runs.config import AdaptRun
 from weft.tasks import Example, Task
@@ -65,7 +69,8 @@ def test_tfidf_equals_the_pipeline_of_scikit_learn():
     order = [list(pipeline.classes_).index(word) for word in ANSWERS]
     assert np.allclose(shares_of(answers), pipeline.predict_proba(TEXTS)[:, order], atol=1e-5)
     assert [one.chosen for one in answers[:3]] == ["good", "bad", "fine"]
-    assert saved.parameters == 3 * len(words.get_feature_names_out()) + 3
+    terms = len(words.get_feature_names_out())
+    assert saved.parameters == 3 * (terms + 1) + terms  # the regression, and idf
 
 
 def test_two_answers_equal_a_binary_regression():
@@ -93,7 +98,42 @@ def test_strength_is_chosen_by_cross_validation():
     x = draw.normal(size=(20, 6)) + np.array([[one == "a"] for one in y])
     scores = {strength: cross_validated(x, y, strength) for strength in (1.0, 0.1, 10.0, 100.0)}
     assert best_strength(x, y) == (max(scores, key=scores.get), max(scores.values()))
-    assert cross_validated(x[:2], y[:2], 1.0) == 0  # a single row of each
+
+
+def blobs(counts, seed=3):
+    """Features around a corner for each answer, so many of each, in a mixed order."""
+    draw = np.random.default_rng(seed)
+    y = draw.permutation([answer for answer, count in counts.items() for _ in range(count)]).tolist()
+    x = draw.normal(size=(len(y), 4)) + np.array([[one == "a", one == "b", one == "c", 0] for one in y])
+    return x.astype(np.float32), y
+
+
+@pytest.mark.parametrize("strength", [0.1, 1.0, 100.0])
+@pytest.mark.parametrize(
+    "counts", [{"a": 9, "b": 8, "c": 7}, {"a": 9, "b": 8, "c": 1}, {"a": 3, "b": 2, "c": 1, "d": 1}]
+)
+def test_an_answer_with_one_row_is_never_held_out(counts, strength):
+    """Folds are those of the other answers' rows; it stands in every training part (plain scikit-learn)."""
+    x, y = blobs(counts)
+    rare = [i for i, one in enumerate(y) if y.count(one) == 1]
+    often = np.array([i for i in range(len(y)) if i not in rare])
+    folds = StratifiedKFold(min(5, *(count for count in counts.values() if count > 1)))
+    right = 0
+    for train, test in folds.split(x[often], np.array(y)[often]):
+        seen = sorted([*often[train], *rare])
+        model = LogisticRegression(C=strength, max_iter=2000).fit(x[seen], [y[i] for i in seen])
+        right += sum(model.predict(x[often[test]]) == np.array(y)[often[test]])
+    assert right > 0
+    assert cross_validated(x, y, strength) == 100.0 * right / len(often)
+
+
+@pytest.mark.parametrize("y", [["a", "b", "c"], ["a"] * 6, ["a", "a", "a", "b"]])
+def test_what_cannot_be_held_out_has_no_score(y):
+    """No answer with two rows, or one alone: no number speaks for a candidate, and C is 1."""
+    x = np.random.default_rng(4).normal(size=(len(y), 3)).astype(np.float32)
+    assert cross_validated(x, y, 1.0) is None
+    assert leave_one_out(x, y) is None
+    assert best_strength(x, y) == (1.0, None)
 
 
 @pytest.mark.parametrize("name", BACKBONE_IDS)
@@ -146,7 +186,110 @@ def test_frozen_features_equal_scikit_learn_on_the_chosen_layer(name):
     order = [list(own.classes_).index(word) for word in ANSWERS]
     assert np.allclose(shares_of(answers), own.predict_proba(x(TEXTS))[:, order], atol=1e-3)
     assert notes["validated"] >= 90
-    assert saved.parameters == sum(value.numel() for value in saved.tensors.values())
+    assert saved.parameters == 3 * (32 + 1) + 2 * 32  # the regression, mean and scale
+
+
+@pytest.mark.parametrize(("answers", "rows_of_head"), [(1, 0), (2, 1), (3, 3)])
+def test_what_was_computed_from_rows_is_counted(answers, rows_of_head):
+    """Free numbers of the head (of two answers one row, of one nothing is fitted), and statistics."""
+    backbone, rows = build_backbone("llama-prefix"), ROWS[: 8 * answers]
+    task, width = a_task(choices=ANSWERS[: max(2, answers)]), 32
+    setup = setup_of(backbone, [task], (rows,))
+    assert FrozenFeatures().fit(setup).parameters == rows_of_head * (width + 1) + 2 * width
+    assert FrozenFeatures(head="class_mean").fit(setup).parameters == answers * width + 2 * width
+    saved = TfIdf().fit(setup)
+    terms = len(saved.notes["tone"]["terms"])
+    assert saved.parameters == rows_of_head * (terms + 1) + terms
+    assert saved.tensors["0.weights"].count_nonzero() <= rows_of_head * terms
+
+
+@pytest.mark.parametrize("method", [FrozenFeatures(), FrozenFeatures(head="class_mean")])
+def test_one_row_an_answer_takes_the_middle_layer(method):
+    """Nothing can be held out: the middle layer's mean and C = 1 by default, and `validated` is null."""
+    backbone = build_backbone("llama-prefix")
+    saved = through_files(method.fit(setup_of(backbone, rows=(ROWS[::8],))))
+    notes = saved.notes["tone"]
+    assert (notes["layer"], notes["pooling"], notes["validated"]) == (1, "mean", None)
+    assert notes["C"] == (1.0 if method.head == "logistic" else None)
+    for poolings, chosen in ((("last",), "last"), (("last", "mean"), "mean")):
+        picky = FrozenFeatures(head=method.head, layers=(2, 0), poolings=poolings)
+        notes = picky.fit(setup_of(backbone, rows=(ROWS[::8],))).notes["tone"]
+        assert (notes["layer"], notes["pooling"]) == (2, chosen)
+    assert TfIdf().fit(setup_of(rows=(ROWS[::8],))).notes["tone"]["validated"] is None
+
+
+@pytest.mark.parametrize("method", [FrozenFeatures(), FrozenFeatures(head="class_mean"), TfIdf()])
+def test_a_rare_answer_spoils_no_choice(method):
+    """Beside twenty-four rows that can be held out, one that cannot: the choice is validated still."""
+    rare = Example("the man eats", "rare")
+    task = a_task(choices=(*ANSWERS, "rare"))
+    saved = method.fit(setup_of(build_backbone("t5"), [task], ([*ROWS, rare],)))
+    assert saved.notes["tone"]["validated"] >= 90
+    assert "rare" in saved.notes["tone"]["answers"]
+
+
+MANY = [Example(f"{row.source} {end}", row.target) for row in ROWS for end in ("is", "was", "it", "of")]
+
+
+@pytest.fixture
+def few_choose(monkeypatch):
+    """Settings are chosen on about 15 rows."""
+    monkeypatch.setattr(linear, "CHOICE_ROWS", 15)
+
+
+def test_rows_that_choose_keep_the_answers_shares(few_choose):
+    """Of a file sorted by answer: each has its share, five rows at least or all, drawn from all over it."""
+    targets = ["often"] * 200 + ["seldom"] * 40 + ["rare"] * 3 + ["once"]
+    part = linear.choice_rows(targets)
+    assert part == linear.choice_rows(targets) == sorted(set(part))
+    found = Counter(targets[i] for i in part)
+    assert found == {"often": round(200 * 15 / 244), "seldom": 5, "rare": 3, "once": 1}
+    own = [i for i in part if i < 200]
+    assert min(own) < 60
+    assert max(own) > 140
+    assert linear.choice_rows(targets[:15]) == list(range(15))
+
+
+@pytest.mark.parametrize("method", [FrozenFeatures(), FrozenFeatures(head="class_mean")])
+def test_many_rows_are_read_at_the_chosen_reading_alone(method, monkeypatch, few_choose):
+    """All readings of a part choose; then one reading of all rows is fitted once."""
+    backbone, read, targets = build_backbone("t5"), [], [row.target for row in MANY]
+
+    def recorded(backbone, sources, readings, **kw):
+        read.append((len(sources), list(readings)))
+        return features(backbone, sources, readings, **kw)
+
+    monkeypatch.setattr("weft.models.features.features", recorded)
+    saved = method.fit(setup_of(backbone, rows=(MANY,)))
+    notes, part = saved.notes["tone"], linear.choice_rows(targets)
+    reading = (notes["layer"], notes["pooling"])
+    assert [(count, len(readings)) for count, readings in read] == [(15, 6), (96, 1)]
+    assert read[1][1] == [reading]
+    alone = method.fit(setup_of(backbone, rows=([MANY[i] for i in part],))).notes["tone"]
+    assert notes == {**alone, "chosen_on": 15}
+    assert len(read) == 3  # few rows are read once
+    texts = [backbone.text_tokens(row.source, 16)[0] for row in MANY]
+    x, mean, scale = standard(features(backbone, texts, [reading])[reading])
+    logistic = method.head == "logistic"
+    head = fit_head(x, targets, notes["C"]) if logistic else class_means(x, targets)
+    for name, value in {"weights": head.weights, "bias": head.bias, "mean": mean, "scale": scale}.items():
+        assert np.array_equal(saved.tensors[f"0.{name}"].numpy(), value)
+
+
+def test_tfidf_chooses_c_on_a_part(monkeypatch, few_choose):
+    """C is that of the part's rows, as all rows' words see them; all rows are fitted."""
+    rows = [Example(f"{row.source} {NOUNS[i % 8]}", ANSWERS[i % 5 % 3]) for i, row in enumerate(MANY)]
+    saved = TfIdf().fit(setup_of(rows=(rows,)))
+    targets = [row.target for row in rows]
+    x, part = vectorizer().fit_transform([row.source for row in rows]), linear.choice_rows(targets)
+    strength, score = best_strength(x[part], [targets[i] for i in part])
+    notes = saved.notes["tone"]
+    assert (notes["C"], notes["validated"], notes["chosen_on"]) == (strength, score, len(part))
+    assert (strength, score) != best_strength(x, targets)
+    head = fit_head(x, targets, strength)
+    assert np.array_equal(saved.tensors["0.weights"].numpy(), head.weights)
+    monkeypatch.setattr(linear, "CHOICE_ROWS", len(rows))
+    assert "chosen_on" not in TfIdf().fit(setup_of(rows=(rows,))).notes["tone"]
 
 
 def test_class_means_equal_the_nearest_centroid():
@@ -165,6 +308,19 @@ def test_class_means_equal_the_nearest_centroid():
         head = class_means(x[rest], [y[j] for j in rest])
         right += "abc"[head.shares(unit(x[[i]]), ("a", "b", "c")).argmax()] == y[i]
     assert leave_one_out(x, y) == pytest.approx(100 * right / 18)
+
+
+def test_a_class_of_one_row_is_left_out_of_no_mean():
+    """Its row is not scored, and its mean stands beside the others' (a plain loop over the rest)."""
+    x, y = blobs({"a": 6, "b": 5, "c": 1, "d": 1})
+    often = [i for i, one in enumerate(y) if one in "ab"]
+    right = 0
+    for i in often:
+        rest = [j for j in range(len(y)) if j != i]
+        means = NearestCentroid().fit(normalize(x[rest]), [y[j] for j in rest]).centroids_
+        right += "abcd"[(normalize(means) @ normalize(x[[i]]).T).argmax()] == y[i]
+    assert right < len(often)
+    assert leave_one_out(x, y) == pytest.approx(100 * right / len(often))
 
 
 def test_standard_features_have_no_scale():

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import BACKBONE_IDS, build_backbone
+from conftest import BACKBONE_IDS, VOCABULARY, build_backbone, build_tokenizer
 from pydantic import ValidationError
 from reference import lm as reference
 from tiny_job import command, write_job
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from weft import runs
 from weft.config.training import PromptConfig
@@ -19,6 +20,7 @@ from weft.errors import ConfigError
 from weft.evaluation.answers import TextError
 from weft.methods.in_context import InContext
 from weft.methods.method import Saved, Setup
+from weft.models import CausalBackbone
 from weft.serving import predictor
 from weft.tasks import Example, Task
 from weft.tasks.metrics import metric
@@ -239,6 +241,23 @@ def test_the_models_positions_bound_the_context():
     answerer.answer(["the good " * 20], [0])
     assert build_backbone("t5").positions is None
     assert build_backbone("bert").positions == 128
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_rotary_positions_that_grow_bound_the_context(kind):
+    """Context, text and answer stay where positions do not depend on the longest input of a batch."""
+    rope = {"rope_type": kind, "factor": 2.0}
+    if kind == "longrope":
+        rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "original_max_position_embeddings": 60}
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    sizes |= {"max_position_embeddings": 128 if kind == "longrope" else 60, "vocab_size": VOCABULARY}
+    model = CausalBackbone(
+        LlamaForCausalLM(LlamaConfig(**sizes, rope_scaling=rope)), build_tokenizer(), suffix=False
+    )
+    rows = [Example("the good film", "yes") for _ in range(40)] + [Example("a bad film", "no")] * 40
+    setup = a_setup(model, (a_task(choices=("yes", "no"), max_target_tokens=5),), [rows])
+    saved = InContext(instruction="answer").fit(setup)
+    assert saved.notes["counts"]["closed"] == (60 - 12 - 5 - 1) // 4
 
 
 @pytest.mark.parametrize(

@@ -483,7 +483,12 @@ def test_a_classifier_has_no_runs_and_a_mark_where_answers_are_open(tmp_path):
 def test_a_row_without_written_answers_has_a_dot_and_no_dash(tmp_path):
     """A dash is for what is not finished; a classifier is, and writes nothing."""
     plan = make_plan(rows=classifier_rows(), targets=("urgency",))
-    fill(plan, tmp_path, {"TF-IDF": [60.0, 62.0, 64.0], "prompt tuning": [70.0, 70.0, 70.0]}, silent=("TF-IDF",))
+    fill(
+        plan,
+        tmp_path,
+        {"TF-IDF": [60.0, 62.0, 64.0], "prompt tuning": [70.0, 70.0, 70.0]},
+        silent=("TF-IDF",),
+    )
     tfidf, prompts = results.collect(plan, tmp_path)
     assert (tfidf.silent, tfidf.written_text) == (True, "·")
     assert (prompts.silent, prompts.written_text) == (False, "40.0")
@@ -623,11 +628,18 @@ def test_the_verdict_says_that_mpt_loses(tmp_path):
 
 
 def test_the_verdict_without_rivals_or_without_mpt(tmp_path):
+    """It compares with what is in the table, and says which of that is not finished."""
     rows = [row.model_dump() for row in make_plan().experiment.rows]
-    for kept, wanted in (([0, 3], "no comparison with SPoT"), ([0, 1], "There is no MPT row")):
-        plan = make_plan(targets=("urgency",), rows=[rows[i] for i in kept])
-        fill(plan, tmp_path)
-        assert wanted in " ".join(tables.verdict(tables.collect(plan, tmp_path), plan))
+    plan = make_plan(targets=("urgency",), rows=[rows[i] for i in (0, 1)])
+    fill(plan, tmp_path)
+    assert "There is no MPT row" in " ".join(tables.verdict(tables.collect(plan, tmp_path), plan))
+    plan = make_plan(targets=("urgency",), rows=[rows[i] for i in (0, 2, 3)])
+    unfinished = evaluation(plan, "SPoT", "urgency", 2)
+    fill(plan, tmp_path, skip=(unfinished,))
+    (tmp_path / unfinished / storage.MANIFEST).unlink(missing_ok=True)
+    said = tables.verdict(tables.collect(plan, tmp_path), plan)
+    assert sum("no comparison with SPoT" in one for one in said) == 1
+    assert not any("prompt tuning" in one for one in said)
 
 
 # the page

@@ -326,11 +326,11 @@ def test_table_names_allowances_leaks_and_shared_sentences(world: Path) -> None:
 
 @pytest.mark.data
 def test_real_experiment_passes_quickly() -> None:
-    """The first look at public data has no error, and its 60,000 rows take seconds of a processor."""
+    """The experiment on public data has no error, and its rows, most of them SNLI's, take seconds of a processor."""
     if not os.environ.get("WEFT_DATA"):
         pytest.skip("needs the real task data, given by WEFT_DATA")
     pytest.importorskip("gguf")
-    path = Path(__file__).resolve().parents[1] / "configs" / "experiments" / "first-look.yaml"
+    path = Path(__file__).resolve().parents[1] / "configs" / "experiments" / "local" / "first.yaml"
     weft = [
         sys.executable,
         "-c",

@@ -30,7 +30,7 @@ from weft.losses.objective import lm_loss
 from weft.losses.target_costs import targets_of
 from weft.losses.targets import TeacherTargets
 from weft.methods import FittedMethod, TrainedMethod
-from weft.methods.method import Saved
+from weft.methods.method import Saved, Setup
 from weft.models import Backbone
 from weft.models.tuned import TunedModel, with_bank, with_prompts
 from weft.prompts.bank import new_bank
@@ -73,12 +73,9 @@ def adapt(config: AdaptRun, workspace: Workspace) -> Prepared:
     """A method on the target tasks, all in one model; with several tasks, MPT shares P* among them."""
     method = config.method
     assert isinstance(method, TrainedMethod)
-    backbone, tasks = workspace.backbone(config, fresh=method.touches_weights), workspace.tasks(config)
-    rows = [_training_rows(config, task, workspace) for task in tasks]
-    train = [
-        _encoded(config, task, some, backbone, workspace) for task, some in zip(tasks, rows, strict=True)
-    ]
-    model, start = method.build(parents.training_setup(config, workspace, backbone, rows, train))
+    setup = _setup(config, workspace)
+    backbone, train = setup.backbone, setup.encoded
+    model, start = method.build(setup)
     batches = _epochs(config, train, backbone)
     return Prepared(config, model, train, batches, lm_loss, start)
 
@@ -87,17 +84,16 @@ def fit(config: AdaptRun, workspace: Workspace) -> Run:
     """A method that is fitted to the target tasks' rows at once."""
     method = config.method
     assert isinstance(method, FittedMethod)
-    tasks = workspace.tasks(config)
-    rows = [_training_rows(config, task, workspace) for task in tasks]
+    setup = _setup(config, workspace)
     with workspace.open(config) as out:
         clock = time.monotonic()
-        saved = method.fit(parents.training_setup(config, workspace, None, rows, []))
+        saved = method.fit(setup)
         out.save(saved)
-        counts = zip(tasks, rows, strict=True)
+        counts = zip(setup.tasks, setup.rows, strict=True)
         used = {task.name: {**task.accounting("train"), "train": len(some)} for task, some in counts}
-        result = {"tasks": [task.name for task in tasks], "steps": 0, "best_step": 0, "dev": None}
+        result = {"tasks": list(setup.names), "steps": 0, "best_step": 0, "dev": None}
         result |= {"rows": used, "trained_parameters": saved.parameters}
-        result |= {"parameters_per_task": saved.parameters / len(tasks)}
+        result |= {"parameters_per_task": saved.parameters / len(setup.tasks)}
         out.write_json("result.json", result)
         out.write_json("timing.json", {"seconds": time.monotonic() - clock})
     return out
@@ -244,6 +240,18 @@ def _epochs(config: TeacherRun | AdaptRun, train: list[EncodedTask], backbone: B
     optim = config.optim
     assert optim is not None
     return EpochBatches(tuple(train), optim.batch_size, config.seed, pool_size(optim.length_pool, backbone))
+
+
+def _setup(config: AdaptRun, workspace: Workspace) -> Setup:
+    """What a method learns from: the target tasks' rows, which become tokens when they are asked for."""
+    tasks = workspace.tasks(config)
+    rows = [_training_rows(config, task, workspace) for task in tasks]
+
+    def encode(backbone: Backbone) -> list[EncodedTask]:
+        pairs = zip(tasks, rows, strict=True)
+        return [_encoded(config, task, some, backbone, workspace) for task, some in pairs]
+
+    return parents.training_setup(config, workspace, rows, encode)
 
 
 def _training_rows(config: RunConfig, task: Task, workspace: Workspace) -> list[Example]:

@@ -1,16 +1,33 @@
 """Linear classifiers on features of texts: fitted by scikit-learn, kept and applied as plain arrays."""
 
-from collections import Counter
-from collections.abc import Sequence
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+T = TypeVar("T")
 Array = NDArray[np.float32]
 FOLDS = 5
+STILL = 1e-5  # of its mean: a column that varies less is constant, but for float32's rounding
 STRENGTHS = (1.0, 0.1, 10.0, 100.0)  # C, the inverse of regularisation; of equal ones the first
+CHOICE_ROWS = 2000  # about so many choose settings: MNLI at all readings would fill 31 GB
+CHOICE_SEED = 0
+
+
+Standard = tuple[Any, Any, Any]  # features with mean 0 and scale 1, their mean and their scale before
+
+
+def standard(x: Any) -> Standard:
+    """Features `[N, D]` with mean 0 and deviation 1 in every column that varies beyond rounding."""
+    mean, scale = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    scale = np.where(scale > STILL * np.abs(mean), scale, 1)
+    x = x - mean
+    x /= scale  # in place: of many rows, numbers twice as wide are much memory
+    return x.astype(np.float32), mean.astype(np.float32), scale.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -56,26 +73,74 @@ def fit_head(features: Any, targets: Sequence[str], strength: float) -> LinearHe
     return LinearHead(weights.astype(np.float32), bias.astype(np.float32), answers)
 
 
-def cross_validated(features: Any, targets: Sequence[str], strength: float) -> float:
-    """Accuracy on rows that are held out in turn, in percent; 0 where an answer has a single row.
+def fitted_numbers(head: LinearHead) -> int:
+    """How many numbers of a head `fit_head` has fitted: of two answers one row is free, of one none."""
+    rows = len(head.answers)
+    return int((rows if rows > 2 else rows - 1) * (head.weights.shape[1] + 1))
 
-    The folds are stratified and always the same: rows are drawn in an order of their own already.
+
+def choice_rows(targets: Sequence[str]) -> list[int]:
+    """Places of the rows on which settings are chosen: all, or of many about `CHOICE_ROWS` in their order.
+
+    Every answer keeps its share, and a row for every fold (all its rows, where it has fewer). The draw is the
+    same for every run and seed; not the first rows, because files are often sorted by answer.
+    """
+    if len(targets) <= CHOICE_ROWS:
+        return list(range(len(targets)))
+    places: dict[str, list[int]] = defaultdict(list)
+    for i, answer in enumerate(targets):
+        places[answer].append(i)
+    draw, picked = random.Random(CHOICE_SEED), list[int]()
+    for answer in sorted(places):
+        share = max(FOLDS, round(len(places[answer]) * CHOICE_ROWS / len(targets)))
+        picked += draw.sample(places[answer], min(share, len(places[answer])))
+    return sorted(picked)
+
+
+def held_out(targets: Sequence[str]) -> "NDArray[np.intp] | None":
+    """Places of the rows that can be held out in turn: those of answers with two rows or more.
+
+    None where fewer than two answers have two rows: a score of one answer would speak for whatever says
+    that answer always.
+    """
+    counts = Counter(targets)
+    places = np.array([i for i, answer in enumerate(targets) if counts[answer] > 1], dtype=np.intp)
+    return places if len({targets[i] for i in places}) > 1 else None
+
+
+def cross_validated(features: Any, targets: Sequence[str], strength: float) -> float | None:
+    """Accuracy on rows that are held out in turn, in percent; none where no rows can be.
+
+    An answer with a single row stands in every training part, and is not scored. The folds are stratified
+    and always the same: rows are drawn in an order of their own already.
     """
     from sklearn.model_selection import StratifiedKFold
 
-    folds = min(FOLDS, *Counter(targets).values())
-    if folds < 2 or len(set(targets)) < 2:
-        return 0.0
+    places = held_out(targets)
+    if places is None:
+        return None
     gold, right = np.asarray(targets), 0
-    for train, test in StratifiedKFold(folds).split(np.zeros(len(gold)), gold):
+    rare = np.setdiff1d(np.arange(len(gold)), places)
+    folds = StratifiedKFold(min(FOLDS, *Counter(gold[places].tolist()).values()))
+    for part, rest in folds.split(np.zeros(len(places)), gold[places]):
+        train, test = np.sort(np.append(places[part], rare)), places[rest]
         head = fit_head(features[train], list(gold[train]), strength)
         guesses = np.asarray(head.answers)[head.shares(features[test], head.answers).argmax(1)]
         right += int((guesses == gold[test]).sum())
-    return 100.0 * right / len(gold)
+    return 100.0 * right / len(places)
 
 
-def best_strength(features: Any, targets: Sequence[str]) -> tuple[float, float]:
-    """The strength with the best cross-validated accuracy, and that accuracy in percent."""
-    scores = {strength: cross_validated(features, targets, strength) for strength in STRENGTHS}
-    best = max(scores, key=lambda strength: scores[strength])
+def best_of(
+    candidates: Iterable[T], score: Callable[[T], float | None], otherwise: T
+) -> tuple[T, float | None]:
+    """The candidate with the best score, the first of equal ones, and that score; else what to take."""
+    scores = {one: found for one in candidates if (found := score(one)) is not None}
+    if not scores:
+        return otherwise, None
+    best = max(scores, key=lambda one: scores[one])
     return best, scores[best]
+
+
+def best_strength(features: Any, targets: Sequence[str]) -> tuple[float, float | None]:
+    """The strength with the best cross-validated accuracy, and that accuracy in percent; else C = 1."""
+    return best_of(STRENGTHS, lambda strength: cross_validated(features, targets, strength), STRENGTHS[0])

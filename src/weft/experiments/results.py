@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # weft.experiments.jobs loads torch
 
 DASH, SEEN, ZERO, OPEN = "—", "†", "‡", "·"
 CONFIDENCE = 0.95
-RIVALS = ("prompt tuning from scratch", "SPoT")  # what MPT is compared with by name
-OURS = "MPT"
 
 
 @dataclass(frozen=True)
@@ -106,6 +104,7 @@ class Line:
     Attributes:
         label: the row's label.
         kind: what the field calls the method.
+        keeps: kind of file that the method leaves: of MPT a `bank`, of what tunes plain prompts `soft` ones.
         trains: whether the method learns from rows.
         entries: one for each target, in the experiment's order.
         scores: average over the targets that were not seen, for each seed that has a score on all of them.
@@ -117,6 +116,7 @@ class Line:
 
     label: str
     kind: str
+    keeps: str
     trains: bool
     entries: tuple[Entry, ...]
     scores: tuple[float, ...]
@@ -124,6 +124,11 @@ class Line:
     half: float | None
     parameters: float | None
     seconds: float | None
+
+    @property
+    def shares(self) -> bool:
+        """Whether the method is MPT: a shared prompt with task factors."""
+        return self.keeps == "bank"
 
     def text(self, joint: str = " ± ") -> str:
         """The average with its interval, with a mark where it holds a score that is undefined."""
@@ -248,6 +253,7 @@ def _line(row: config.Entry, entries: list[Entry]) -> Line:
     return Line(
         row.label,
         row.method.title,
+        row.method.keeps,
         row.method.learns,
         tuple(entries),
         scores,
@@ -258,10 +264,15 @@ def _line(row: config.Entry, entries: list[Entry]) -> Line:
     )
 
 
-def best(table: Iterable[Line], *kinds: str) -> Line | None:
-    """The line with the best average, of all or of some kinds; none if no such line is finished."""
-    done = [line for line in table if line.mean is not None and (not kinds or line.kind in kinds)]
+def best(table: Iterable[Line]) -> Line | None:
+    """The line with the best average; none if no line is finished."""
+    done = [line for line in table if line.mean is not None]
     return max(done, key=lambda line: line.mean or 0.0, default=None)
+
+
+def best_shared(table: Iterable[Line]) -> Line | None:
+    """The best of MPT's lines; see `best`."""
+    return best(line for line in table if line.shares)
 
 
 def score_text(mean: float | None, half: float | None, joint: str = " ± ", *, marked: bool = False) -> str:
@@ -275,7 +286,7 @@ def score_text(mean: float | None, half: float | None, joint: str = " ± ", *, m
 def verdict(entries: Sequence[Entry], plan: "Plan") -> list[str]:
     """What the averages say, in sentences: the best row, and where the best MPT row stands."""
     table = lines(entries, plan)
-    top, ours = best(table), best(table, OURS)
+    top, ours = best(table), best_shared(table)
     if top is None:
         return ["No row is finished on all targets yet, so there is nothing to compare."]
     tops = [line for line in table if line.mean is not None and _gap(line, top) == 0]
@@ -284,8 +295,9 @@ def verdict(entries: Sequence[Entry], plan: "Plan") -> list[str]:
     if ours is None:
         said.append("There is no MPT row that is finished on all targets.")
     else:
-        said.append(_place(ours, best(table, *{line.kind for line in table if line.kind != OURS} or {""})))
-        said += [_against(ours, best(table, name), name) for name in RIVALS]
+        said.append(_place(ours, best(line for line in table if not line.shares)))
+        rivals = dict.fromkeys(line.kind for line in table if line.keeps == "soft")
+        said += [_against(ours, best(line for line in table if line.kind == kind), kind) for kind in rivals]
         said += _choice(table)
     return said + _left_out(table)
 
@@ -330,7 +342,7 @@ def _sure(one: Line, other: Line) -> str:
 
 
 def _choice(table: list[Line]) -> list[str]:
-    rows = sum(line.kind == OURS and line.mean is not None for line in table)
+    rows = sum(line.shares and line.mean is not None for line in table)
     said = f"The best of {rows} MPT rows was picked by these very scores, which favours it."
     return [said] if rows > 1 else []
 

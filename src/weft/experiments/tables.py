@@ -238,7 +238,7 @@ def _undefined(entries: Sequence[Entry]) -> list[str]:
 
 
 def table_markdown(entries: Sequence[Entry], plan: "Plan") -> str:
-    """The table for documents, with a footnote, and the scores of freely written answers if they are asked for."""
+    """The table for documents, with a footnote; with the scores of written answers if they are asked for."""
     experiment, table = plan.experiment, lines(entries, plan)
     names = [entry.head for entry in table[0].entries]
     heads = [(name, f"{name}, written") if experiment.generate else (name,) for name in names]

@@ -1,6 +1,6 @@
 """A classifier on the hidden states of the frozen model: logistic regression, or the nearest class mean."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -10,6 +10,8 @@ from pydantic import BaseModel, Field, RootModel
 from weft.config.base import Content
 from weft.errors import ArtifactError, ConfigError
 from weft.evaluation.answers import Answer, chosen
+from weft.evaluation.class_means import class_means, leave_one_out, unit
+from weft.evaluation.linear import standard
 from weft.methods.kept import check_answers, check_once, check_shapes, numbered, of_task
 from weft.methods.method import FittedMethod, Saved, Setup
 from weft.tasks import Task
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from weft.models import Backbone
     from weft.models.features import Reading
 
-STILL = 1e-5  # of its mean: a column that varies less is constant, but for float32's rounding
-SHARPNESS = 10.0  # of a cosine to a class mean, so that probabilities are not all alike
 AXES = {"weights": "CD", "bias": "C", "mean": "D", "scale": "D"}
 
 
@@ -36,7 +36,10 @@ class Noted(Content):
 
 
 class FrozenFeatures(FittedMethod):
-    """Mean or last hidden states of a layer, standardised; layer, pooling and C by cross-validation."""
+    """Mean or last hidden states of a layer, standardised; layer, pooling and C by cross-validation.
+
+    Where no rows can be held out, because answers have one row each, it is the middle layer's mean at C = 1.
+    """
 
     name: Literal["frozen_features"] = "frozen_features"
     head: Literal["logistic", "class_mean"] = Field(
@@ -63,44 +66,61 @@ class FrozenFeatures(FittedMethod):
         """A reading of the model and a classifier for each task."""
         import torch
 
-        from weft.models.features import features
-
-        backbone = setup.backbone
-        depth = depth_of(backbone)
-        check_layers(self.layers, depth)
-        readings: list[Reading] = [
-            (layer, pooling) for pooling in self.poolings for layer in self.layers or range(depth)
-        ]
+        readings = self._readings(setup.backbone)
         tensors: dict[str, Tensor] = {}
         notes: dict[str, dict[str, Any]] = {}
         size = 0
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
+            texts = [setup.backbone.text_tokens(row.source, setup.source_tokens)[0] for row in rows]
             targets = [row.target for row in rows]
-            texts = [backbone.text_tokens(row.source, setup.source_tokens)[0] for row in rows]
-            found = {one: standard(x) for one, x in features(backbone, texts, readings).items()}
-            reading, strength, score, head = self._choose(found, targets)
-            _, mean, scale = found[reading]
-            arrays = {"weights": head.weights, "bias": head.bias, "mean": mean, "scale": scale}
-            tensors |= {f"{k}.{name}": torch.from_numpy(value) for name, value in arrays.items()}
-            notes[task.name] = {"answers": head.answers, "layer": reading[0], "pooling": reading[1]}
-            notes[task.name] |= {"C": strength, "validated": score}
-            size += sum(value.size for value in arrays.values())
+            reader, notes[task.name] = self._fitted(setup.backbone, texts, targets, readings)
+            tensors |= {f"{k}.{name}": torch.from_numpy(value) for name, value in reader.arrays().items()}
+            size += reader.numbers
         return Saved(tensors, notes, size)
 
-    def _choose(
-        self, found: "dict[Reading, Standard]", targets: Sequence[str]
-    ) -> "tuple[Reading, float | None, float, LinearHead]":
-        """The reading with the best cross-validated accuracy (at C = 1), then the best C for it."""
-        from weft.evaluation.linear import best_strength, cross_validated, fit_head
+    def _readings(self, backbone: "Backbone") -> "list[Reading]":
+        """What to choose from, in the order in which the first of equal ones wins."""
+        depth = depth_of(backbone)
+        check_layers(self.layers, depth)
+        return [(layer, pooling) for pooling in self.poolings for layer in self.layers or range(depth)]
 
+    def _fitted(
+        self,
+        backbone: "Backbone",
+        texts: "Sequence[Tokens]",
+        targets: Sequence[str],
+        readings: "Sequence[Reading]",
+    ) -> "tuple[Reader, dict[str, Any]]":
+        """One task's reader and notes. All readings of many rows fill no memory: a part of them chooses."""
+        from weft.evaluation.linear import choice_rows, fit_head
+        from weft.models.features import features
+
+        part = choice_rows(targets)
+        found = features(backbone, [texts[i] for i in part], readings)
+        reading, strength, score = self._choose(found, [targets[i] for i in part])
+        notes = {"layer": reading[0], "pooling": reading[1], "C": strength, "validated": score}
+        if len(part) < len(texts):
+            found = features(backbone, texts, [reading])
+            notes["chosen_on"] = len(part)
+        x, mean, scale = standard(found[reading])
+        head = class_means(x, targets) if strength is None else fit_head(x, targets, strength)
+        reader = Reader(reading, mean, scale, head, self.head == "class_mean")
+        return reader, {"answers": head.answers, **notes}
+
+    def _choose(
+        self, found: "Mapping[Reading, Any]", targets: Sequence[str]
+    ) -> "tuple[Reading, float | None, float | None]":
+        """The reading with the best accuracy on held-out rows (at C = 1), its best C, and the score then."""
+        from weft.evaluation.linear import best_of, best_strength, cross_validated
+
+        def score(one: "Reading") -> float | None:
+            x, _, _ = standard(found[one])
+            return cross_validated(x, targets, 1.0) if self.head == "logistic" else leave_one_out(x, targets)
+
+        reading, best = best_of(found, score, middle(found))
         if self.head == "class_mean":
-            scores = {one: leave_one_out(x, targets) for one, (x, _, _) in found.items()}
-            reading = max(scores, key=lambda one: scores[one])
-            return reading, None, scores[reading], class_means(found[reading][0], targets)
-        scores = {one: cross_validated(x, targets, 1.0) for one, (x, _, _) in found.items()}
-        reading = max(scores, key=lambda one: scores[one])
-        strength, score = best_strength(found[reading][0], targets)
-        return reading, strength, score, fit_head(found[reading][0], targets, strength)
+            return reading, None, best
+        return reading, *best_strength(standard(found[reading])[0], targets)
 
     def restore(self, setup: Setup, saved: Saved) -> "FeatureClassifiers":
         """The classifiers that a run kept, on the frozen model."""
@@ -121,13 +141,38 @@ class FrozenFeatures(FittedMethod):
 
 @dataclass(frozen=True)
 class Reader:
-    """How a task reads the model's states: a layer pooled, standardised, and a linear head."""
+    """How a task reads the model's states: a layer pooled, standardised, and a linear head.
+
+    Attributes:
+        reading: layer and pooling.
+        mean: of the training rows' features `[D]`.
+        scale: by which they were divided `[D]`.
+        head: on what is left.
+        unit: whether it is on features of length 1: class means.
+    """
 
     reading: "Reading"
     mean: Any
     scale: Any
     head: "LinearHead"
     unit: bool
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers were computed from the rows: the head's free ones, mean and scale."""
+        from weft.evaluation.linear import fitted_numbers
+
+        head = self.head.weights.size if self.unit else fitted_numbers(self.head)
+        return int(head + self.mean.size + self.scale.size)
+
+    def arrays(self) -> dict[str, Any]:
+        """What a run keeps of it."""
+        return {
+            "weights": self.head.weights,
+            "bias": self.head.bias,
+            "mean": self.mean,
+            "scale": self.scale,
+        }
 
     def shares(self, features: Any, choices: Sequence[str]) -> Any:
         """Probability of each choice `[N, C]` from the model's features `[N, D]`."""
@@ -210,37 +255,7 @@ def check_layers(layers: Sequence[int], depth: int) -> None:
         )
 
 
-Standard = tuple[Any, Any, Any]  # features with mean 0 and scale 1, their mean and their scale before
-
-
-def standard(x: Any) -> Standard:
-    """Features `[N, D]` with mean 0 and deviation 1 in every column that varies beyond rounding."""
-    mean, scale = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
-    scale = np.where(scale > STILL * np.abs(mean), scale, 1)
-    return ((x - mean) / scale).astype(np.float32), mean.astype(np.float32), scale.astype(np.float32)
-
-
-def unit(x: Any) -> Any:
-    """Rows of length 1."""
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-
-
-def class_means(x: Any, targets: Sequence[str]) -> "LinearHead":
-    """The unit mean of each answer's unit features, as a head on unit features."""
-    from weft.evaluation.linear import LinearHead
-
-    answers, gold = tuple(sorted(set(targets))), np.asarray(targets)
-    means = unit(np.stack([unit(x)[gold == one].mean(0) for one in answers]))
-    return LinearHead((SHARPNESS * means).astype(np.float32), np.zeros(len(answers), np.float32), answers)
-
-
-def leave_one_out(x: Any, targets: Sequence[str]) -> float:
-    """Accuracy of the nearest class mean where each row is left out of its class in turn, in percent."""
-    rows, gold = unit(x), np.asarray(targets)
-    answers = sorted(set(targets))
-    sums = np.stack([rows[gold == one].sum(0) for one in answers])
-    right = 0
-    for i, row in enumerate(rows):
-        own = sums - np.array([[one == gold[i]] for one in answers]) * row
-        right += answers[int((unit(own) @ row).argmax())] == gold[i]
-    return 100.0 * right / len(rows)
+def middle(readings: "Iterable[Reading]") -> "Reading":
+    """What is read where no rows can speak for a layer: the mean of the middle one, if they are offered."""
+    layers, poolings = (list(dict.fromkeys(part)) for part in zip(*readings, strict=True))
+    return sorted(layers)[len(layers) // 2], "mean" if "mean" in poolings else poolings[0]

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from weft.config.base import Config, Content
 from weft.config.training import PromptConfig
+from weft.errors import ConfigError
 from weft.tasks import Example, Task
 
 if TYPE_CHECKING:  # these load torch
@@ -25,9 +26,23 @@ Need = Literal["source", "teachers"]  # finished runs that a method starts from
 Starts = dict[str, dict[str, object]]  # task -> where its training started, and what spoke for it
 
 
-def nothing_found(what: str) -> Any:
-    """Stands for what a method has not said that it needs."""
-    raise LookupError(f"the method asks for {what}, and `needs` does not name it")
+LEARNING = "which is there to learn from, and this is not training"
+UNNAMED = "and its `needs` does not name it"
+
+
+def nothing_found(what: str, why: str = LEARNING) -> Any:
+    """Stands for what a method is not given.
+
+    Raises:
+        ConfigError: always; the method must be mended.
+    """
+    raise ConfigError(
+        f"the method asks for {what}, {why}",
+        where="method",
+        fix="name it in `needs`"
+        if why == UNNAMED
+        else "ask for it in `build` or `fit`, and keep what answers need",
+    )
 
 
 @dataclass(frozen=True)
@@ -42,10 +57,11 @@ class Setup:
         source_tokens: longest text, in tokens.
         dropout: whether the frozen model's dropout stays on in training.
         load_backbone: gives the frozen model; one of its own where the method touches weights.
-        load_encoded: gives the training rows as tokens.
-        load_source: gives the bank of the source stage.
-        load_teachers: gives the teachers' prompts `[P, D]` by task.
-        nearest: of named prompts, the one under which a task's rows are likeliest, and the loss of each.
+        load_encoded: gives the training rows as tokens; only in training.
+        load_source: gives the bank of the source stage; only in training, where `needs` names it.
+        load_teachers: gives the teachers' prompts `[P, D]` by task; likewise.
+        nearest: of named prompts, the one under which a task's rows are likeliest, and the loss of each; only
+            in training.
     """
 
     tasks: tuple[Task, ...]
@@ -54,9 +70,11 @@ class Setup:
     prompt: PromptConfig
     source_tokens: int
     dropout: bool = False
-    load_backbone: "Callable[[], Backbone]" = field(default=lambda: nothing_found("a base model"))
+    load_backbone: "Callable[[], Backbone]" = field(
+        default=lambda: nothing_found("a base model", "and nothing gives one")
+    )
     load_encoded: "Callable[[], list[EncodedTask]]" = field(default=lambda: nothing_found("tokens"))
-    load_source: "Callable[[], PromptBank]" = field(default=lambda: nothing_found("a source run"))
+    load_source: "Callable[[], PromptBank]" = field(default=lambda: nothing_found("source"))
     load_teachers: "Callable[[], dict[str, Tensor]]" = field(default=lambda: nothing_found("teachers"))
     nearest: "Callable[[Mapping[str, Tensor], int], tuple[str, dict[str, float]]]" = field(
         default=lambda prompts, task: nothing_found("nearest")
@@ -95,7 +113,8 @@ class Saved:
     Attributes:
         tensors: by name.
         notes: what is no tensor, as JSON values.
-        parameters: how many numbers are the tasks' own.
+        parameters: how many numbers are the tasks' own: trained, fitted or computed from rows, and needed to
+            answer.
     """
 
     tensors: "Mapping[str, Tensor]" = field(default_factory=dict)

@@ -47,7 +47,7 @@ class TfIdf(FittedMethod):
         """A vocabulary and a classifier for each task."""
         import torch
 
-        from weft.evaluation.linear import best_strength, fit_head
+        from weft.evaluation.linear import best_strength, choice_rows, fit_head, fitted_numbers
 
         tensors: dict[str, Tensor] = {}
         notes: dict[str, dict[str, Any]] = {}
@@ -55,13 +55,16 @@ class TfIdf(FittedMethod):
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
             made, targets = vectorizer(), [row.target for row in rows]
             features = _fitted(made, [row.source for row in rows], task.name)
-            strength, score = best_strength(features, targets)
+            part = choice_rows(targets)
+            strength, score = best_strength(features[part], [targets[i] for i in part])
             head = fit_head(features, targets, strength)
             arrays = {"weights": head.weights, "bias": head.bias, "idf": made.idf_.astype("float32")}
             tensors |= {f"{k}.{name}": torch.from_numpy(value) for name, value in arrays.items()}
             terms = made.get_feature_names_out().tolist()
             notes[task.name] = {"answers": head.answers, "terms": terms, "C": strength, "validated": score}
-            size += head.weights.size + head.bias.size
+            if len(part) < len(rows):
+                notes[task.name]["chosen_on"] = len(part)
+            size += fitted_numbers(head) + len(terms)  # idf
         return Saved(tensors, notes, size)
 
     def restore(self, setup: Setup, saved: Saved) -> "WordClassifiers":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,7 +61,7 @@ def load_backbone(
     """A frozen model from its folder.
 
     Args:
-        folder: from `bases.resolve`.
+        folder: from `base_folder.resolve`.
         dtype: `float32` or `bfloat16`.
         position: `prefix`, or `suffix` for causal models.
         cache_mb: room for keys and values of texts, with suffix prompts.
@@ -76,16 +77,10 @@ def load_backbone(
             model cannot have.
     """
     from accelerate import PartialState
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
-    from transformers.utils import logging
 
     check_position(folder, position)
     check_attention(folder, attention)
-    logging.disable_progress_bar()
-    auto = AutoModelForSeq2SeqLM if folder.family == "seq2seq" else AutoModelForCausalLM
-    lm = auto.from_pretrained(
-        folder.path, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
-    )
+    lm = _language_model(folder, dtype)
     if attention != "library":
         set_attention(lm, attention)
     if checkpointing:
@@ -100,6 +95,24 @@ def load_backbone(
     suffix = position == "suffix"
     kept = TextCache(lm, cache_mb << 20, texts if suffix else None, warn)
     return CausalBackbone(lm, tokenizer, suffix=suffix, texts=kept, **names)
+
+
+def _language_model(folder: BaseFolder, dtype: str) -> Any:
+    """The model of transformers.
+
+    What its files lack (the pooler of a BERT that only reads) is drawn alike at every loading: full
+    fine-tuning keeps it, and two runs of one seed keep the same.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    auto = AutoModelForSeq2SeqLM if folder.family == "seq2seq" else AutoModelForCausalLM
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return auto.from_pretrained(
+            folder.path, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
+        )
 
 
 def check_attention(folder: BaseFolder, attention: str) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from weft.data.batch import Encoded, Tokens
 from weft.errors import DataError
+from weft.models.base_folder import rope_limit
 from weft.models.tokenizer import textless_ids
 
 
@@ -143,13 +144,14 @@ class Backbone(nn.Module, ABC):
 
     @property
     def positions(self) -> int | None:
-        """Longest input that the model was made for; none where positions are relative, as in T5."""
-        found = getattr(getattr(self.lm.config, "encoder", self.lm.config), "max_position_embeddings", None)
-        return None if found is None else int(found)
+        """Longest input that is read alike in any batch; none where positions are relative, as in T5."""
+        reader = getattr(self.lm.config, "encoder", self.lm.config)
+        ends = (getattr(reader, "max_position_embeddings", None), rope_limit(reader.to_dict()))
+        return min((int(end) for end in ends if end is not None), default=None)
 
     @property
     def special_ids(self) -> set[int]:
-        """Token ids that are no text; see `tokens.textless_ids`."""
+        """Token ids that are no text; see `textless_ids`."""
         return textless_ids(self.tokenizer, len(self.embeddings))
 
     @property

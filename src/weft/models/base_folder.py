@@ -1,5 +1,6 @@
 """Which base model is meant: a name, a folder or a hub id becomes a folder with a hash. Needs no torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,7 +81,7 @@ class BaseFolder:
 
     @cached_property
     def embedding_hash(self) -> str:
-        """SHA-256 of the input embeddings; see `envelope.embedding_hash`."""
+        """SHA-256 of the input embeddings; see `embedding_hash.py`."""
         return embedding_hash(self.path)
 
     @property
@@ -94,12 +95,17 @@ class BaseFolder:
     @property
     def rope_limit(self) -> int | None:
         """Longest input whose rotary positions do not depend on the texts beside it; none: any length."""
-        rope = self.reader.get("rope_scaling") or self.reader.get("rope_parameters") or {}
-        kind, trained = rope.get("rope_type", rope.get("type")), "original_max_position_embeddings"
-        if kind not in GROWING_ROPES:
-            return None
-        own = (self.reader.get(trained) or rope.get(trained)) if kind == "longrope" else None
-        return int(own or self.reader.get("max_position_embeddings", 0))
+        return rope_limit(self.reader)
+
+
+def rope_limit(reader: Mapping[str, Any]) -> int | None:
+    """As `BaseFolder.rope_limit`, from the settings of the part that reads text."""
+    rope = reader.get("rope_scaling") or reader.get("rope_parameters") or {}
+    kind, trained = rope.get("rope_type", rope.get("type")), "original_max_position_embeddings"
+    if kind not in GROWING_ROPES:
+        return None
+    own = (reader.get(trained) or rope.get(trained)) if kind == "longrope" else None
+    return int(own or reader.get("max_position_embeddings", 0))
 
 
 def resolve(base: BaseConfig) -> BaseFolder:

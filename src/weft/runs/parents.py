@@ -1,8 +1,9 @@
 """What a run starts from, and what answers from a finished one: prompts, banks and teachers of other runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from weft.errors import ArtifactError, ConfigError
 from weft.evaluation.answering import TunedAnswerer
 from weft.evaluation.answers import Answerer
 from weft.evaluation.nearest import nearest
-from weft.methods.method import Method, Setup
+from weft.methods.method import UNNAMED, Method, Need, Setup, nothing_found
 from weft.models import Backbone
 from weft.models.fresh_prompt import fresh_prompt
 from weft.models.tuned import STOP_NORM, TunedModel
@@ -97,27 +98,39 @@ def setup_of(
 
 
 def training_setup(
-    config: AdaptRun, workspace: Workspace, backbone: Backbone | None, rows: list[list[Example]],
-    encoded: list[EncodedTask],
-) -> Setup:  # fmt: skip
-    """What a method is given to learn; without a backbone, one is loaded when it is asked for."""
-    setup = setup_of(config, workspace)
+    config: AdaptRun,
+    workspace: Workspace,
+    rows: list[list[Example]],
+    encode: Callable[[Backbone], list[EncodedTask]],
+) -> Setup:
+    """What a method is given to learn; all but the rows is loaded when it is first asked for.
 
-    def closest(prompts: Mapping[str, Tensor], number: int) -> tuple[str, dict[str, float]]:
-        return _nearest(prompts, setup.backbone, setup.tasks[number], encoded[number], workspace)
-
-    given = replace(
-        setup,
-        rows=rows,
-        dropout=config.base.dropout,
-        load_encoded=lambda: encoded,
-        load_source=lambda: _source_bank(config, workspace),
-        load_teachers=lambda: {
+    Args:
+        config: the run's.
+        workspace: gives models, tasks and finished runs.
+        rows: the training rows of each task.
+        encode: makes them tokens.
+    """
+    loaders: dict[Need, Callable[[], Any]] = {
+        "source": lambda: _source_bank(config, workspace),
+        "teachers": lambda: {
             name: _prompt_of(run, name, config, workspace) for name, run in config.teachers.items()
         },
-        nearest=closest,
+    }
+    unnamed = loaders.keys() - config.method.needs
+    loaders |= {name: partial(nothing_found, name, UNNAMED) for name in unnamed}
+    setup = replace(
+        setup_of(config, workspace),
+        rows=rows,
+        dropout=config.base.dropout,
+        load_encoded=lambda: encode(setup.backbone),
+        load_source=loaders["source"],
+        load_teachers=loaders["teachers"],
+        nearest=lambda prompts, number: _nearest(
+            prompts, setup.backbone, setup.tasks[number], setup.encoded[number], workspace
+        ),
     )
-    return given if backbone is None else replace(given, load_backbone=lambda: backbone)
+    return setup
 
 
 def check_fit(run: Run, wanted_by: AnyRun | None, workspace: Workspace) -> None:

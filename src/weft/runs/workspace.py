@@ -38,7 +38,7 @@ class Workspace:
         save_seconds: least time between two checkpoints of a run.
         keep_texts: whether keys and values of texts are kept on the disk, under `root`.
         nearest: answers of `parents` to what several methods ask of the same rows.
-        leaks: answers of `row_checks` to what several evaluations ask of the same rows.
+        leaks: answers of `leak_checks` to what several evaluations ask of the same rows.
     """
 
     root: Path

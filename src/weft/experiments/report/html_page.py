@@ -109,7 +109,7 @@ def _story(plan: "Plan", root: Path, seconds: float | None) -> str:
     place = {"prefix": "before", "suffix": "after", "auto": "beside"}[_position(plan, root)]
     said = [
         f"The language model {experiment.base.model} stays as it is{apart}.",
-        f"What is trained are soft prompts, {prompt.length} vectors that it reads {place} the text.",
+        f"Prompts are {prompt.length} vectors that it reads {place} the text.",
         *_source_story(plan),
         f"Each of the target tasks ({', '.join(experiment.targets)}) is then learnt in {len(trained)} ways,",
         f"each with {_times(len(experiment.seeds))}, and all are scored on the same {experiment.split} rows.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from weft.config.describe import to_yaml
 from weft.experiments.report import plots as plots
-from weft.experiments.results import DASH, OURS, Entry, Line, best, checks
+from weft.experiments.results import DASH, Entry, Line, best_shared, checks
 from weft.runs import Run
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
@@ -126,7 +126,7 @@ def similarity(plan: "Plan", root: Path, lines: Sequence[Line]) -> str:
     from weft.prompts.bank import compose
     from weft.prompts.similarity import similarity
 
-    row = best(lines, OURS)
+    row = best_shared(lines)
     source = Run(root / plan.source)
     sources = source.result()["tasks"]
     cells = [(cell.target, Run(root / cell.trained)) for cell in _first_cells(plan, row) if cell.trained]
@@ -159,7 +159,7 @@ def _first_cells(plan: "Plan", row: Line | None) -> "list[Cell]":
 
 def examples(plan: "Plan", root: Path, lines: Sequence[Line]) -> str:
     """Rows that the best MPT row answers wrongly: the first ones of each target, in turn."""
-    row = best(lines, OURS)
+    row = best_shared(lines)
     if row is None:
         return '<p class="dim">No MPT row is finished on all targets.</p>'
     answers = [Run(root / cell.run).lines("predictions.jsonl") for cell in _first_cells(plan, row)]

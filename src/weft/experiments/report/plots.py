@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weft.experiments import results
 from weft.experiments.results import Line
 
 Axes = Any
@@ -49,7 +48,7 @@ def scores_plot(table: Sequence[Line], place: int) -> str:
 def _draw_scores(axes: Axes, table: Sequence[Line], place: int) -> None:
     ends: list[float] = []
     for height, line in enumerate(table):
-        entry, colour = line.entries[place], OURS if line.kind == results.OURS else INK
+        entry, colour = line.entries[place], OURS if line.shares else INK
         if len(entry.scores) > 1 or entry.mean is None:
             axes.plot(
                 entry.scores, [height + RINGS_BELOW] * len(entry.scores), "o", mfc="none", mec=colour, ms=4
