@@ -263,7 +263,8 @@ def config():
     return CONFIGS["adapt prompt tuning"].model_copy(update={"prompt": PromptConfig(length=2)})
 
 
-RESULT = {"tasks": ["a"], "steps": 4, "best_step": 2, "parameters_per_task": 6.0, "dev": 1.5, "rows": {}}
+RESULT = {"tasks": ["a", "b"], "steps": 4, "best_step": 2, "parameters_per_task": 6.0, "dev": 1.5}
+RESULT["rows"] = {"a": {"train": 8}, "b": {"train": 8}}
 
 
 def finished(root, config, name="adapt-mpt-a-s0-12345678"):

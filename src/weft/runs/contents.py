@@ -1,5 +1,6 @@
 """What the JSON files of a run folder hold; a field of another kind is refused. Loads without torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -7,6 +8,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from weft import storage
 from weft.config.base import Content
+from weft.config.task import TaskSpec
 from weft.errors import ArtifactError
 from weft.runs.config import AnyRun, EvaluateRun
 
@@ -32,7 +34,7 @@ class _Env(Content):
 
 class _Rows(Content):
     read: Count = 0
-    train: Count = 0
+    train: Count
     cut: Count = 0
 
 
@@ -120,6 +122,42 @@ def parsed(data: bytes, kind: type[BaseModel], path: Path) -> dict[str, Any]:
             code="A04",
         ) from None
     return found
+
+
+def check_tasks(result: dict[str, Any], config: AnyRun, path: Path) -> None:
+    """Refuse a result that lacks what tables ask of it: the scores, or the rows, of each of the run's tasks.
+
+    Args:
+        result: of the form that `content_of` says.
+        config: the run's configuration.
+        path: of the file, for messages.
+
+    Raises:
+        ArtifactError: naming the task.
+    """
+    other = _other_scores if isinstance(config, EvaluateRun) else _other_tasks
+    if cause := other(result, config.tasks):
+        raise ArtifactError(cause, where=str(path), fix=storage.RESTORE, code="A14")
+
+
+def _other_scores(result: dict[str, Any], tasks: Sequence[TaskSpec]) -> str:
+    """What an evaluation does not say of its tasks."""
+    for task in tasks:
+        found = result["scores"].get(task.name, {"metrics": {}, "written": None})
+        scores = [found["metrics"]] if found["written"] is None else [found["metrics"], found["written"]]
+        for metric in task.metrics:
+            if any(metric not in one for one in scores):
+                return f"the result has no {metric!r} of task {task.name!r}"
+    return ""
+
+
+def _other_tasks(result: dict[str, Any], tasks: Sequence[TaskSpec]) -> str:
+    """What a training does not say of its tasks."""
+    names = [task.name for task in tasks]
+    if result["tasks"] != names:
+        return f"the result is of the tasks {str(result['tasks'])[:120]}, and the run's are {names}"
+    silent = [name for name in names if name not in result["rows"]]
+    return f"the result says nothing of the rows of task {silent[0]!r}" if silent else ""
 
 
 def _first(error: ValueError) -> str:

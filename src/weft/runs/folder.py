@@ -81,7 +81,7 @@ class Run:
         """The configuration, from the folder.
 
         Raises:
-            ArtifactError: if the folder is not one of a run.
+            ArtifactError: if the folder is not one of a run, or its name begins with another stage.
         """
         path = self.path / "config.yaml"
         if not path.exists():
@@ -90,16 +90,27 @@ class Run:
             )
         if self.done:
             self.env()
-        return config_file.read(self._bytes(path.name, config_file.LARGEST), path)
+        config = config_file.read(self._bytes(path.name, config_file.LARGEST), path)
+        stage = self.id.partition("-")[0]
+        if self.done and stage in config_file.KINDS and config.stage != stage:
+            raise ArtifactError(
+                f"the folder of {self.id!r} holds the configuration of a run of stage {config.stage!r}",
+                where=str(path),
+                fix=storage.RESTORE,
+                code="A14",
+            )
+        return config
 
     def result(self) -> dict[str, Any]:
         """Scores, parameters and rows of a finished run.
 
         Raises:
-            ArtifactError: if the run is not finished, or the file was changed.
+            ArtifactError: if the run is not finished, the file was changed, or it is of other tasks.
         """
         self.env()
-        return self._object("result.json")
+        found = self._object(contents.RESULT)
+        contents.check_tasks(found, self.config(), self.path / contents.RESULT)
+        return found
 
     def seconds(self) -> float:
         """How long a finished run took.
@@ -192,7 +203,7 @@ class Run:
         Raises:
             ArtifactError: if its result was changed, or does not hold that metric of that task.
         """
-        found: dict[str, Any] = self.result()["scores"].get(task, {"metrics": {}})
+        found: dict[str, Any] = self.result().get("scores", {}).get(task, {"metrics": {}})
         if metric not in found["metrics"]:
             raise ArtifactError(
                 f"the result has no {metric!r} of task {task!r}",
