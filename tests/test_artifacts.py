@@ -33,7 +33,7 @@ from weft.interop import peft_adapter
 from weft.models import embedding_hash
 from weft.models.base_folder import describe
 from weft.models.text_cache import TextCache
-from weft.runs import Run, folder, parents, tensor_file
+from weft.runs import Run, config_file, parents, tensor_file
 from weft.runs.config import AdaptRun, SourceRun, TeacherRun
 from weft.runs.workspace import Workspace
 from weft.storage import durable, tensor_header
@@ -77,8 +77,9 @@ def quick_disk():
 
 def write_run(root, name, config, tensors):
     with runs.create(root, name, config, ENV) as run:
-        result = {"steps": 2, "best_step": 2, "parameters_per_task": 12.0, "dev": None, "rows": {}}
-        run.write_json("result.json", {**result, "tasks": [task.name for task in config.tasks]})
+        names = [task.name for task in config.tasks]
+        result = {"steps": 2, "best_step": 2, "parameters_per_task": 12.0, "dev": None, "tasks": names}
+        run.write_json("result.json", {**result, "rows": {name: {"train": 8} for name in names}})
         run.write_json("timing.json", {"seconds": 1.5})
         run.save_tensors(tensors)
     return run
@@ -101,7 +102,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def quick_yaml(monkeypatch):
     """Reading the same bytes of YAML again gives the same; it is the slowest part by far."""
-    monkeypatch.setattr(folder, "_plain", cache(folder._plain))
+    monkeypatch.setattr(config_file, "_plain", cache(config_file._plain))
 
 
 @pytest.fixture

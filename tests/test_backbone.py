@@ -14,7 +14,7 @@ from weft.config.model import BaseConfig
 from weft.data.batch import IGNORE, Encoded, collate
 from weft.errors import DataError
 from weft.models import CausalBackbone, HiddenSpec, base_folder, control_tokens, load_backbone
-from weft.models.backbone import ChoiceTree
+from weft.models.choice_tree import ChoiceTree
 
 P = 3
 NEAR = {"rtol": 1e-4, "atol": 1e-4}

@@ -19,7 +19,7 @@ from weft.checks import doctor
 from weft.errors import ArtifactError, WeftError
 from weft.experiments import tables
 from weft.experiments.report import html_page, plots
-from weft.runs import Run, folder, parents, tensor_file
+from weft.runs import Run, config_file, parents, tensor_file
 from weft.runs.workspace import Workspace
 from weft.storage import durable
 
@@ -83,7 +83,7 @@ def root(plan, tmp_path, monkeypatch):
     """All of its runs, finished; nothing waits for the disk, and no plot is drawn."""
     monkeypatch.setattr(durable.os, "fsync", lambda handle: None)
     monkeypatch.setattr(plots, "_svg", lambda *args: "")
-    monkeypatch.setattr(folder, "_plain", cache(folder._plain))  # the same YAML, again and again
+    monkeypatch.setattr(config_file, "_plain", cache(config_file._plain))  # the same YAML, again and again
     fill(plan, tmp_path)
     return tmp_path
 
@@ -254,6 +254,50 @@ def test_notes_of_a_finished_run_are_those_that_were_sealed(root):
     assert caught.value.code == "A01"
     (path / storage.MANIFEST).unlink()
     assert runs.noted(path) == {}
+
+
+INCOMPLETE = [
+    ("adapt", lambda result: result["rows"].clear()),
+    ("adapt", lambda result: result["rows"].update(banking={})),
+    ("adapt", lambda result: result["rows"].update(other=result["rows"].pop("banking"))),
+    ("adapt", lambda result: result["tasks"].clear()),
+    ("adapt", lambda result: result.update(tasks=["other"])),
+    ("evaluate", lambda result: result["scores"].clear()),
+    ("evaluate", lambda result: result["scores"].update(other=result["scores"].pop("banking"))),
+    ("evaluate", lambda result: result["scores"]["banking"]["metrics"].clear()),
+    ("evaluate", lambda result: result["scores"]["banking"]["written"].clear()),
+]
+
+
+@pytest.mark.parametrize(("stage", "edit"), INCOMPLETE)
+def test_results_of_other_tasks_are_refused(root, plan, stage, edit):
+    """Whatever a table asks of a result is there, or the fault names the file."""
+    path = next(path for path in sorted(root.glob(f"{stage}-*banking-*")) if Run(path).done)
+    result = json.loads((path / "result.json").read_bytes())
+    edit(result)
+    put(path / "result.json", json.dumps(result).encode())
+    reseal(path)
+    for read in (Run(path).result, lambda: tables.collect(plan, root)):
+        with pytest.raises(ArtifactError) as caught:
+            read()
+        assert (caught.value.where, bool(caught.value.fix)) == (str(path / "result.json"), True)
+        assert "banking" in caught.value.cause
+    assert len(doctor.check_run(path)) == 1
+
+
+@pytest.mark.parametrize(("stage", "other"), [("adapt", "evaluate"), ("evaluate", "adapt")])
+def test_a_configuration_of_another_stage_is_refused(root, plan, stage, other):
+    """A run's name begins with its stage, and its readers rely on what such a run holds."""
+    paths = {path.name.partition("-")[0]: path for path in sorted(root.iterdir()) if path.is_dir()}
+    path = paths[stage]
+    for name in ("config.yaml", "result.json"):
+        put(path / name, (paths[other] / name).read_bytes())
+    reseal(path)
+    for read in (Run(path).config, Run(path).result, Run(path).saved, lambda: tables.collect(plan, root)):
+        with pytest.raises(ArtifactError, match=f"'{other}'") as caught:
+            read()
+        assert (caught.value.where, bool(caught.value.fix)) == (str(path / "config.yaml"), True)
+    assert len(doctor.check_run(path)) == 1
 
 
 # what answers from a run

@@ -474,7 +474,7 @@ def test_a_classifier_has_no_runs_and_a_mark_where_answers_are_open(tmp_path):
     said = " ".join(tables.notes(entries, plan))
     assert "· The answers of likeness are open" in said
     assert "not finished" not in said
-    assert results.verdict(entries, plan)[-1].endswith("left out: TF-IDF.")
+    assert tables.verdict(entries, plan)[-1].endswith("left out: TF-IDF.")
     for text in (tables.table_text(entries, plan), tables.table_markdown(entries, plan)):
         assert "· The answers of likeness are open" in text
     assert "<td>·</td>" in page(plan, tmp_path, seconds=1.0)

@@ -16,7 +16,7 @@ from weft.config.training import PromptConfig
 from weft.errors import ArtifactError, ResourceError, WeftError
 from weft.methods.majority import Majority
 from weft.methods.prompt_tuning import PromptTuning
-from weft.runs import Run, folder
+from weft.runs import Run, config_file
 from weft.runs.config import AdaptRun, EvaluateRun, SourceRun, TeacherRun
 from weft.storage import durable
 
@@ -263,7 +263,8 @@ def config():
     return CONFIGS["adapt prompt tuning"].model_copy(update={"prompt": PromptConfig(length=2)})
 
 
-RESULT = {"tasks": ["a"], "steps": 4, "best_step": 2, "parameters_per_task": 6.0, "dev": 1.5, "rows": {}}
+RESULT = {"tasks": ["a", "b"], "steps": 4, "best_step": 2, "parameters_per_task": 6.0, "dev": 1.5}
+RESULT["rows"] = {"a": {"train": 8}, "b": {"train": 8}}
 
 
 def finished(root, config, name="adapt-mpt-a-s0-12345678"):
@@ -442,10 +443,10 @@ def test_folder_with_another_configuration_is_an_artifact_error(tmp_path, text):
 
 def test_a_configuration_is_read_once_for_its_bytes(tmp_path, config, monkeypatch):
     """An experiment asks its runs again and again; what the folder holds now is what counts."""
-    read, plain = [], folder._plain
-    monkeypatch.setattr(folder, "_plain", lambda data, path: read.append(data) or plain(data, path))
+    read, plain = [], config_file._plain
+    monkeypatch.setattr(config_file, "_plain", lambda data, path: read.append(data) or plain(data, path))
     run, other = finished(tmp_path, config), config.model_copy(update={"seed": 4711})
-    folder._read_config.cache_clear()
+    config_file._parsed.cache_clear()
     assert run.config() == Run(run.path).config() == config
     assert len(read) == 1
     changed = finished(tmp_path, other, "adapt-mpt-a-s4711-12345678")

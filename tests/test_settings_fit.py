@@ -15,7 +15,7 @@ from weft.experiments.config import Experiment
 from weft.methods.no_prompt import NoPrompt
 from weft.models.base_folder import BaseFolder
 from weft.runs.config import AdaptRun, EvaluateRun
-from weft.runs.workspace import Workspace
+from weft.runs.lengths import check_lengths
 from weft.tasks import Example
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "experiments"
@@ -56,10 +56,10 @@ def test_absolute_positions_bound_the_input(tmp_path: Path, text: int, fits: boo
     limits = LimitsConfig(source_tokens=text)
     config = EvaluateRun(tasks=(SPEC,), prompt=PromptConfig(length=6), limits=limits, method=NoPrompt())
     if fits:
-        Workspace.check_lengths(config, folder)
+        check_lengths(config, folder)
         return
     with pytest.raises(ConfigError, match="21 tokens, and 'gpt2' has 20 positions") as fault:
-        Workspace.check_lengths(config, folder)
+        check_lengths(config, folder)
     assert fault.value.fix == "set limits.source_tokens to 10 or less"
 
 
@@ -67,7 +67,7 @@ def test_relative_positions_are_not_bounded(tmp_path: Path) -> None:
     """T5 has no largest position."""
     folder = BaseFolder("t5", tmp_path, "seq2seq", "0", "test", {"model_type": "t5", "n_positions": 20})
     config = EvaluateRun(tasks=(SPEC,), limits=LimitsConfig(source_tokens=999), method=NoPrompt())
-    Workspace.check_lengths(config, folder)
+    check_lengths(config, folder)
 
 
 ROPES = {
@@ -105,10 +105,10 @@ def test_positions_that_grow_with_a_batch_bound_the_input(tmp_path: Path, rope: 
         prompt = PromptConfig(length=6)
         config = EvaluateRun(tasks=(SPEC,), prompt=prompt, limits=limits, method=NoPrompt())
         if text == 10:
-            Workspace.check_lengths(config, folder)
+            check_lengths(config, folder)
             continue
         with pytest.raises(UnsupportedError, match="21 tokens, and 'llama' scales its positions") as fault:
-            Workspace.check_lengths(config, folder)
+            check_lengths(config, folder)
         assert (fault.value.code, fault.value.exit_code) == ("C08", 2)
         assert fault.value.fix == "set limits.source_tokens to 10 or less"
 

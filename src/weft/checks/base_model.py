@@ -8,6 +8,7 @@ from weft.errors import ConfigError, UnsupportedError
 from weft.models import check_position
 from weft.models.base_folder import BaseFolder
 from weft.runs.config import AnyRun, SourceRun, TeacherRun
+from weft.runs.lengths import check_lengths
 from weft.runs.workspace import Workspace
 
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer")  # in a model's config.json
@@ -21,7 +22,7 @@ def check_base(configs: Sequence[AnyRun], base: BaseFolder, workspace: Workspace
     for config in configs:
         found.attempt(partial(_check_init, config))
         found.attempt(partial(_check_answers, config))
-        found.attempt(partial(workspace.check_lengths, config, base))
+        found.attempt(partial(check_lengths, config, base))
         if isinstance(config, SourceRun):
             _source(config, base, found)
     _dtype(configs[0].base.dtype, found)

@@ -11,7 +11,6 @@ from weft.config.model import BaseConfig
 from weft.errors import ArtifactError, WeftError
 from weft.models import base_folder
 from weft.runs import PASSING, Run
-from weft.runs.config import AnyRun, EvaluateRun
 
 if TYPE_CHECKING:
     import torch
@@ -126,7 +125,7 @@ def _check_content(run: Run) -> None:
         WeftError: for the first fault.
     """
     config = run.config()
-    _check_tasks(config, run)
+    run.result()
     run.seconds()
     for name in ("metrics.jsonl", "predictions.jsonl"):
         run.lines(name)
@@ -137,26 +136,6 @@ def _check_content(run: Run) -> None:
         from weft.runs.workspace import Workspace
 
         check_fit(run, None, Workspace(run.path.parent))
-
-
-def _check_tasks(config: AnyRun, run: Run) -> None:
-    """Refuse a result of other tasks than the run's.
-
-    Raises:
-        ArtifactError: naming them.
-    """
-    if isinstance(config, EvaluateRun):
-        for task in config.tasks:
-            for metric in task.metrics:
-                run.scores(task.name, metric)
-        return
-    found, own = run.result().get("tasks"), [task.name for task in config.tasks]
-    if found != own:
-        raise ArtifactError(
-            f"the result is of the tasks {found}, and the run's are {own}",
-            fix=storage.RESTORE,
-            code="A14",
-        )
 
 
 def _line(error: WeftError) -> str:

@@ -9,7 +9,7 @@ from weft.checks.overlap import Fields, fields_of
 from weft.config.base import Split
 from weft.config.task import TaskSpec
 from weft.data.selection import few_shot, subset
-from weft.runs.config import AdaptRun, AnyRun, EvaluateRun
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, splits
 from weft.runs.workspace import Workspace
 from weft.tasks import Example, Row, Task
 from weft.tasks.holdout import origin
@@ -86,7 +86,7 @@ def read(configs: Sequence[AnyRun], workspace: Workspace, found: Findings) -> di
             task = found.attempt(partial(workspace.task, spec))
             if task is None:
                 continue
-            for split in workspace.splits(config):
+            for split in splits(config):
                 if (spec.name, split) not in used:
                     used[spec.name, split] = found.attempt(partial(load, spec, task, split))
                 if one := used[spec.name, split]:

@@ -11,7 +11,8 @@ from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
 from weft.experiments import config
-from weft.experiments.results import DASH, OPEN, SEEN, ZERO, Entry, Line, collect, lines, verdict
+from weft.experiments.results import DASH, OPEN, SEEN, ZERO, Entry, Line, collect, lines
+from weft.experiments.verdict import verdict
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
     from weft.experiments.jobs import Plan

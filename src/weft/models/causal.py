@@ -17,7 +17,6 @@ from transformers import DynamicCache
 from weft.data.batch import IGNORE, Tokens
 from weft.models.backbone import (
     Backbone,
-    ChoiceTree,
     Context,
     HiddenSpec,
     Opening,
@@ -26,6 +25,7 @@ from weft.models.backbone import (
     TextState,
     pad_rows,
 )
+from weft.models.choice_tree import ChoiceTree
 from weft.models.text_cache import TextCache
 from weft.models.tokenizer import answer_tokens
 

@@ -10,7 +10,6 @@ from transformers.modeling_outputs import BaseModelOutput
 from weft.data.batch import IGNORE, Tokens
 from weft.models.backbone import (
     Backbone,
-    ChoiceTree,
     Context,
     HiddenSpec,
     Outputs,
@@ -18,6 +17,7 @@ from weft.models.backbone import (
     TextState,
     pad_rows,
 )
+from weft.models.choice_tree import ChoiceTree
 from weft.models.tokenizer import answer_tokens
 
 

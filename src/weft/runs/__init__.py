@@ -3,8 +3,9 @@
 The names below load without torch; `weft.runs.workspace` and `weft.runs.parents` need it.
 """
 
-from weft.runs.folder import PASSING, TENSORS, Run, create, find, finished, noted
+from weft.runs.folder import PASSING, TENSORS, Run, noted
 from weft.runs.identity import FORMAT, NUMERICS, environment, identity, run_id
+from weft.runs.root import create, find, finished
 
 __all__ = [
     "FORMAT",

@@ -158,3 +158,16 @@ def check_optim(method: Method, optim: OptimConfig | None) -> None:
 
 
 AnyRun = TeacherRun | SourceRun | AdaptRun | EvaluateRun
+
+
+def splits(config: AnyRun) -> list[Split]:
+    """The splits a run reads."""
+    if isinstance(config, EvaluateRun):
+        asks = config.method is not None and config.method.asks_rows
+        return ["train", config.split] if asks else [config.split]
+    return ["train", "dev"] if config.optim is not None and config.optim.eval_every else ["train"]
+
+
+def touches_weights(config: AnyRun) -> bool:
+    """Whether a run changes or adds weights, so that the base model is one of its own."""
+    return config.made_by is not None and config.made_by.touches_weights

@@ -15,113 +15,22 @@
 Loads without torch.
 """
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent
+from pydantic import BaseModel
 
 from weft import storage
-from weft.config.base import Content
-from weft.config.describe import to_yaml
-from weft.config.files import parse_yaml
-from weft.errors import ArtifactError, ConfigError, ResourceError, did_you_mean
+from weft.errors import ArtifactError, ConfigError
 from weft.methods.method import Saved
-from weft.runs import tensor_file
-from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
-from weft.runs.identity import environment
+from weft.runs import config_file, contents, tensor_file
+from weft.runs.config import AnyRun
 from weft.storage import tensor_header
 
 TENSORS = tensor_header.PROMPTS
-NOTES = "notes.json"
-LARGEST_CONFIG = 4 << 20  # bytes
-KINDS: dict[str, type[TeacherRun | SourceRun | AdaptRun | EvaluateRun]] = {
-    "teachers": TeacherRun,
-    "source": SourceRun,
-    "adapt": AdaptRun,
-    "evaluate": EvaluateRun,
-}
+NOTES = contents.NOTES
 PASSING = ("checkpoint-", "answers-", storage.TEMPORARY)  # files that a run needs until it is finished
-Count = Annotated[int, Field(ge=0, lt=1 << 53)]
-Number = Annotated[float, Field(ge=-1e100, le=1e100)]  # sums of such numbers stay finite
-
-
-class _Env(Content):
-    base: str = ""
-    base_hash: str = ""
-    embedding_hash: str = ""
-    tokenizer_hash: str = ""
-    identity: str = ""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    attention: Literal["library", "eager", "sdpa", "grouped"] = "library"
-    products: Literal["library", "packed"] = "library"
-    position: Literal["prefix", "suffix"] = "prefix"
-    threads: Annotated[Count, Field(gt=0)] = 1
-    micro_batch: Annotated[Count, Field(gt=0)] = 1
-    together: list[str] = Field(default_factory=list)
-    seen_in_pretraining: list[str] = Field(default_factory=list)
-
-
-class _Rows(Content):
-    read: Count = 0
-    train: Count = 0
-    cut: Count = 0
-
-
-class _Trained(Content):
-    trained_parameters: Count = 0
-    tasks: list[str]
-    steps: Count
-    best_step: Count
-    parameters_per_task: Number
-    dev: Number | None
-    rows: dict[str, _Rows]
-
-
-class _Score(Content):
-    rows: Count
-    metrics: dict[str, Number | None]
-    written: dict[str, Number | None] | None
-
-
-class _Scored(Content):
-    trained_parameters: Count = 0
-    scores: dict[str, _Score]
-
-
-class _Timing(Content):
-    seconds: Annotated[Number, Field(ge=0)]
-
-
-class _Step(Content):
-    step: Count
-    loss: Number = 0
-    lm: Number = 0
-    logits: Number = 0
-    hidden: Number = 0
-
-
-class _Line(Content):
-    task: str
-    text: str
-    references: list[str]
-    answer: str
-    probabilities: dict[str, Number] | None
-
-
-CONTENTS: dict[str, type[Content]] = {
-    "env.json": _Env,
-    "timing.json": _Timing,
-    "metrics.jsonl": _Step,
-    "predictions.jsonl": _Line,
-}
 
 
 @dataclass
@@ -172,7 +81,7 @@ class Run:
         """The configuration, from the folder.
 
         Raises:
-            ArtifactError: if the folder is not one of a run.
+            ArtifactError: if the folder is not one of a run, or its name begins with another stage.
         """
         path = self.path / "config.yaml"
         if not path.exists():
@@ -181,32 +90,27 @@ class Run:
             )
         if self.done:
             self.env()
-        try:
-            return _read_config(self._bytes(path.name, LARGEST_CONFIG))
-        except (
-            ValidationError,
-            KeyError,
-            TypeError,
-            ValueError,
-            RecursionError,
-            YAMLError,
-            ConfigError,
-        ) as error:
+        config = config_file.read(self._bytes(path.name, config_file.LARGEST), path)
+        stage = self.id.partition("-")[0]
+        if self.done and stage in config_file.KINDS and config.stage != stage:
             raise ArtifactError(
-                f"the run's configuration is not one that this version reads ({type(error).__name__})",
+                f"the folder of {self.id!r} holds the configuration of a run of stage {config.stage!r}",
                 where=str(path),
-                fix=f"use the version of weft that wrote it (env.json); or {storage.RESTORE}",
-                code="A20",
-            ) from None
+                fix=storage.RESTORE,
+                code="A14",
+            )
+        return config
 
     def result(self) -> dict[str, Any]:
         """Scores, parameters and rows of a finished run.
 
         Raises:
-            ArtifactError: if the run is not finished, or the file was changed.
+            ArtifactError: if the run is not finished, the file was changed, or it is of other tasks.
         """
         self.env()
-        return self._object("result.json")
+        found = self._object(contents.RESULT)
+        contents.check_tasks(found, self.config(), self.path / contents.RESULT)
+        return found
 
     def seconds(self) -> float:
         """How long a finished run took.
@@ -225,30 +129,11 @@ class Run:
 
     def _object(self, name: str) -> dict[str, Any]:
         """The JSON object that one of the run's files is."""
-        return self._parsed(self._bytes(name), name)
-
-    def _parsed(self, data: bytes, name: str) -> dict[str, Any]:
-        """A JSON object with the fields that such a file, or a line of it, has."""
-        try:
-            found = storage.strict_json(data)
-            if not isinstance(found, dict):
-                raise ValueError("this is not a JSON object")
-            self._content(name).model_validate(found)
-        except ValueError as error:  # pydantic's ValidationError is one
-            raise ArtifactError(
-                f"not what such a file holds: {_first(error)}",
-                where=str(self.path / name),
-                fix=storage.RESTORE,
-                code="A04",
-            ) from None
-        return found
+        return contents.parsed(self._bytes(name), self._content(name), self.path / name)
 
     def _content(self, name: str) -> type[BaseModel]:
-        """What a file holds; that of the result follows from the stage, that of notes from the method."""
-        if name == "result.json":
-            return _Scored if isinstance(self.config(), EvaluateRun) else _Trained
-        made_by = self.config().made_by if name == NOTES else None
-        return CONTENTS.get(name, Content) if made_by is None else made_by.noted
+        """What a file holds; some follow from the configuration."""
+        return contents.content_of(name, self.config() if name in contents.CONFIGURED else None)
 
     def check_done(self) -> None:
         """Refuse a run that was not finished.
@@ -295,7 +180,7 @@ class Run:
         """
         there = name in storage.names(self.path) if self.done else (self.path / name).is_file()
         lines = self._bytes(name).split(b"\n")[:-1] if there else []
-        return [self._parsed(line, name) for line in lines]
+        return [contents.parsed(line, self._content(name), self.path / name) for line in lines]
 
     def write(self, name: str, value: bytes | str) -> None:
         """Write one of the run's files, durably."""
@@ -318,7 +203,7 @@ class Run:
         Raises:
             ArtifactError: if its result was changed, or does not hold that metric of that task.
         """
-        found: dict[str, Any] = self.result()["scores"].get(task, {"metrics": {}})
+        found: dict[str, Any] = self.result().get("scores", {}).get(task, {"metrics": {}})
         if metric not in found["metrics"]:
             raise ArtifactError(
                 f"the result has no {metric!r} of task {task!r}",
@@ -367,46 +252,6 @@ def _keeps_tensors(config: AnyRun) -> bool:
     return config.made_by is not None and config.made_by.keeps != "none"
 
 
-@contextmanager
-def create(root: Path, name: str, config: AnyRun, env: dict[str, Any]) -> Iterator[Run]:
-    """An open run folder, held against other processes; finished when the block ends without an error.
-
-    Raises:
-        ResourceError: if another process works on it or has finished it, or the disk refuses.
-    """
-    run = Run(root / name)
-    with storage.locked(run.path):
-        if run.done:
-            raise ResourceError(
-                "another process has finished this run meanwhile",
-                where=str(run.path),
-                fix="run the same command again: it goes on from there",
-                code="R12",
-            )
-        storage.sweep(run.path)
-        begun = noted(run.path)
-        if begun:
-            _check_same(run, begun, env)
-            run.own("env.json")
-        else:
-            run.write_json("env.json", {**environment(), "run": name, **env})
-        run.write("config.yaml", to_yaml(config))
-        yield run
-        storage.seal(run.path, run.files)
-        run.tidy()
-
-
-def _check_same(run: Run, begun: dict[str, Any], env: dict[str, Any]) -> None:
-    """A folder's name holds a part of the identity only; what goes on in it must be the same run."""
-    if begun.get("identity") != env.get("identity"):
-        raise ArtifactError(
-            f"the folder belongs to another run (identity {str(begun.get('identity'))[:12]}…)",
-            where=str(run.path),
-            fix="move the folder away, or choose another with --runs",
-            code="C23",
-        )
-
-
 def noted(folder: Path) -> dict[str, Any]:
     """What a run folder, finished or not, says of its machine; empty if it says nothing yet.
 
@@ -420,69 +265,3 @@ def noted(folder: Path) -> dict[str, Any]:
         return run._object("env.json")
     except (FileNotFoundError, ArtifactError):
         return {}
-
-
-def _first(error: ValueError) -> str:
-    """What is wrong, and in which field; of several faults the first."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    return f"{'.'.join(map(str, fault['loc']))[:120]}: {fault['msg']}"
-
-
-@lru_cache(maxsize=1024)
-def _read_config(data: bytes) -> AnyRun:
-    """A run's configuration; read once, however often a run is asked for it.
-
-    Raises:
-        ConfigError: if it is not a YAML mapping.
-        ValueError: for references, unknown names and wrong values (among them pydantic's ValidationError).
-        KeyError: for an unknown stage.
-    """
-    document = _plain(data, Path("config.yaml"))
-    return KINDS[document["stage"]].model_validate(document)
-
-
-def _plain(data: bytes, path: Path) -> Any:
-    """A YAML document as plain values. Ours have no references, which could unfold without end.
-
-    Raises:
-        ConfigError: if it is not a YAML mapping.
-        ValueError: if it holds references, or what is no text or number.
-    """
-    if b"*" in data and any(isinstance(event, AliasEvent) for event in YAML().parse(data.decode())):
-        raise ValueError("references")
-    return storage.strict_json(json.dumps(parse_yaml(data, path)).encode())
-
-
-def find(root: Path, name: str) -> Run:
-    """A finished run by id or folder.
-
-    Raises:
-        ArtifactError: with the nearest known id, if there is none; or if it is unfinished.
-    """
-    for path in (root / name, Path(name)):
-        if (path / "adapter_config.json").is_file():
-            raise ArtifactError(
-                "this is an adapter of PEFT, not a run of weft",
-                where=str(path),
-                fix="name a run: weft writes adapters (weft export), and reads none",
-                code="C16",
-            )
-        if (path / "config.yaml").is_file():
-            run = Run(path)
-            run.check_done()
-            return run
-    known = [path.name for path in root.glob("*") if (path / "config.yaml").is_file()]
-    raise ArtifactError(
-        f"there is no run {name!r}", where=str(root), fix=did_you_mean(name, known), code="C12"
-    )
-
-
-def finished(root: Path) -> list[Run]:
-    """All finished runs of a folder, by name."""
-    return [
-        Run(path)
-        for path in sorted(root.glob("*"))
-        if storage.is_sealed(path) and (path / "config.yaml").is_file()
-    ]

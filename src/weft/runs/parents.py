@@ -20,10 +20,10 @@ from weft.models import Backbone
 from weft.models.fresh_prompt import fresh_prompt
 from weft.models.tuned import STOP_NORM, TunedModel
 from weft.prompts.bank import PromptBank, SoftPrompts
-from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, touches_weights
 from weft.runs.folder import Run
 from weft.runs.tensor_file import answer_words, text_form
-from weft.runs.workspace import Workspace, touches_weights
+from weft.runs.workspace import Workspace
 from weft.tasks import Example, Task
 
 

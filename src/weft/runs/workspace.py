@@ -10,16 +10,16 @@ from typing import Any, Literal
 import torch
 
 from weft import runs
-from weft.config.base import Split
 from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
-from weft.errors import ConfigError, DataError, NumericError, UnsupportedError
+from weft.errors import ConfigError, DataError, NumericError
 from weft.models import Backbone, base_folder, load_backbone
 from weft.models.base_folder import BaseFolder
 from weft.models.machine import Machine
 from weft.progress import Progress
-from weft.runs.config import AnyRun, EvaluateRun
+from weft.runs.config import AnyRun, EvaluateRun, splits, touches_weights
 from weft.runs.folder import Run
+from weft.runs.lengths import check_lengths
 from weft.stopping import Stop
 from weft.tasks import Task, from_spec
 
@@ -80,7 +80,7 @@ class Workspace:
         key = (folder.hash, position, *choices.values(), config.base.checkpointing)
         if not fresh and key in self._backbones:
             return self._backbones[key]
-        self.check_lengths(config, folder)
+        check_lengths(config, folder)
         backbone = load_backbone(
             folder,
             **choices,
@@ -197,7 +197,7 @@ class Workspace:
         Raises:
             DataError: with both hashes.
         """
-        for spec, split in product(config.tasks, self.splits(config)):
+        for spec, split in product(config.tasks, splits(config)):
             then, now = self.task(spec).data_hash(split), from_spec(spec, self.data_root).data_hash(split)
             if then != now:
                 raise DataError(
@@ -217,7 +217,7 @@ class Workspace:
         hashes = {
             f"{task.name}/{split}": task.data_hash(split)
             for task in self.tasks(config)
-            for split in self.splits(config)
+            for split in splits(config)
         }
         return runs.identity(config, base_hash=self.base(config).hash, data_hashes=hashes)
 
@@ -265,44 +265,6 @@ class Workspace:
         for backbone in self._backbones.values():
             if backbone.weights_hash() != self._hashes[id(backbone)]:
                 raise NumericError(f"the frozen model {backbone.name!r} was changed in training", code="N12")
-
-    @staticmethod
-    def check_lengths(config: AnyRun, folder: BaseFolder) -> None:
-        """Refuse what a model with absolute positions cannot read, or reads otherwise in another batch.
-
-        Raises:
-            ConfigError: for more tokens than there are positions.
-            UnsupportedError: for more tokens than rotary positions that grow with a batch were trained for.
-        """
-        longest = max(task.max_target_tokens for task in config.tasks)
-        total = config.prompt.length + config.limits.source_tokens + longest
-        most = min((n for n in (folder.positions, folder.rope_limit) if n is not None), default=total)
-        if total <= most:
-            return
-        tokens = (
-            f"prompt {config.prompt.length}, text {config.limits.source_tokens} and answer {longest} are "
-            f"{total} tokens, and {folder.name!r}"
-        )
-        room = most - config.prompt.length - longest
-        where = "prompt.length, limits.source_tokens"
-        fix = f"set limits.source_tokens to {room} or less" if room > 0 else "shorten the prompt"
-        if folder.rope_limit is None:
-            raise ConfigError(f"{tokens} has {most} positions", where=where, fix=fix, code="C07")
-        cause = f"{tokens} scales its positions beyond {most} by the longest text of a batch"
-        raise UnsupportedError(cause, where=where, fix=fix, code="C08")
-
-    @staticmethod
-    def splits(config: AnyRun) -> list[Split]:
-        """The splits a run reads."""
-        if isinstance(config, EvaluateRun):
-            asks = config.method is not None and config.method.asks_rows
-            return ["train", config.split] if asks else [config.split]
-        return ["train", "dev"] if config.optim is not None and config.optim.eval_every else ["train"]
-
-
-def touches_weights(config: AnyRun) -> bool:
-    """Whether a run changes or adds weights, so that the base model is one of its own."""
-    return config.made_by is not None and config.made_by.touches_weights
 
 
 def noted_choices(env: Mapping[str, Any]) -> dict[str, str]:

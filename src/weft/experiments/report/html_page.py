@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from weft import runs, storage
 from weft.experiments.report import parts as parts
 from weft.experiments.report import plots as plots
-from weft.experiments.results import Entry, Line, collect, lines, verdict
+from weft.experiments.results import Entry, Line, collect, lines
 from weft.experiments.tables import SUMMARY, cost_texts, notes
+from weft.experiments.verdict import verdict
 from weft.progress import duration
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
