@@ -34,6 +34,7 @@ BUILT_IN = {  # name in a configuration -> where the method is
     "ia3": "weft.methods.ia3:IA3",
     "bitfit": "weft.methods.bitfit:BitFit",
     "adapter": "weft.methods.adapter:Adapters",
+    "weft": "weft.methods.weft:Weft",
 }
 
 

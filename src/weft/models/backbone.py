@@ -138,6 +138,15 @@ class Backbone(nn.Module, ABC):
         return float(self.embeddings.detach().float().pow(2).mean().sqrt())
 
     @property
+    def depths(self) -> list[int]:
+        """Blocks of each stack that a text goes through: one, or an encoder's and a decoder's."""
+        config = self.lm.config
+        if config.is_encoder_decoder:
+            parts = (getattr(config, "encoder", config), getattr(config, "decoder", config))
+            return [parts[0].num_hidden_layers, getattr(parts[1], "num_decoder_layers", None) or parts[1].num_hidden_layers]
+        return [config.num_hidden_layers]
+
+    @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.embeddings.device
