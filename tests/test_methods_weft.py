@@ -1,4 +1,4 @@
-"""weft's own method: views under prompts, readers weighted by held-out rows, what is kept and answers again."""
+"""weft's own method: views under prompts, readers weighted by held-out rows, what is kept and answers."""
 
 from dataclasses import replace
 
@@ -25,7 +25,9 @@ def prompts_of(backbone, names=("one", "two")):
 
 def setup_with_prompts(backbone):
     prompts = prompts_of(backbone)
-    bank = PromptBank(prompts["one"], torch.ones(2, LENGTH, 1), torch.ones(2, 1, backbone.width), ("one", "two"))
+    bank = PromptBank(
+        prompts["one"], torch.ones(2, LENGTH, 1), torch.ones(2, 1, backbone.width), ("one", "two")
+    )
     return replace(setup_of(backbone), load_source=lambda: bank, load_teachers=lambda: prompts)
 
 

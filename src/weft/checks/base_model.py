@@ -22,6 +22,8 @@ def check_base(configs: Sequence[AnyRun], base: BaseFolder, workspace: Workspace
     for config in configs:
         found.attempt(partial(_check_init, config))
         found.attempt(partial(_check_answers, config))
+        found.attempt(partial(_check_family, config, base))
+        found.attempt(partial(workspace.encoder_hashes, config))
         found.attempt(partial(check_lengths, config, base))
         if isinstance(config, SourceRun):
             _source(config, base, found)
@@ -77,6 +79,22 @@ def _check_answers(config: AnyRun) -> None:
             f"{config.made_by.title} chooses among closed answers, and {open_tasks[0]!r} has open ones",
             where="method.name",
             fix="take the row out, or give the task labels",
+            code="C08",
+        )
+
+
+def _check_family(config: AnyRun, base: BaseFolder) -> None:
+    """C08: an encoder writes no answers.
+
+    Raises:
+        UnsupportedError: for a method that asks for them.
+    """
+    method = config.made_by or getattr(config, "method", None)
+    if base.family == "encoder" and method is not None and not method.only_reads:
+        raise UnsupportedError(
+            f"{base.name!r} is an encoder, which writes nothing; {method.title} asks for written answers",
+            where="base.model",
+            fix="use a method that only reads (frozen_features, weft), or a language model",
             code="C08",
         )
 

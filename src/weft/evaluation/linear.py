@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 T = TypeVar("T")
 Array = NDArray[np.float32]
-STILL = 1e-5  # of its mean: a column that varies less is constant, but for float32's rounding
 FOLDS = 5
 STILL = 1e-5  # of its mean: a column that varies less is constant, but for float32's rounding
 STRENGTHS = (1.0, 0.1, 10.0, 100.0)  # C, the inverse of regularisation; of equal ones the first
@@ -29,16 +28,6 @@ def standard(x: Any) -> Standard:
     x = x - mean
     x /= scale  # in place: of many rows, numbers twice as wide are much memory
     return x.astype(np.float32), mean.astype(np.float32), scale.astype(np.float32)
-
-
-Standard = tuple[Any, Any, Any]  # features with mean 0 and scale 1, their mean and their scale before
-
-
-def standard(x: Any) -> Standard:
-    """Features `[N, D]` with mean 0 and deviation 1 in every column that varies beyond rounding."""
-    mean, scale = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
-    scale = np.where(scale > STILL * np.abs(mean), scale, 1)
-    return ((x - mean) / scale).astype(np.float32), mean.astype(np.float32), scale.astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -1,99 +1,92 @@
-"""Readers: linear classifiers, each on one frozen view of the texts, weighted by what held-out rows say of them."""
+"""Readers: linear classifiers, each on one frozen view of the texts, weighted by what held-out rows say.
+
+A mixture of readers adds their log-probabilities, each with its weight. What makes a reader's probabilities
+add up to one is the same for all answers of a text, so it falls away: the mixture is one linear head on all
+views.
+"""
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weft.evaluation.linear import LinearHead, fit_head, standard
+from weft.evaluation.linear import LinearHead, fit_head, held_out, standard
 
 FOLDS = 8
 LEAST = 1e-12  # of a probability, so that its logarithm is a number
+Array = NDArray[np.float64]
+View = TypeVar("View", bound=Hashable)
 
 
-@dataclass(frozen=True)
-class Reader:
-    """A classifier on one view.
-
-    Attributes:
-        mean: of the view's columns `[D]`.
-        scale: their deviation `[D]`.
-        head: on standardised columns.
-        loss: cross-validated, mean over rows (nats).
-        weight: in the mixture; the weights of a task's readers add up to 1.
-    """
-
-    mean: NDArray[np.float32]
-    scale: NDArray[np.float32]
-    head: LinearHead
-    loss: float
-    weight: float
-
-    def log_shares(self, view: Any, choices: Sequence[str]) -> NDArray[np.float64]:
-        """Log-probability of each choice `[N, C]`."""
-        return _logs(self.head.shares((view - self.mean) / self.scale, choices))
-
-
-def _logs(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = np.log(np.maximum(shares, LEAST))
-    return found
-
-
-def weights(losses: Sequence[float], sharpness: float) -> NDArray[np.float64]:
+def weights(losses: Sequence[float], sharpness: float) -> Array:
     """`exp(-sharpness * loss)`, made to add up to 1."""
     odds = np.exp(-sharpness * (np.asarray(losses) - min(losses)))
-    found: NDArray[np.float64] = odds / odds.sum()
+    found: Array = odds / odds.sum()
     return found
 
 
-def mixed(logs: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:
-    """Probabilities `[N, C]` of the weighted sum of log-probabilities."""
-    total = sum(weight * one for weight, one in zip(weights, logs, strict=True))
-    odds = np.exp(total - np.max(total, axis=1, keepdims=True))
-    found: NDArray[np.float64] = odds / odds.sum(1, keepdims=True)
-    return found
+def heaviest(shares: Mapping[View, float], most: int) -> dict[View, float]:
+    """The views with the largest weights, which add up to 1 again; of equal ones the first."""
+    kept = sorted(shares, key=lambda view: -shares[view])[:most]
+    total = sum(shares[view] for view in kept)
+    return {view: share / total for view, share in shares.items() if view in kept}
 
 
-def fit_readers(
-    views: Mapping[Hashable, Any], targets: Sequence[str], *, strength: float, sharpness: float
-) -> dict[Hashable, Reader]:
-    """A reader of each view, weighted by `exp(-sharpness * cross-validated log loss)`.
+def mixture(heads: Mapping[View, LinearHead], shares: Mapping[View, float]) -> LinearHead:
+    """One head on the views of `shares`, side by side in its order: the weighted sum of log-probabilities."""
+    parts = [(heads[view], share) for view, share in shares.items()]
+    return LinearHead(
+        np.concatenate([np.float32(share) * head.weights for head, share in parts], axis=1),
+        np.sum([share * head.bias for head, share in parts], axis=0).astype(np.float32),
+        parts[0][0].answers,
+    )
+
+
+def fit_reader(view: Any, targets: Sequence[str], strength: float) -> LinearHead:
+    """Logistic regression on a standardised view, as a head on the view as it is.
 
     Args:
-        views: name -> `[N, D]`.
+        view: `[N, D]`.
         targets: the answer of each row.
-        strength: C of the regressions, the inverse of regularisation.
-        sharpness: per nat; 0 weighs all alike, a large one takes the best alone.
+        strength: C, the inverse of regularisation.
     """
-    losses = {name: held_out_loss(view, targets, strength) for name, view in views.items()}
-    shares = dict(zip(losses, weights(list(losses.values()), sharpness), strict=True))
-    return {
-        name: _reader(view, targets, strength, losses[name], shares[name]) for name, view in views.items()
-    }
-
-
-def _reader(view: Any, targets: Sequence[str], strength: float, loss: float, weight: float) -> Reader:
     x, mean, scale = standard(view)
-    return Reader(mean, scale, fit_head(x, targets, strength), loss, float(weight))
+    turned, back = rotated(x)
+    head = fit_head(turned, targets, strength)
+    weights = (head.weights.astype(np.float64) @ back) / scale
+    bias = head.bias - weights @ mean.astype(np.float64)
+    return LinearHead(weights.astype(np.float32), bias.astype(np.float32), head.answers)
+
+
+def rotated(x: Any) -> tuple[Any, Any]:
+    """Rows `[N, R]` in the space that they span, R at most N, and the way back: `rows @ back` is `x`.
+
+    A regression with an L2 penalty has the same solution there, for what no row reaches stays zero; and of few
+    rows, hundreds of columns become a few dozen.
+    """
+    if len(x) >= x.shape[1]:
+        return x, np.eye(x.shape[1])
+    left, sizes, back = np.linalg.svd(x, full_matrices=False)
+    return left * sizes, back
 
 
 def held_out_loss(view: Any, targets: Sequence[str], strength: float) -> float:
-    """Mean of `-log p(answer)` over rows that are held out in turn (nats).
+    """Mean of `-log p(answer)` over rows that are held out in turn (nats); 0 where none can be.
 
-    A row whose answer no other row has is in no fold. Columns are standardised on all rows: they know no answers.
+    An answer's only row is in every training part. Columns are standardised on all rows: they know no answers.
     """
-    x, gold, folds = standard(view)[0], np.asarray(targets), fold_numbers(targets)
-    if len(set(targets)) < 2 or not (folds >= 0).any():
+    if held_out(targets) is None:
         return 0.0
-    losses = []
+    x, gold, folds = rotated(standard(view)[0])[0], np.asarray(targets), fold_numbers(targets)
+    losses: list[Array] = []
     for fold in range(folds.max() + 1):
         test, train = folds == fold, folds != fold
         head = fit_head(x[train], list(gold[train]), strength)
         right = [head.answers.index(answer) for answer in gold[test]]
-        losses.append(-_logs(head.shares(x[test], head.answers))[np.arange(len(right)), right])
+        shares = head.shares(x[test], head.answers)[np.arange(len(right)), right]
+        losses.append(-np.log(np.maximum(shares, LEAST)))
     return float(np.concatenate(losses).mean())
 
 

@@ -56,6 +56,7 @@ class FrozenFeatures(FittedMethod):
     keeps: ClassVar[Literal["arrays"]] = "arrays"
     noted: ClassVar[type[BaseModel]] = RootModel[dict[str, Noted]]
     closed_only: ClassVar[bool] = True
+    only_reads: ClassVar[bool] = True
 
     @property
     def title(self) -> str:
@@ -80,7 +81,7 @@ class FrozenFeatures(FittedMethod):
 
     def _readings(self, backbone: "Backbone") -> "list[Reading]":
         """What to choose from, in the order in which the first of equal ones wins."""
-        depth = depth_of(backbone)
+        depth = backbone.depths[0] + 1
         check_layers(self.layers, depth)
         return [(layer, pooling) for pooling in self.poolings for layer in self.layers or range(depth)]
 
@@ -211,11 +212,6 @@ class FeatureClassifiers:
         return [answers[i] for i in range(len(texts))]
 
 
-def depth_of(backbone: "Backbone") -> int:
-    """How many layers have states, the embeddings among them."""
-    return len(backbone.text_states(backbone.read([(backbone.tokenizer.eos_token_id,)])))
-
-
 def check_kept(setup: Setup, saved: Saved) -> None:
     """Refuse layers, answers and numbers that do not fit the model, the tasks or each other.
 
@@ -223,7 +219,7 @@ def check_kept(setup: Setup, saved: Saved) -> None:
         ArtifactError: naming the first.
     """
     sizes: dict[str, int] = {}
-    depth, width = depth_of(setup.backbone), setup.backbone.width
+    depth, width = setup.backbone.depths[0] + 1, setup.backbone.width
     for k, task in enumerate(setup.tasks):
         notes = of_task(saved.notes, task)
         check_answers(notes["answers"], task)

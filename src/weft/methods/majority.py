@@ -15,6 +15,7 @@ class Majority(Method):
 
     name: Literal["majority"] = "majority"
     asks_rows: ClassVar[bool] = True
+    only_reads: ClassVar[bool] = True
 
     @property
     def learns(self) -> bool:

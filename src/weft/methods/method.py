@@ -58,6 +58,7 @@ class Setup:
         dropout: whether the frozen model's dropout stays on in training.
         load_backbone: gives the frozen model; one of its own where the method touches weights.
         load_encoded: gives the training rows as tokens; only in training.
+        load_encoder: gives a frozen encoder that the method's `encoders` name.
         load_source: gives the bank of the source stage; only in training, where `needs` names it.
         load_teachers: gives the teachers' prompts `[P, D]` by task; likewise.
         nearest: of named prompts, the one under which a task's rows are likeliest, and the loss of each; only
@@ -74,6 +75,9 @@ class Setup:
         default=lambda: nothing_found("a base model", "and nothing gives one")
     )
     load_encoded: "Callable[[], list[EncodedTask]]" = field(default=lambda: nothing_found("tokens"))
+    load_encoder: "Callable[[str], Backbone]" = field(
+        default=lambda name: nothing_found(f"the encoder {name!r}", "and nothing gives one")
+    )
     load_source: "Callable[[], PromptBank]" = field(default=lambda: nothing_found("source"))
     load_teachers: "Callable[[], dict[str, Tensor]]" = field(default=lambda: nothing_found("teachers"))
     nearest: "Callable[[Mapping[str, Tensor], int], tuple[str, dict[str, float]]]" = field(
@@ -135,6 +139,7 @@ class Method(Config):
         reads_texts: its prompt depends on the text, or it changes how the text is read: no batch is shared,
             and no text is kept.
         closed_only: whether it answers only where the answers are a closed set.
+        only_reads: whether it needs no more of a model than its hidden states, so that an encoder will do.
         asks_rows: whether it answers from all training rows at once, although it learns nothing.
     """
 
@@ -144,6 +149,7 @@ class Method(Config):
     touches_weights: ClassVar[bool] = False
     reads_texts: ClassVar[bool] = False
     closed_only: ClassVar[bool] = False
+    only_reads: ClassVar[bool] = False
     asks_rows: ClassVar[bool] = False
 
     @property
@@ -170,6 +176,11 @@ class Method(Config):
     def starts(self) -> frozenset[str] | None:
         """Values of `start` beside the source tasks' names; none where it has no such setting."""
         return None
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """Frozen encoders that it reads with beside the base model: known names, folders or hub ids."""
+        return ()
 
     @property
     def shares_batches(self) -> bool:

@@ -37,6 +37,7 @@ class TfIdf(FittedMethod):
     keeps: ClassVar[Literal["arrays"]] = "arrays"
     noted: ClassVar[type[BaseModel]] = RootModel[dict[str, Noted]]
     closed_only: ClassVar[bool] = True
+    only_reads: ClassVar[bool] = True
 
     @property
     def title(self) -> str:

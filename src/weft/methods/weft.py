@@ -1,154 +1,180 @@
-"""weft's own method: many frozen readings of a text under the source prompts, each with a small reader."""
+"""weft's own method: frozen readings of a text, bare and under the source tasks' prompts, and one small head.
+
+`docs/weft-method.md` writes it up. What a task keeps is its head on a few views; prompts and encoders are
+shared.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import BaseModel, Field, RootModel
 
+from weft.config.base import Content
+from weft.errors import ArtifactError
 from weft.evaluation.answers import Answer, chosen
+from weft.methods.kept import check_answers, check_once, check_shapes, of_task
 from weft.methods.method import FittedMethod, Need, Saved, Setup
 from weft.tasks import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from weft.data.batch import Tokens
-    from weft.evaluation.readers import Reader
-    from weft.models import Backbone
+    from weft.evaluation.linear import LinearHead
+    from weft.evaluation.views import View, Views
 
 SHARED = "P*"  # name of the shared prompt among the source tasks' prompts
-PROMPTED = (0.67, 0.84, 0.97)  # of the depth: layers whose answer state is read under each prompt
-PLAIN = (0.17, 0.34, 0.5, 0.67, 0.84)  # of the depth: layers whose mean state is read without one
 PROMPT = "prompt."  # before the names of prompts among the tensors
-ARRAYS = ("weights", "bias", "mean", "scale", "weight")
-View = tuple[str, int]  # a prompt's name, or none for the bare text, and a layer
+
+
+class Noted(Content):
+    """What is noted of a task: its answers, and its views: encoder (none: the base), prompt, layer."""
+
+    answers: list[str] = Field(min_length=1)
+    views: list[tuple[str, str, int]] = Field(min_length=1)
+    weights: list[float]
 
 
 class Weft(FittedMethod):
-    """Readers of the text under every source prompt and under P*, weighted by cross-validation on the rows."""
+    """A reader of each view of the text, weighted by held-out rows; together they are one linear head."""
 
     name: Literal["weft"] = "weft"
+    sources: bool = Field(
+        True, description="read under the source tasks' prompts and P* too; needs their runs"
+    )
+    encoders: tuple[str, ...] = Field(
+        ("minilm",), description="frozen encoders that read beside the base model: names, folders or hub ids"
+    )
     strength: float = Field(0.01, gt=0, description="C of each reader's regression")
-    sharpness: float = Field(10.0, ge=0, description="weight of a reader: exp(-sharpness * its held-out loss)")
+    sharpness: float = Field(10.0, ge=0, description="a reader weighs exp(-sharpness * its held-out loss)")
+    views: int = Field(8, gt=0, description="how many views a task keeps, those with the largest weights")
     keeps: ClassVar[Literal["arrays"]] = "arrays"
+    noted: ClassVar[type[BaseModel]] = RootModel[dict[str, Noted]]
     closed_only: ClassVar[bool] = True
+    only_reads: ClassVar[bool] = True
 
     @property
     def needs(self) -> frozenset[Need]:
-        """The bank of the source stage and the teachers."""
-        return frozenset({"source", "teachers"})
+        """The bank of the source stage and the teachers, if it reads under them."""
+        return frozenset({"source", "teachers"}) if self.sources else frozenset()
 
     def fit(self, setup: Setup) -> Saved:
-        """Readers for each task, and the prompts they read under."""
-        from weft.evaluation.readers import fit_readers
+        """A head for each task, and the prompts under which it reads."""
+        import torch
 
-        reading = Reading(setup.backbone, {**setup.teachers, SHARED: setup.source.shared.detach()})
-        tensors, notes, size = {f"{PROMPT}{name}": one for name, one in reading.prompts.items()}, {}, 0
+        prompts = {**setup.teachers, SHARED: setup.source.shared.detach()} if self.sources else {}
+        views = self._views(setup, prompts)
+        tensors, notes, used, size = dict[str, Tensor](), {}, set[str](), 0
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
-            texts = [setup.backbone.text_tokens(row.source, setup.source_tokens)[0] for row in rows]
-            views, targets = reading.views(texts), [row.target for row in rows]
-            readers = fit_readers(views, targets, strength=self.strength, sharpness=self.sharpness)
-            kept, notes[task.name] = stored(readers)
-            tensors |= {f"{k}.{name}": value for name, value in kept.items()}
-            size += sum(value.numel() for value in kept.values())
+            texts, targets = [row.source for row in rows], [row.target for row in rows]
+            head, shares = self._fitted(views, texts, targets, setup.source_tokens)
+            tensors |= {
+                f"{k}.weights": torch.from_numpy(head.weights),
+                f"{k}.bias": torch.from_numpy(head.bias),
+            }
+            notes[task.name] = {
+                "answers": head.answers,
+                "views": list(shares),
+                "weights": list(shares.values()),
+            }
+            used |= {prompt for _, prompt, _ in shares}
+            size += head.weights.size + head.bias.size
+        tensors |= {f"{PROMPT}{name}": one for name, one in prompts.items() if name in used}
         return Saved(tensors, notes, size)
 
-    def restore(self, setup: Setup, saved: Saved) -> "WeightedReaders":
-        """The readers that a run kept, on the frozen model."""
+    def _fitted(
+        self, views: "Views", texts: Sequence[str], targets: Sequence[str], limit: int
+    ) -> "tuple[LinearHead, dict[View, float]]":
+        """A head on the views that are kept, and their weights. All views of many rows fill no memory."""
+        from weft.evaluation.linear import choice_rows
+        from weft.evaluation.readers import fit_reader, mixture
+
+        part = choice_rows(targets)
+        read = views.read([texts[i] for i in part], limit)
+        kept = self._weights(read, [targets[i] for i in part])
+        if len(part) < len(texts):
+            read = views.read(texts, limit, kept)
+        return mixture({view: fit_reader(read[view], targets, self.strength) for view in kept}, kept), kept
+
+    def _weights(self, read: "Mapping[View, Any]", targets: Sequence[str]) -> "dict[View, float]":
+        """The weights of the views that are kept."""
+        from weft.evaluation.readers import heaviest, held_out_loss, weights
+
+        losses = [held_out_loss(view, targets, self.strength) for view in read.values()]
+        shares = weights(losses, self.sharpness).tolist()
+        return heaviest(dict(zip(read, shares, strict=True)), self.views)
+
+    def _views(self, setup: Setup, prompts: "Mapping[str, Tensor]") -> "Views":
+        from weft.evaluation.views import Views
+
+        encoders = {name: setup.load_encoder(name) for name in self.encoders}
+        return Views(setup.backbone, prompts, encoders)
+
+    def restore(self, setup: Setup, saved: Saved) -> "ViewClassifiers":
+        """The heads that a run kept, on the frozen models."""
+        from weft.evaluation.linear import LinearHead
+
         prompts = {
-            name.removeprefix(PROMPT): value for name, value in saved.tensors.items() if name.startswith(PROMPT)
+            name.removeprefix(PROMPT): one for name, one in saved.tensors.items() if name.startswith(PROMPT)
         }
-        readers = tuple(
-            restored({name: saved.tensors[f"{k}.{name}"].numpy() for name in ARRAYS}, saved.notes[task.name])
-            for k, task in enumerate(setup.tasks)
-        )
-        return WeightedReaders(Reading(setup.backbone, prompts), setup.tasks, setup.source_tokens, readers)
+        views = self._views(setup, prompts)
+        check_kept(setup, saved, views)
+        heads = []
+        for k, task in enumerate(setup.tasks):
+            notes = saved.notes[task.name]
+            parts = [saved.tensors[f"{k}.{name}"].numpy() for name in ("weights", "bias")]
+            kept = tuple((str(encoder), str(prompt), int(layer)) for encoder, prompt, layer in notes["views"])
+            heads.append((kept, LinearHead(parts[0], parts[1], tuple(notes["answers"]))))
+        return ViewClassifiers(views, setup.tasks, setup.source_tokens, tuple(heads))
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a frozen model makes of a text: the state before the answer under each prompt, and plain means.
+class ViewClassifiers:
+    """A head for each task on its views, on one reading of the texts."""
 
-    Attributes:
-        backbone: the model.
-        prompts: the source tasks' and the shared one, by name.
-    """
-
-    backbone: "Backbone"
-    prompts: "Mapping[str, Tensor]"
-
-    def views(self, texts: "Sequence[Tokens]", batch_size: int = 32) -> dict[View, Any]:
-        """Vectors `[N, D]` of texts for each view."""
-        from weft.models.features import features, prompted_features
-
-        plain = [(layer, "mean") for layer in spread(PLAIN, self.backbone.depths[0])]
-        layers = spread(PROMPTED, self.backbone.depths[-1])
-        means = features(self.backbone, texts, plain, batch_size=batch_size)
-        states = prompted_features(self.backbone, texts, self.prompts, layers, batch_size=batch_size)
-        return {("", layer): x for (layer, _), x in means.items()} | states
-
-
-def spread(shares: Sequence[float], depth: int) -> list[int]:
-    """Layers at shares of a depth, each once, from 1 for the first block's output."""
-    return sorted({max(1, round(share * depth)) for share in shares})
-
-
-def stored(readers: "Mapping[View, Reader]") -> "tuple[dict[str, Tensor], dict[str, Any]]":
-    """Readers as arrays with one row a view, and what is no number."""
-    import torch
-
-    every = list(readers.values())
-    arrays = {
-        "weights": [one.head.weights for one in every],
-        "bias": [one.head.bias for one in every],
-        "mean": [one.mean for one in every],
-        "scale": [one.scale for one in every],
-        "weight": [np.float32(one.weight) for one in every],
-    }
-    notes = {"answers": every[0].head.answers, "views": [list(view) for view in readers], "losses": [one.loss for one in every]}
-    return {name: torch.from_numpy(np.stack(value)) for name, value in arrays.items()}, notes
-
-
-def restored(arrays: Mapping[str, Any], notes: Mapping[str, Any]) -> "dict[View, Reader]":
-    """Readers by view, from what `stored` made."""
-    from weft.evaluation.linear import LinearHead
-    from weft.evaluation.readers import Reader
-
-    answers = tuple(notes["answers"])
-    rows = zip(*(arrays[name] for name in ARRAYS), notes["views"], notes["losses"], strict=True)
-    return {
-        (str(view[0]), int(view[1])): Reader(mean, scale, LinearHead(weights, bias, answers), loss, float(weight))
-        for weights, bias, mean, scale, weight, view, loss in rows
-    }
-
-
-@dataclass(frozen=True)
-class WeightedReaders:
-    """Readers of each task on one reading of the texts."""
-
-    reading: Reading
+    views: "Views"
     tasks: tuple[Task, ...]
     source_tokens: int
-    readers: "tuple[dict[View, Reader], ...]"
+    heads: "tuple[tuple[tuple[View, ...], LinearHead], ...]"
 
     def answer(
         self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
     ) -> list[Answer]:
-        """See `Answerer`; a text that several tasks ask for is read once."""
-        from weft.evaluation.answering import text_tokens
-        from weft.evaluation.readers import mixed
-
-        sources = [text_tokens(self.reading.backbone, i, text, self.source_tokens) for i, text in enumerate(texts)]
-        every = list(dict.fromkeys(sources))
-        place = {source: i for i, source in enumerate(every)}
-        views = self.reading.views(every, batch_size=batch_size)
+        """See `Answerer`; a text that several tasks ask for is read once, in the views that any keeps."""
+        every = list(dict.fromkeys(texts))
+        place = {text: i for i, text in enumerate(every)}
+        wanted = {view for k in task_ids for view in self.heads[k][0]}
+        read = self.views.read(every, self.source_tokens, wanted, batch_size=batch_size)
         answers: dict[int, Answer] = {}
         for k in sorted(set(task_ids)):
             rows = [i for i, one in enumerate(task_ids) if one == k]
-            at, readers, choices = [place[sources[i]] for i in rows], self.readers[k], self.tasks[k].choices
-            logs = [reader.log_shares(views[view][at], choices) for view, reader in readers.items()]
-            shares = mixed(logs, [reader.weight for reader in readers.values()]).tolist()
+            views, head = self.heads[k]
+            x = np.concatenate([read[view][[place[texts[i]] for i in rows]] for view in views], axis=1)
+            shares = head.shares(x, self.tasks[k].choices).tolist()
             answers |= {i: chosen(self.tasks[k], one) for i, one in zip(rows, shares, strict=True)}
         return [answers[i] for i in range(len(texts))]
+
+
+def check_kept(setup: Setup, saved: Saved, views: "Views") -> None:
+    """Refuse views, answers and numbers that do not fit the models, the tasks or each other.
+
+    Raises:
+        ArtifactError: naming the first.
+    """
+    axes: dict[str, Sequence[str]] = {f"{PROMPT}{name}": "PD" for name in views.prompts}
+    sizes = {"D": setup.backbone.width}
+    there = set(views.names)
+    for k, task in enumerate(setup.tasks):
+        notes = of_task(saved.notes, task)
+        check_answers(notes["answers"], task)
+        check_once("answers", notes["answers"], task)
+        kept = [tuple(view) for view in notes["views"]]
+        check_once("views", [" ".join(map(str, view)) for view in kept], task)
+        if unknown := [view for view in kept if view not in there]:
+            raise ArtifactError(
+                f"the run reads {unknown[0]} for task {task.name!r}, which is not there", code="A07"
+            )
+        axes |= {f"{k}.weights": [f"C{k}", f"F{k}"], f"{k}.bias": [f"C{k}"]}
+        sizes |= {f"C{k}": len(notes["answers"]), f"F{k}": sum(views.width(view) for view in kept)}
+    check_shapes(saved.tensors, axes, **sizes)

@@ -1,4 +1,4 @@
-"""Frozen language models of two families behind one protocol."""
+"""Frozen models of three families behind one protocol; encoders refuse the half that writes answers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +11,7 @@ from weft.models.attention import is_plain, probe_attention, set_attention
 from weft.models.backbone import Backbone, Context, HiddenSpec, Opening, Outputs, States, TextState
 from weft.models.base_folder import BaseFolder
 from weft.models.causal import CausalBackbone
+from weft.models.encoder import EncoderBackbone
 from weft.models.measuring import Choice
 from weft.models.memory import checkpoint_layers, free_bytes, rows_that_fit
 from weft.models.packed import can_pack, pack, probe_products
@@ -24,6 +25,7 @@ __all__ = [
     "CausalBackbone",
     "Choice",
     "Context",
+    "EncoderBackbone",
     "HiddenSpec",
     "Opening",
     "Outputs",
@@ -92,6 +94,8 @@ def load_backbone(
     names = {"name": folder.name, "base_hash": folder.hash}
     if folder.family == "seq2seq":
         return Seq2SeqBackbone(lm, tokenizer, **names)
+    if folder.family == "encoder":
+        return EncoderBackbone(lm, tokenizer, **names)
     suffix = position == "suffix"
     kept = TextCache(lm, cache_mb << 20, texts if suffix else None, warn)
     return CausalBackbone(lm, tokenizer, suffix=suffix, texts=kept, **names)
@@ -103,11 +107,12 @@ def _language_model(folder: BaseFolder, dtype: str) -> Any:
     What its files lack (the pooler of a BERT that only reads) is drawn alike at every loading: full
     fine-tuning keeps it, and two runs of one seed keep the same.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    auto = AutoModelForSeq2SeqLM if folder.family == "seq2seq" else AutoModelForCausalLM
+    kinds = {"seq2seq": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM, "encoder": AutoModel}
+    auto = kinds[folder.family]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         return auto.from_pretrained(
@@ -134,11 +139,11 @@ def check_position(folder: BaseFolder, position: str) -> None:
     """Refuse a prompt position that a model cannot have.
 
     Raises:
-        UnsupportedError: for a suffix prompt on an encoder-decoder, or a sliding window.
+        UnsupportedError: for a suffix prompt on a model with an encoder, or a sliding window.
     """
-    if position == "suffix" and folder.family == "seq2seq":
+    if position == "suffix" and folder.family != "causal":
         raise UnsupportedError(
-            "an encoder-decoder reads its prompt before the text",
+            "a model with an encoder reads its prompt before the text",
             where="prompt.position",
             fix="set prompt.position: prefix",
             code="C08",

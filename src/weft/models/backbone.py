@@ -113,6 +113,8 @@ class Backbone(nn.Module, ABC):
         base_hash: SHA-256 of the weights and tokenizer files.
     """
 
+    only_reads = False  # whether it writes no answers
+
     def __init__(self, lm: Any, tokenizer: Any, *, name: str = "", base_hash: str = "") -> None:
         super().__init__()
         self.lm, self.tokenizer = lm, tokenizer
@@ -141,10 +143,13 @@ class Backbone(nn.Module, ABC):
     def depths(self) -> list[int]:
         """Blocks of each stack that a text goes through: one, or an encoder's and a decoder's."""
         config = self.lm.config
-        if config.is_encoder_decoder:
-            parts = (getattr(config, "encoder", config), getattr(config, "decoder", config))
-            return [parts[0].num_hidden_layers, getattr(parts[1], "num_decoder_layers", None) or parts[1].num_hidden_layers]
-        return [config.num_hidden_layers]
+        if not config.is_encoder_decoder:
+            return [int(config.num_hidden_layers)]
+        reader, writer = getattr(config, "encoder", config), getattr(config, "decoder", config)
+        return [
+            int(reader.num_hidden_layers),
+            int(getattr(writer, "num_decoder_layers", None) or writer.num_hidden_layers),
+        ]
 
     @property
     def device(self) -> torch.device:

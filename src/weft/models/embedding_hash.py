@@ -11,6 +11,8 @@ EMBEDDINGS = (  # names of the input embeddings in the weights files of known fa
     *("transformer.wte.weight", "wte.weight", "model.decoder.embed_tokens.weight"),
     *("gpt_neox.embed_in.weight", "transformer.word_embeddings.weight"),
     "encoder.embeddings.word_embeddings.weight",
+    "embeddings.word_embeddings.weight",
+    *(f"{kind}.embeddings.word_embeddings.weight" for kind in ("bert", "distilbert", "mpnet", "roberta")),
 )
 
 

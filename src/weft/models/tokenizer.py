@@ -12,7 +12,7 @@ FILLER = re.compile(r"\[unused\d+\]|<unused\d+>|<extra_id_\d+>|<0x[0-9A-Fa-f]{2}
 
 
 def load_tokenizer(folder: BaseFolder) -> Any:
-    """The tokenizer of a base model; it pads with the end token where it has no other.
+    """The tokenizer of a base model; for a missing end it takes the separator, for missing padding the end.
 
     Raises:
         ArtifactError: if the folder has none that can be read.
@@ -28,6 +28,8 @@ def load_tokenizer(folder: BaseFolder) -> Any:
             fix="the folder needs tokenizer.json and tokenizer_config.json",
             code="A09",
         ) from None
+    if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:
+        tokenizer.eos_token = tokenizer.sep_token
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

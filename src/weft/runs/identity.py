@@ -15,7 +15,13 @@ FORMAT = tensor_file.FORMAT
 PLACES = {"folder", "files", "in_data_root", "hub"}  # where data lie changes no number; what they hold does
 
 
-def identity(config: AnyRun, *, base_hash: str, data_hashes: dict[str, str]) -> str:
+def identity(
+    config: AnyRun,
+    *,
+    base_hash: str,
+    data_hashes: dict[str, str],
+    encoder_hashes: dict[str, str] | None = None,
+) -> str:
     """SHA-256 of everything that can change a number of a run.
 
     That is its settings and seed, the content of its data (not where they lie), the base model with its
@@ -26,6 +32,7 @@ def identity(config: AnyRun, *, base_hash: str, data_hashes: dict[str, str]) -> 
         config: the run's configuration; it names its parents by their ids.
         base_hash: of the base model's weights and tokenizer files.
         data_hashes: `task/split` -> SHA-256 of its files.
+        encoder_hashes: encoder that reads beside the base model -> SHA-256 of its files.
     """
     values = config.model_dump(mode="json")
     values["tasks"] = [
@@ -33,6 +40,8 @@ def identity(config: AnyRun, *, base_hash: str, data_hashes: dict[str, str]) -> 
     ]
     values["order"] = [list((task.labels or {}).items()) for task in config.tasks]
     values["base"] = {"hash": base_hash, "dropout": config.base.dropout, "dtype": config.base.dtype}
+    if encoder_hashes:
+        values["encoders"] = encoder_hashes
     if config.base.deterministic:
         values["base"]["deterministic"] = True
     if values.get("optim"):

@@ -94,6 +94,7 @@ def setup_of(
             fresh=touches_weights(made_by or config),
             like=like.env() if like else None,
         ),
+        load_encoder=workspace.encoder,
     )
 
 
@@ -159,11 +160,16 @@ def _base_facts(
 ) -> list[tuple[str, tuple[str, str], object, object]]:
     """What was so in training and must be so again: name, codes, value then, value here."""
     env, base = run.env(), workspace.base(wanted_by)
+    encoders = env.get("encoders") or {}
     return [
         ("tokenizer (hash)", ("A09", "C14"), env.get("tokenizer_hash"), base.tokenizer_hash),
         ("base model (hash of embeddings)", ("A08", "C13"), env.get("embedding_hash"), base.embedding_hash),
         ("base model (hash of files)", ("A08", "C13"), env.get("base_hash"), base.hash),
         ("prompt position", ("A07", "C15"), env.get("position"), workspace.position(wanted_by)),
+        *(
+            (f"encoder {name!r} (hash of files)", ("A08", "C13"), encoders.get(name), found)
+            for name, found in workspace.encoder_hashes(run.config()).items()
+        ),
     ]
 
 

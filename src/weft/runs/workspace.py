@@ -12,7 +12,7 @@ import torch
 from weft import runs
 from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
-from weft.errors import ConfigError, DataError, NumericError
+from weft.errors import ConfigError, DataError, NumericError, UnsupportedError
 from weft.models import Backbone, base_folder, load_backbone
 from weft.models.base_folder import BaseFolder
 from weft.models.machine import Machine
@@ -51,6 +51,7 @@ class Workspace:
     leaks: dict[tuple[str, str], set[int] | None] = field(default_factory=dict)
     _bases: dict[BaseConfig, BaseFolder] = field(default_factory=dict)
     _backbones: dict[tuple[object, ...], Backbone] = field(default_factory=dict)
+    _encoders: dict[str, Backbone] = field(default_factory=dict)
     _hashes: dict[int, str] = field(default_factory=dict)
     _machines: dict[Path, Machine] = field(default_factory=dict)
     _tasks: dict[str, Task] = field(default_factory=dict)
@@ -95,6 +96,34 @@ class Workspace:
             self._hashes[id(backbone)] = backbone.weights_hash()
         return backbone
 
+    def encoder(self, name: str) -> Backbone:
+        """A frozen encoder that reads beside base models, in float32; loaded once.
+
+        Raises:
+            UnsupportedError: if it is no encoder.
+        """
+        if name not in self._encoders:
+            folder = self.encoder_folder(name)
+            backbone = load_backbone(folder, dtype="float32")
+            self._encoders[name], self._hashes[id(backbone)] = backbone, backbone.weights_hash()
+        return self._encoders[name]
+
+    def encoder_folder(self, name: str) -> BaseFolder:
+        """The folder of an encoder that reads beside base models.
+
+        Raises:
+            UnsupportedError: if it is no encoder.
+        """
+        base = BaseConfig(model=name)
+        if base not in self._bases:
+            self._bases[base] = base_folder.resolve(base)
+        folder = self._bases[base]
+        if folder.family != "encoder":
+            raise UnsupportedError(
+                f"{name!r} is no encoder", where="method.encoders", fix="name it as base.model", code="C08"
+            )
+        return folder
+
     def position(self, config: AnyRun) -> Literal["prefix", "suffix"]:
         """Where a run's prompts stand: as configured, or after the text on models that allow it.
 
@@ -138,6 +167,8 @@ class Workspace:
             return "eager"
         if config.base.attention != "auto":
             return config.base.attention
+        if self.base(config).family == "encoder":
+            return "library"
         if begun := self._begun(config):
             return str(begun.get("attention", "library"))
         suffix = self.position(config) == "suffix"
@@ -148,7 +179,7 @@ class Workspace:
 
         Weights that are trained are the library's affair.
         """
-        if config.base.deterministic or touches_weights(config):
+        if config.base.deterministic or touches_weights(config) or self.base(config).family == "encoder":
             return "library"
         scores = isinstance(config, EvaluateRun) and config.run is not None  # answers as it was trained
         if config.base.products != "auto" and not scores:
@@ -219,7 +250,17 @@ class Workspace:
             for task in self.tasks(config)
             for split in splits(config)
         }
-        return runs.identity(config, base_hash=self.base(config).hash, data_hashes=hashes)
+        return runs.identity(
+            config,
+            base_hash=self.base(config).hash,
+            data_hashes=hashes,
+            encoder_hashes=self.encoder_hashes(config),
+        )
+
+    def encoder_hashes(self, config: AnyRun) -> dict[str, str]:
+        """SHA-256 over the files of every encoder that a run's method reads with, by name."""
+        method = config.made_by
+        return {name: self.encoder_folder(name).hash for name in (method.encoders if method else ())}
 
     def run(self, config: AnyRun) -> Run:
         """The folder of a run, finished or not."""
@@ -245,6 +286,8 @@ class Workspace:
         env["threads"] = torch.get_num_threads()
         if seen := sorted(base.seen & {task.name for task in config.tasks}):
             env["seen_in_pretraining"] = seen
+        if encoders := self.encoder_hashes(config):
+            env["encoders"] = encoders
         if len(together) > 1:
             env["together"] = list(together)
         begun, now = runs.noted(self.run(config).path).get("threads"), env["threads"]
@@ -262,7 +305,7 @@ class Workspace:
         Raises:
             NumericError: if one did: its results cannot be trusted.
         """
-        for backbone in self._backbones.values():
+        for backbone in (*self._backbones.values(), *self._encoders.values()):
             if backbone.weights_hash() != self._hashes[id(backbone)]:
                 raise NumericError(f"the frozen model {backbone.name!r} was changed in training", code="N12")
 

@@ -1,0 +1,98 @@
+"""Views of texts: what frozen models make of them, bare and under prompts, each as one vector a text."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from weft.data.batch import Tokens
+from weft.evaluation.answering import text_tokens
+from weft.models import Backbone
+from weft.models.features import Reading, features, prompted_features
+
+View = tuple[str, str, int]  # encoder, none for the base model; prompt, none for the bare text; layer
+PROMPTED = (0.67, 0.84, 0.97)  # of the depth: layers whose answer state is read under each prompt
+PLAIN = (0.17, 0.34, 0.5, 0.67, 0.84)  # of the depth: layers whose mean state is read without one
+
+
+@dataclass(frozen=True)
+class Views:
+    """Frozen models and the prompts under which they read.
+
+    Attributes:
+        backbone: the base model: mean states of a text at five depths, and the state before an answer at
+            three depths under each prompt. Of a base that is an encoder, the mean states of every layer.
+        prompts: of the source tasks, and the shared one, by name.
+        encoders: that read beside it, by name: mean states of every layer.
+    """
+
+    backbone: Backbone
+    prompts: Mapping[str, Float[Tensor, "P D"]]
+    encoders: Mapping[str, Backbone]
+
+    @cached_property
+    def names(self) -> list[View]:
+        """All views, the base model's first."""
+        depths = self.backbone.depths
+        bare = range(depths[0] + 1) if self.backbone.only_reads else spread(PLAIN, depths[0])
+        names = [("", "", layer) for layer in bare]
+        names += [("", prompt, layer) for prompt in self.prompts for layer in spread(PROMPTED, depths[-1])]
+        for name, encoder in self.encoders.items():
+            names += [(name, "", layer) for layer in range(encoder.depths[0] + 1)]
+        return names
+
+    def width(self, view: View) -> int:
+        """How many numbers a view has."""
+        return (self.encoders[view[0]] if view[0] else self.backbone).width
+
+    def read(
+        self,
+        texts: Sequence[str],
+        limit: int,
+        wanted: Collection[View] | None = None,
+        *,
+        batch_size: int = 32,
+    ) -> dict[View, Any]:
+        """Vectors `[N, D]` of texts for each view; each text is read once by each model that is asked for.
+
+        Args:
+            texts: the texts.
+            limit: longest text, in each model's tokens.
+            wanted: the views; none: all.
+            batch_size: rows read at once, of like length; it changes no number but for rounding.
+
+        Raises:
+            TextError: for a text without a token.
+        """
+        views = [view for view in self.names if wanted is None or view in wanted]
+        found: dict[View, Any] = {}
+        for name in dict.fromkeys(view[0] for view in views):
+            model = self.encoders[name] if name else self.backbone
+            longest = min(limit, model.positions or limit)
+            sources = [text_tokens(model, i, text, longest) for i, text in enumerate(texts)]
+            own = [(prompt, layer) for one, prompt, layer in views if one == name]
+            found |= {(name, *view): x for view, x in self._read(model, sources, own, batch_size).items()}
+        return {view: found[view] for view in views}
+
+    def _read(
+        self, model: Backbone, sources: Sequence[Tokens], views: Sequence[tuple[str, int]], batch_size: int
+    ) -> dict[tuple[str, int], Any]:
+        """One model's views, by prompt and layer; a prompt is read in all layers that any asks for."""
+        readings: list[Reading] = [(layer, "mean") for prompt, layer in views if not prompt]
+        prompts = {prompt: self.prompts[prompt] for prompt, _ in views if prompt}
+        layers = sorted({layer for prompt, layer in views if prompt})
+        found: dict[tuple[str, int], Any] = {}
+        if readings:
+            means = features(model, sources, readings, batch_size=batch_size)
+            found = {("", layer): x for (layer, _), x in means.items()}
+        if prompts:
+            found |= prompted_features(model, sources, prompts, layers, batch_size=batch_size)
+        return found
+
+
+def spread(shares: Sequence[float], depth: int) -> list[int]:
+    """Layers at shares of a depth, each once, from 1 for the first block's output."""
+    return sorted({max(1, round(share * depth)) for share in shares})
