@@ -13,21 +13,27 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E4
 from transformers import (  # noqa: E402
     BertConfig,
     BertModel,
+    DistilBertConfig,
+    DistilBertModel,
     EncoderDecoderConfig,
     EncoderDecoderModel,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MPNetConfig,
+    MPNetModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    RobertaConfig,
+    RobertaModel,
     T5Config,
     T5ForConditionalGeneration,
 )
 from transformers.utils import logging  # noqa: E402
 
-from weft.models import Backbone, CausalBackbone, Seq2SeqBackbone  # noqa: E402
+from weft.models import Backbone, CausalBackbone, EncoderBackbone, Seq2SeqBackbone  # noqa: E402
 from weft.models.text_cache import TextCache  # noqa: E402
 
 torch.set_num_threads(1)
@@ -46,6 +52,7 @@ CAUSAL = ("llama", "qwen2", "gpt2")
 LANGUAGE_MODELS = (*SEQ2SEQ, *CAUSAL)
 CAUSAL_IDS = [f"{name}-{place}" for name in CAUSAL for place in ("prefix", "suffix")]
 BACKBONE_IDS = [*SEQ2SEQ, *CAUSAL_IDS]
+ENCODERS = ("bert-reader", "distilbert", "mpnet", "roberta")  # a "bert" alone is an encoder-decoder of two
 SUFFIX_IDS = [name for name in CAUSAL_IDS if name.endswith("suffix")]
 
 
@@ -93,6 +100,25 @@ def _two_berts(sizes: dict[str, object]) -> torch.nn.Module:
     return EncoderDecoderModel(config, encoder=reader).eval()
 
 
+def build_encoder(name: str, seed: int = 4) -> torch.nn.Module:
+    """A tiny encoder without a decoder; 24 wide, 3 layers, positions for 40 tokens."""
+    kinds = {
+        "bert-reader": (BertConfig, BertModel),
+        "distilbert": (DistilBertConfig, DistilBertModel),
+        "mpnet": (MPNetConfig, MPNetModel),
+        "roberta": (RobertaConfig, RobertaModel),
+    }
+    config, model = kinds[name]
+    sizes = {"num_hidden_layers": 3, "num_attention_heads": 2, "hidden_size": 24, "intermediate_size": 32}
+    if name == "distilbert":
+        sizes = {"n_layers": 3, "n_heads": 2, "dim": 24, "hidden_dim": 32}
+    positions = 40 + {"mpnet": 2, "roberta": PAD + 1}.get(name, 0)
+    settings = {"vocab_size": VOCABULARY, "max_position_embeddings": positions, "initializer_range": 0.2}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return model(config(**settings, **sizes, pad_token_id=PAD)).eval()
+
+
 def build_tokenizer(*, ends_texts: bool = False) -> PreTrainedTokenizerFast:
     """A tokenizer that knows some words and splits at spaces, however many; texts may end as T5's do."""
     special = {"<pad>": PAD, "</s>": END, "<unk>": UNKNOWN}
@@ -123,6 +149,11 @@ def build_backbone(name: str, **kw: object) -> Backbone:
         return Seq2SeqBackbone(lm, build_tokenizer(ends_texts=True), name=name)
     texts = ExactTexts(lm, 1 << 24)
     return CausalBackbone(lm, build_tokenizer(), suffix=place == "suffix", texts=texts, name=name, **kw)
+
+
+def build_reader(name: str) -> EncoderBackbone:
+    """A fresh encoder as a backbone; its texts end as BERT's do."""
+    return EncoderBackbone(build_encoder(name), build_tokenizer(ends_texts=True), name=name)
 
 
 @pytest.fixture(scope="session")

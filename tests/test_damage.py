@@ -305,6 +305,7 @@ def test_a_configuration_of_another_stage_is_refused(root, plan, stage, other):
 ROWS_THAT_KEEP = """  - {{label: TF-IDF, method: {{name: tfidf}}}}
   - {{label: features, method: {{name: frozen_features}}}}
   - {{label: examples, method: {{name: in_context, examples: 4, context_tokens: 60}}}}
+  - {{label: weft, method: {{name: weft, encoders: [], views: 5}}}}
   - label: LoRA
     method: {{name: lora}}
     optim: {{lr: {{lora: 0.01}}, steps: 2, batch_size: 4}}
@@ -318,7 +319,8 @@ ROWS_THAT_KEEP = """  - {{label: TF-IDF, method: {{name: tfidf}}}}
     method: {{name: ulpt, rank: 4}}
     optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 4}}
 """
-KINDS = ("tfidf", "frozen-features", "in-context", "lora", "attempt", "dept", "ulpt", "prompt-tuning", "mpt")
+CLASSIFIERS = ("tfidf", "frozen-features", "in-context", "weft")
+KINDS = (*CLASSIFIERS, "lora", "attempt", "dept", "ulpt", "prompt-tuning", "mpt")
 
 
 @pytest.fixture(scope="module")

@@ -5,17 +5,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import BACKBONE_IDS, build_backbone
+from conftest import BACKBONE_IDS, ENCODERS, build_backbone, build_reader
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_methods_classifiers import ANSWERS, ROWS, TEXTS, setup_of, shares_of, through_files
+from test_methods_classifiers import ANSWERS, ROWS, TEXTS, a_task, setup_of, shares_of, through_files
 
+from weft.errors import ArtifactError, ConfigError
 from weft.evaluation import readers
+from weft.evaluation.answers import TextError
+from weft.evaluation.views import Views
 from weft.methods.weft import SHARED, Weft
 from weft.models.features import prompted_features
 from weft.prompts.bank import PromptBank
 
 LENGTH = 3
+ALONE = Weft(encoders=())  # on the base model alone
 
 
 def prompts_of(backbone, names=("one", "two")):
@@ -23,12 +30,21 @@ def prompts_of(backbone, names=("one", "two")):
     return {name: backbone.scale * torch.randn(LENGTH, backbone.width, generator=draw) for name in names}
 
 
-def setup_with_prompts(backbone):
+def setup_with_prompts(backbone, **changes):
     prompts = prompts_of(backbone)
-    bank = PromptBank(
-        prompts["one"], torch.ones(2, LENGTH, 1), torch.ones(2, 1, backbone.width), ("one", "two")
+    factors = torch.ones(2, LENGTH, 1), torch.ones(2, 1, backbone.width)
+    bank = PromptBank(prompts["one"], *factors, ("one", "two"))
+    changes = {"load_encoder": build_reader, **changes}
+    return replace(
+        setup_of(backbone), load_source=lambda: bank, load_teachers=lambda: dict(prompts), **changes
     )
-    return replace(setup_of(backbone), load_source=lambda: bank, load_teachers=lambda: prompts)
+
+
+def named(view):
+    return view["encoder"], view["prompt"], view["layer"]
+
+
+# views
 
 
 @pytest.mark.parametrize("name", BACKBONE_IDS)
@@ -49,48 +65,241 @@ def test_views_are_the_states_that_predict_an_answer(name):
         assert torch.allclose(logits, context.logits, atol=1e-4)
 
 
+def test_views_are_read_by_the_model_that_they_name():
+    """All of them, or those that are asked for: the same numbers; each model has its own tokens and limit."""
+    backbone, encoder = build_backbone("llama-suffix"), build_reader("roberta")
+    views = Views(backbone, prompts_of(backbone), {"other": encoder})
+    assert [name for name in views.names if name[0]] == [("other", "", layer) for layer in range(4)]
+    assert len([name for name in views.names if name[1] == "one"]) == len(
+        {layer for _, prompt, layer in views.names if prompt}
+    )
+    every = views.read(TEXTS, 16)
+    assert list(every) == views.names
+    wanted = {("other", "", 2), ("", "two", 1)}
+    some = views.read(TEXTS, 16, wanted)
+    assert set(some) == wanted
+    assert all(np.allclose(some[view], every[view], atol=1e-5) for view in wanted)
+    assert {view: x.shape for view, x in every.items()} == {
+        view: (len(TEXTS), views.width(view)) for view in views.names
+    }
+    long = "good " * 60  # 40 positions
+    cut = Views(backbone, {}, {"other": encoder}).read([long], 100, {("other", "", 3)})
+    with pytest.raises(TextError) as caught:
+        Views(build_backbone("llama-suffix"), {}, {}).read(["good", ""], 16)
+    assert caught.value.number == 1
+    assert np.isfinite(cut["other", "", 3]).all()
+
+
+# readers
+
+
 def test_the_mixture_is_that_of_scikit_learn():
-    """Readers, held-out losses, weights and mixed probabilities, by plain loops in float64."""
+    """Held-out losses, weights and the one head that stands for all readers, by plain loops of pipelines."""
     draw = np.random.default_rng(3)
     y = ["a", "b", "c"] * 9
-    shift = np.array([[one == "a", one == "b", 0, 0] for one in y])
-    views = {("x", 1): draw.normal(size=(27, 4)) + 2 * shift, ("y", 2): draw.normal(size=(27, 4)) + shift}
-    found = readers.fit_readers(views, y, strength=0.1, sharpness=5.0)
-    total, weights = 0, []
-    for name, view in views.items():
-        x = StandardScaler().fit_transform(view)
-        rows = np.arange(27)
-        logs = []
+    shift = np.array([[one == "a", one == "b", *[0] * 38] for one in y])
+    views = {
+        ("x", 1): 5 * draw.normal(size=(27, 40)) + 30 * shift + 100,
+        ("y", 2): draw.normal(size=(27, 40)) + 3 * shift,
+    }
+    test = {name: view + draw.normal(size=view.shape) for name, view in views.items()}
+    losses = [readers.held_out_loss(view, y, 0.1) for view in views.values()]
+    shares = readers.weights(losses, 5.0)
+    total, expected = 0, []
+    for view, unseen in zip(views.values(), test.values(), strict=True):
+        x, logs = StandardScaler().fit_transform(view), []
         for fold in range(8):
-            held = np.array([(i // 3) % 8 == fold for i in rows])
-            plain = LogisticRegression(C=0.1, max_iter=2000).fit(x[~held], np.array(y)[~held])
-            shares = plain.predict_proba(x[held])
-            logs += [np.log(row["abc".index(y[i])]) for row, i in zip(shares, rows[held], strict=True)]
-        assert found[name].loss == pytest.approx(-np.mean(logs), abs=1e-4)
-        weights.append(np.exp(5 * np.mean(logs)))
-        plain = LogisticRegression(C=0.1, max_iter=2000).fit(x, y)
-        total = total + weights[-1] * np.log(plain.predict_proba(x))
-    assert [one.weight for one in found.values()] == pytest.approx(weights / np.sum(weights), abs=1e-4)
-    logs = [found[name].log_shares(view.astype(np.float32), "abc") for name, view in views.items()]
-    mixed = readers.mixed(logs, [one.weight for one in found.values()])
-    odds = np.exp(total / np.sum(weights))
-    assert np.allclose(mixed, odds / odds.sum(1, keepdims=True), atol=1e-3)
+            held = np.array([(i // 3) % 8 == fold for i in range(27)])
+            plain = LogisticRegression(C=0.1, max_iter=2000, tol=1e-8).fit(x[~held], np.array(y)[~held])
+            found = plain.predict_proba(x[held])
+            logs += [
+                np.log(row["abc".index(y[i])]) for row, i in zip(found, np.flatnonzero(held), strict=True)
+            ]
+        expected.append(np.exp(5 * np.mean(logs)))
+        pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, tol=1e-8))
+        total = total + expected[-1] * np.log(pipeline.fit(view, y).predict_proba(unseen))
+    assert losses == pytest.approx(-np.log(expected) / 5, abs=1e-3)
+    assert shares == pytest.approx(expected / np.sum(expected), abs=1e-3)
+    heads = {name: readers.fit_reader(view, y, 0.1) for name, view in views.items()}
+    head = readers.mixture(heads, dict(zip(views, shares.tolist(), strict=True)))
+    odds = np.exp(total / np.sum(expected))
+    joined = np.concatenate(list(test.values()), axis=1).astype(np.float32)
+    assert np.allclose(head.shares(joined, "abc"), odds / odds.sum(1, keepdims=True), atol=2e-3)
+
+
+@given(
+    st.lists(st.floats(0, 3), min_size=1, max_size=8),
+    st.floats(0, 50),
+    st.integers(1, 9),
+)
+def test_weights_add_up_to_one_and_fall_with_the_loss(losses, sharpness, most):
+    """Those that are kept are the heaviest, in the order of the views."""
+    shares = readers.weights(losses, sharpness)
+    assert shares.sum() == pytest.approx(1)
+    assert all(
+        (a <= b) == (p >= q) or p == q
+        for a, p in zip(losses, shares, strict=True)
+        for b, q in zip(losses, shares, strict=True)
+    )
+    kept = readers.heaviest(dict(enumerate(shares.tolist())), most)
+    assert sum(kept.values()) == pytest.approx(1)
+    assert list(kept) == sorted(kept)
+    assert len(kept) == min(most, len(losses))
+    assert min(shares[i] for i in kept) >= max(
+        [shares[i] for i in range(len(losses)) if i not in kept], default=0
+    )
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6)])
+def test_a_regression_sees_nothing_of_the_rotation(shape):
+    """Few rows are turned into the space they span, and back; many are left alone."""
+    x = np.random.default_rng(1).normal(size=shape)
+    turned, back = readers.rotated(x)
+    assert turned.shape[1] == min(shape)
+    assert np.allclose(turned @ back, x)
+    assert np.allclose(turned @ turned.T, x @ x.T)
 
 
 def test_a_row_that_is_alone_with_its_answer_is_in_no_fold():
-    """All others take turns."""
+    """All others take turns; where none can be held out, every reader weighs alike."""
     assert readers.fold_numbers(["a", "b", "a", "c", "b", "a"], 2).tolist() == [0, 0, 1, -1, 1, 0]
     assert readers.held_out_loss(np.eye(2), ["a", "b"], 1.0) == 0.0
+    rows = [row for i, row in enumerate(ROWS) if i in (0, 8, 16)]
+    backbone = build_backbone("llama-suffix")
+    saved = Weft(sources=False, encoders=(), views=9).fit(setup_of(backbone, rows=(rows,)))
+    assert len({view["weight"] for view in saved.notes["tone"]["views"]}) == 1
+
+
+# the method
 
 
 @pytest.mark.parametrize("name", ["t5", "llama-suffix", "llama-prefix"])
-def test_what_is_kept_answers_as_what_was_fitted(name):
-    """Through the files of a run, without the runs it came from; it reads under the prompts and P*."""
-    backbone = build_backbone(name)
-    saved = through_files(Weft().fit(setup_with_prompts(backbone)))
-    answers = Weft().restore(setup_of(backbone), saved).answer(TEXTS, [0] * len(TEXTS), batch_size=2)
-    assert np.allclose(shares_of(answers).sum(1), 1)
-    assert {name for name, _ in saved.notes["tone"]["views"]} == {"", "one", "two", SHARED}
-    train = Weft().restore(setup_of(backbone), saved).answer([row.source for row in ROWS], [0] * len(ROWS))
-    assert sum(one.text == row.target for one, row in zip(train, ROWS, strict=True)) > len(ROWS) * 0.8
-    assert set(train[0].probabilities) == set(ANSWERS)
+@pytest.mark.parametrize("encoders", [(), ("bert-reader",)])
+def test_what_is_kept_answers_as_what_was_fitted(name, encoders):
+    """Through the files of a run, without the runs it came from: one head on the views with most weight."""
+    backbone, method = build_backbone(name), Weft(encoders=encoders, views=20)
+    setup = setup_with_prompts(backbone)
+    saved = through_files(method.fit(setup))
+    answering = replace(setup_of(backbone), load_encoder=build_reader)
+    answers = method.restore(answering, saved).answer(TEXTS, [0] * len(TEXTS), batch_size=2)
+    views = Views(
+        backbone,
+        {**prompts_of(backbone), SHARED: prompts_of(backbone)["one"]},
+        {e: build_reader(e) for e in encoders},
+    )
+    targets, notes = [row.target for row in ROWS], saved.notes["tone"]
+    assert {prompt for _, prompt, _ in views.names} == {"", "one", "two", SHARED}
+    train, test = views.read([row.source for row in ROWS], 16), views.read(TEXTS, 16)
+    losses = np.array([readers.held_out_loss(x, targets, 0.01) for x in train.values()])
+    best = sorted(range(len(losses)), key=lambda i: losses[i])[:20]
+    assert set(map(named, notes["views"])) == {views.names[i] for i in best}
+    total = 0
+    for view in notes["views"]:
+        head = readers.fit_reader(train[named(view)], targets, 0.01)
+        total = total + view["weight"] * np.log(head.shares(test[named(view)], ANSWERS))
+    odds = np.exp(total)
+    assert np.allclose(shares_of(answers), odds / odds.sum(1, keepdims=True), atol=1e-4)
+    told = method.restore(answering, saved).answer([row.source for row in ROWS], [0] * len(ROWS))
+    assert sum(one.text == row.target for one, row in zip(told, ROWS, strict=True)) > len(ROWS) * 0.8
+
+
+def test_only_prompts_that_a_task_reads_under_are_kept():
+    """And as many numbers are counted as were fitted: of three answers all rows."""
+    backbone = build_backbone("llama-suffix")
+    saved = Weft(encoders=(), views=2).fit(setup_with_prompts(backbone))
+    used = {view["prompt"] for view in saved.notes["tone"]["views"]} - {""}
+    assert {name.removeprefix("prompt.") for name in saved.tensors if name.startswith("prompt.")} == used
+    assert saved.tensors["0.weights"].shape == (3, 2 * 32)
+    assert saved.parameters == 3 * (2 * 32 + 1)
+
+
+def test_of_many_rows_a_part_chooses_and_all_are_fitted(monkeypatch):
+    """Views are chosen on as many rows as fit, then read again of all rows: those alone."""
+    monkeypatch.setattr("weft.evaluation.linear.CHOICE_ROWS", 12)
+    backbone, method = build_backbone("llama-suffix"), Weft(sources=False, encoders=(), views=1)
+    saved = method.fit(setup_of(backbone))
+    [view] = saved.notes["tone"]["views"]
+    x = Views(backbone, {}, {}).read([row.source for row in ROWS], 16)[named(view)]
+    head = readers.fit_reader(x, [row.target for row in ROWS], 0.01)
+    assert np.allclose(saved.tensors["0.weights"], head.weights, atol=1e-6)
+
+
+def test_a_text_that_many_tasks_ask_for_is_read_once(monkeypatch):
+    """By each model once, whatever tasks; answers are those of each task alone."""
+    backbone, tasks = build_backbone("llama-suffix"), [a_task("tone"), a_task("mood")]
+    rows = (ROWS, ROWS[::2])
+    setup = replace(setup_of(backbone, tasks, rows), load_encoder=build_reader)
+    method = Weft(sources=False, encoders=("bert-reader",), views=3)
+    answerer = method.restore(setup, method.fit(setup))
+    alone = [answerer.answer([text], [k])[0] for text in TEXTS for k in (0, 1)]
+    seen, whole = [], type(backbone).text_states
+    monkeypatch.setattr(
+        type(backbone),
+        "text_states",
+        lambda self, state: seen.append(len(state.sources)) or whole(self, state),
+    )
+    together = answerer.answer([text for text in TEXTS for _ in (0, 1)], [0, 1] * len(TEXTS))
+    assert sum(seen) <= len(TEXTS)
+    for one, other in zip(alone, together, strict=True):
+        assert one.task == other.task
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+
+
+def test_without_source_runs_it_needs_none():
+    """And says what it needs with them."""
+    assert Weft().needs == {"source", "teachers"}
+    assert Weft(sources=False).needs == frozenset()
+    with pytest.raises(ConfigError, match="encoder 'minilm'"):
+        Weft(sources=False).fit(setup_of(build_backbone("llama-suffix")))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda notes: notes["views"].append(notes["views"][0]), "twice"),
+        (lambda notes: notes["views"][0].update(layer=77), "not there"),
+        (lambda notes: notes["views"][0].update(encoder="gone"), "not there"),
+        (lambda notes: notes["views"].pop(), "should be"),
+        (lambda notes: notes["answers"].__setitem__(0, "other"), "does not have"),
+    ],
+)
+def test_damaged_notes_are_refused(change, message):
+    """Before anything is read."""
+    backbone, method = build_backbone("llama-suffix"), Weft(encoders=(), views=3)
+    saved = through_files(method.fit(setup_with_prompts(backbone)))
+    change(saved.notes["tone"])
+    with pytest.raises(ArtifactError, match=message):
+        method.restore(setup_of(backbone), saved)
+
+
+# encoders
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_reads_a_batch_as_each_text_alone(name):
+    """Of every layer, the states of transformers' own model on one text without padding."""
+    encoder = build_reader(name)
+    assert (encoder.positions, encoder.depths, encoder.width) == (40, [3], 24)
+    views = Views(encoder, {}, {})
+    assert views.names == [("", "", layer) for layer in range(4)]
+    found = views.read(TEXTS, 16, batch_size=3)
+    for i, text in enumerate(TEXTS):
+        ids = torch.tensor([encoder.tokenizer(text)["input_ids"]])
+        with torch.no_grad():
+            states = encoder.lm(input_ids=ids, output_hidden_states=True).hidden_states
+        for (_, _, layer), x in found.items():
+            assert np.allclose(x[i], states[layer][0].double().mean(0), atol=1e-5)
+
+
+def test_one_head_on_one_view_is_logistic_regression():
+    """With an encoder as the base model and one view, weft is five lines of scikit-learn."""
+    encoder, method = build_reader("mpnet"), Weft(sources=False, encoders=(), views=1)
+    saved = method.fit(setup_of(encoder))
+    answers = method.restore(setup_of(encoder), through_files(saved)).answer(TEXTS, [0] * len(TEXTS))
+    [view] = saved.notes["tone"]["views"]
+    views = Views(encoder, {}, {})
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
+    pipeline.fit(views.read([row.source for row in ROWS], 16)[named(view)], [row.target for row in ROWS])
+    order = [list(pipeline.classes_).index(word) for word in ANSWERS]
+    expected = pipeline.predict_proba(views.read(TEXTS, 16)[named(view)])[:, order]
+    assert np.allclose(shares_of(answers), expected, atol=2e-3)

@@ -63,8 +63,8 @@ def fit_reader(view: Any, targets: Sequence[str], strength: float) -> LinearHead
 def rotated(x: Any) -> tuple[Any, Any]:
     """Rows `[N, R]` in the space that they span, R at most N, and the way back: `rows @ back` is `x`.
 
-    A regression with an L2 penalty has the same solution there, for what no row reaches stays zero; and of few
-    rows, hundreds of columns become a few dozen.
+    A regression with an L2 penalty has the same solution there, for what no row reaches stays zero; and of
+    few rows, hundreds of columns become a few dozen.
     """
     if len(x) >= x.shape[1]:
         return x, np.eye(x.shape[1])
@@ -75,7 +75,8 @@ def rotated(x: Any) -> tuple[Any, Any]:
 def held_out_loss(view: Any, targets: Sequence[str], strength: float) -> float:
     """Mean of `-log p(answer)` over rows that are held out in turn (nats); 0 where none can be.
 
-    An answer's only row is in every training part. Columns are standardised on all rows: they know no answers.
+    An answer's only row is in every training part. Columns are standardised on all rows: that knows no
+    answers.
     """
     if held_out(targets) is None:
         return 0.0

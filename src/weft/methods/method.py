@@ -58,7 +58,7 @@ class Setup:
         dropout: whether the frozen model's dropout stays on in training.
         load_backbone: gives the frozen model; one of its own where the method touches weights.
         load_encoded: gives the training rows as tokens; only in training.
-        load_encoder: gives a frozen encoder that the method's `encoders` name.
+        load_encoder: gives a frozen encoder that the method's `also_reads` names.
         load_source: gives the bank of the source stage; only in training, where `needs` names it.
         load_teachers: gives the teachers' prompts `[P, D]` by task; likewise.
         nearest: of named prompts, the one under which a task's rows are likeliest, and the loss of each; only
@@ -178,7 +178,7 @@ class Method(Config):
         return None
 
     @property
-    def encoders(self) -> tuple[str, ...]:
+    def also_reads(self) -> tuple[str, ...]:
         """Frozen encoders that it reads with beside the base model: known names, folders or hub ids."""
         return ()
 

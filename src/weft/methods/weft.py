@@ -28,12 +28,25 @@ SHARED = "P*"  # name of the shared prompt among the source tasks' prompts
 PROMPT = "prompt."  # before the names of prompts among the tensors
 
 
+class NotedView(Content):
+    """A view that a task reads: encoder (none: the base model), prompt (none: the bare text) and layer."""
+
+    encoder: str
+    prompt: str
+    layer: int
+    weight: float
+
+    @property
+    def name(self) -> "View":
+        """As `Views` names it."""
+        return self.encoder, self.prompt, self.layer
+
+
 class Noted(Content):
-    """What is noted of a task: its answers, and its views: encoder (none: the base), prompt, layer."""
+    """What is noted of a task."""
 
     answers: list[str] = Field(min_length=1)
-    views: list[tuple[str, str, int]] = Field(min_length=1)
-    weights: list[float]
+    views: list[NotedView] = Field(min_length=1)
 
 
 class Weft(FittedMethod):
@@ -59,13 +72,21 @@ class Weft(FittedMethod):
         """The bank of the source stage and the teachers, if it reads under them."""
         return frozenset({"source", "teachers"}) if self.sources else frozenset()
 
+    @property
+    def also_reads(self) -> tuple[str, ...]:
+        """The encoders."""
+        return self.encoders
+
     def fit(self, setup: Setup) -> Saved:
         """A head for each task, and the prompts under which it reads."""
         import torch
 
+        from weft.evaluation.linear import fitted_numbers
+
         prompts = {**setup.teachers, SHARED: setup.source.shared.detach()} if self.sources else {}
         views = self._views(setup, prompts)
-        tensors, notes, used, size = dict[str, Tensor](), {}, set[str](), 0
+        tensors: dict[str, Tensor] = {}
+        notes, used, size = {}, set[str](), 0
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
             texts, targets = [row.source for row in rows], [row.target for row in rows]
             head, shares = self._fitted(views, texts, targets, setup.source_tokens)
@@ -75,11 +96,13 @@ class Weft(FittedMethod):
             }
             notes[task.name] = {
                 "answers": head.answers,
-                "views": list(shares),
-                "weights": list(shares.values()),
+                "views": [
+                    NotedView(encoder=view[0], prompt=view[1], layer=view[2], weight=share).model_dump()
+                    for view, share in shares.items()
+                ],
             }
             used |= {prompt for _, prompt, _ in shares}
-            size += head.weights.size + head.bias.size
+            size += fitted_numbers(head)
         tensors |= {f"{PROMPT}{name}": one for name, one in prompts.items() if name in used}
         return Saved(tensors, notes, size)
 
@@ -124,7 +147,7 @@ class Weft(FittedMethod):
         for k, task in enumerate(setup.tasks):
             notes = saved.notes[task.name]
             parts = [saved.tensors[f"{k}.{name}"].numpy() for name in ("weights", "bias")]
-            kept = tuple((str(encoder), str(prompt), int(layer)) for encoder, prompt, layer in notes["views"])
+            kept = tuple(NotedView(**view).name for view in notes["views"])
             heads.append((kept, LinearHead(parts[0], parts[1], tuple(notes["answers"]))))
         return ViewClassifiers(views, setup.tasks, setup.source_tokens, tuple(heads))
 
@@ -169,7 +192,7 @@ def check_kept(setup: Setup, saved: Saved, views: "Views") -> None:
         notes = of_task(saved.notes, task)
         check_answers(notes["answers"], task)
         check_once("answers", notes["answers"], task)
-        kept = [tuple(view) for view in notes["views"]]
+        kept = [NotedView(**view).name for view in notes["views"]]
         check_once("views", [" ".join(map(str, view)) for view in kept], task)
         if unknown := [view for view in kept if view not in there]:
             raise ArtifactError(

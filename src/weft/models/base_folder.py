@@ -27,7 +27,6 @@ FAMILIES = {
     "mpnet": "encoder",
     "roberta": "encoder",
 }
-OFFSET = ("mpnet", "roberta")  # models whose first position stands behind the padding token's number
 HASHED = (".safetensors", ".json", ".model", ".txt")
 GROWING_ROPES = ("dynamic", "longrope")  # whose frequencies follow the longest text of a batch
 TOKENIZER = ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges")
@@ -107,8 +106,8 @@ class BaseFolder:
 
 def encoder_positions(reader: Mapping[str, Any]) -> int:
     """Longest input of an encoder with absolute positions, from its settings."""
-    offset = int(reader.get("pad_token_id", 1)) + 1 if reader.get("model_type") in OFFSET else 0
-    return int(reader["max_position_embeddings"]) - offset
+    before = {"mpnet": 2, "roberta": int(reader.get("pad_token_id") or 0) + 1}  # positions that no token has
+    return int(reader["max_position_embeddings"]) - before.get(reader.get("model_type", ""), 0)
 
 
 def rope_limit(reader: Mapping[str, Any]) -> int | None:
