@@ -21,6 +21,7 @@ BUILT_IN = {  # name in a configuration -> where the method is
     "majority": "weft.methods.majority:Majority",
     "tfidf": "weft.methods.tfidf:TfIdf",
     "frozen_features": "weft.methods.frozen_features:FrozenFeatures",
+    "sentence_embeddings": "weft.methods.sentence_embeddings:SentenceEmbeddings",
     "no_prompt": "weft.methods.no_prompt:NoPrompt",
     "prompt_tuning": "weft.methods.prompt_tuning:PromptTuning",
     "mpt": "weft.methods.mpt:MPT",

@@ -1,5 +1,6 @@
 """A classifier on the hidden states of the frozen model: logistic regression, or the nearest class mean."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -35,55 +36,44 @@ class Noted(Content):
     pooling: Literal["mean", "last"]
 
 
-class FrozenFeatures(FittedMethod):
-    """Mean or last hidden states of a layer, standardised; layer, pooling and C by cross-validation.
+class FeatureClassifier(FittedMethod):
+    """A linear classifier on standardised states of a frozen model; what is read, and C, by cross-validation.
 
-    Where no rows can be held out, because answers have one row each, it is the middle layer's mean at C = 1.
+    Where no rows can be held out, because answers have one row each, it is the middle reading at C = 1.
     """
 
-    name: Literal["frozen_features"] = "frozen_features"
     head: Literal["logistic", "class_mean"] = Field(
         "logistic", description="logistic regression, or the class whose mean is nearest (cosine)"
-    )
-    layers: tuple[int, ...] = Field(
-        (), description="layers to choose from, 0 for the embeddings; none: all of them"
-    )
-    poolings: tuple[Literal["mean", "last"], ...] = Field(
-        ("mean", "last"),
-        min_length=1,
-        description="what to choose from: the mean of a text's tokens, the last",
     )
     keeps: ClassVar[Literal["arrays"]] = "arrays"
     noted: ClassVar[type[BaseModel]] = RootModel[dict[str, Noted]]
     closed_only: ClassVar[bool] = True
     only_reads: ClassVar[bool] = True
 
-    @property
-    def title(self) -> str:
-        """What the field calls it."""
-        return "frozen features + LR" if self.head == "logistic" else "frozen features, class mean"
+    @abstractmethod
+    def model(self, setup: Setup) -> "Backbone":
+        """The frozen model that reads."""
+
+    @abstractmethod
+    def readings(self, backbone: "Backbone") -> "list[Reading]":
+        """What to choose from, in the order in which the first of equal ones wins."""
 
     def fit(self, setup: Setup) -> Saved:
         """A reading of the model and a classifier for each task."""
         import torch
 
-        readings = self._readings(setup.backbone)
+        backbone = self.model(setup)
+        readings = self.readings(backbone)
         tensors: dict[str, Tensor] = {}
         notes: dict[str, dict[str, Any]] = {}
         size = 0
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
-            texts = [setup.backbone.text_tokens(row.source, setup.source_tokens)[0] for row in rows]
+            texts = [backbone.text_tokens(row.source, limit_of(setup, backbone))[0] for row in rows]
             targets = [row.target for row in rows]
-            reader, notes[task.name] = self._fitted(setup.backbone, texts, targets, readings)
+            reader, notes[task.name] = self._fitted(backbone, texts, targets, readings)
             tensors |= {f"{k}.{name}": torch.from_numpy(value) for name, value in reader.arrays().items()}
             size += reader.numbers
         return Saved(tensors, notes, size)
-
-    def _readings(self, backbone: "Backbone") -> "list[Reading]":
-        """What to choose from, in the order in which the first of equal ones wins."""
-        depth = backbone.depths[0] + 1
-        check_layers(self.layers, depth)
-        return [(layer, pooling) for pooling in self.poolings for layer in self.layers or range(depth)]
 
     def _fitted(
         self,
@@ -127,7 +117,8 @@ class FrozenFeatures(FittedMethod):
         """The classifiers that a run kept, on the frozen model."""
         from weft.evaluation.linear import LinearHead
 
-        check_kept(setup, saved)
+        backbone = self.model(setup)
+        check_kept(setup, saved, backbone)
         readers = []
         for k, task in enumerate(setup.tasks):
             kept = {
@@ -137,7 +128,36 @@ class FrozenFeatures(FittedMethod):
             head = LinearHead(kept["weights"], kept["bias"], tuple(notes["answers"]))
             reading = (notes["layer"], notes["pooling"])
             readers.append(Reader(reading, kept["mean"], kept["scale"], head, self.head == "class_mean"))
-        return FeatureClassifiers(setup.backbone, setup.tasks, setup.source_tokens, tuple(readers))
+        return FeatureClassifiers(backbone, setup.tasks, limit_of(setup, backbone), tuple(readers))
+
+
+class FrozenFeatures(FeatureClassifier):
+    """Mean or last hidden states of a layer of the base model."""
+
+    name: Literal["frozen_features"] = "frozen_features"
+    layers: tuple[int, ...] = Field(
+        (), description="layers to choose from, 0 for the embeddings; none: all of them"
+    )
+    poolings: tuple[Literal["mean", "last"], ...] = Field(
+        ("mean", "last"),
+        min_length=1,
+        description="what to choose from: the mean of a text's tokens, the last",
+    )
+
+    @property
+    def title(self) -> str:
+        """What the field calls it."""
+        return "frozen features + LR" if self.head == "logistic" else "frozen features, class mean"
+
+    def model(self, setup: Setup) -> "Backbone":
+        """The base model."""
+        return setup.backbone
+
+    def readings(self, backbone: "Backbone") -> "list[Reading]":
+        """Layers and poolings as configured."""
+        depth = backbone.depths[0] + 1
+        check_layers(self.layers, depth)
+        return [(layer, pooling) for pooling in self.poolings for layer in self.layers or range(depth)]
 
 
 @dataclass(frozen=True)
@@ -212,14 +232,14 @@ class FeatureClassifiers:
         return [answers[i] for i in range(len(texts))]
 
 
-def check_kept(setup: Setup, saved: Saved) -> None:
+def check_kept(setup: Setup, saved: Saved, backbone: "Backbone") -> None:
     """Refuse layers, answers and numbers that do not fit the model, the tasks or each other.
 
     Raises:
         ArtifactError: naming the first.
     """
     sizes: dict[str, int] = {}
-    depth, width = setup.backbone.depths[0] + 1, setup.backbone.width
+    depth, width = backbone.depths[0] + 1, backbone.width
     for k, task in enumerate(setup.tasks):
         notes = of_task(saved.notes, task)
         check_answers(notes["answers"], task)
@@ -234,6 +254,11 @@ def check_kept(setup: Setup, saved: Saved) -> None:
     for name, value in saved.tensors.items():
         if name.endswith(".scale") and not bool((value > 0).all()):
             raise ArtifactError(f"{name!r} holds values that are not above 0", code="A05")
+
+
+def limit_of(setup: Setup, backbone: "Backbone") -> int:
+    """Longest text, in the tokens of a model that may read fewer than the base model does."""
+    return min(setup.source_tokens, backbone.positions or setup.source_tokens)
 
 
 def check_layers(layers: Sequence[int], depth: int) -> None:
