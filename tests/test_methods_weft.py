@@ -160,6 +160,19 @@ def test_a_regression_sees_nothing_of_the_rotation(shape):
     assert np.allclose(turned @ turned.T, x @ x.T)
 
 
+def test_a_column_that_hardly_varies_has_no_weight():
+    """As constant ones: a model's dead column would get a weight that no file holds."""
+    x, y = np.random.default_rng(2).normal(size=(20, 5)), ["a", "b"] * 10
+    dead = x.copy()
+    dead[:, 2] *= 1e-30
+    head, without = readers.fit_reader(dead, y, 1.0), readers.fit_reader(np.delete(x, 2, 1), y, 1.0)
+    assert np.allclose(head.weights[:, 2], 0, atol=1e-6)
+    assert np.allclose(np.delete(head.weights, 2, 1), without.weights, atol=1e-4)
+    assert readers.held_out_loss(dead, y, 1.0) == pytest.approx(
+        readers.held_out_loss(np.delete(x, 2, 1), y, 1.0), abs=1e-5
+    )
+
+
 def test_a_row_that_is_alone_with_its_answer_is_in_no_fold():
     """All others take turns; where none can be held out, every reader weighs alike."""
     assert readers.fold_numbers(["a", "b", "a", "c", "b", "a"], 2).tolist() == [0, 0, 1, -1, 1, 0]

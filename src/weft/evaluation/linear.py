@@ -21,10 +21,15 @@ CHOICE_SEED = 0
 Standard = tuple[Any, Any, Any]  # features with mean 0 and scale 1, their mean and their scale before
 
 
-def standard(x: Any) -> Standard:
-    """Features `[N, D]` with mean 0 and deviation 1 in every column that varies beyond rounding."""
+def standard(x: Any, *, share: float = 0.0) -> Standard:
+    """Features `[N, D]` with mean 0 and deviation 1 in every column that varies beyond rounding.
+
+    Args:
+        x: the features.
+        share: a column that varies less than this share of the middle one counts as constant too.
+    """
     mean, scale = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
-    scale = np.where(scale > STILL * np.abs(mean), scale, 1)
+    scale = np.where(scale > np.maximum(STILL * np.abs(mean), share * np.median(scale)), scale, 1)
     x = x - mean
     x /= scale  # in place: of many rows, numbers twice as wide are much memory
     return x.astype(np.float32), mean.astype(np.float32), scale.astype(np.float32)

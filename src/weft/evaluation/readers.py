@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from weft.evaluation.linear import LinearHead, fit_head, held_out, standard
+from weft.evaluation.linear import STILL, LinearHead, fit_head, held_out, standard
 
 FOLDS = 8
 LEAST = 1e-12  # of a probability, so that its logarithm is a number
@@ -47,12 +47,14 @@ def mixture(heads: Mapping[View, LinearHead], shares: Mapping[View, float]) -> L
 def fit_reader(view: Any, targets: Sequence[str], strength: float) -> LinearHead:
     """Logistic regression on a standardised view, as a head on the view as it is.
 
+    Some models have columns near 1e-30. Their standardised values would be noise, their weights here near 1e30.
+
     Args:
         view: `[N, D]`.
         targets: the answer of each row.
         strength: C, the inverse of regularisation.
     """
-    x, mean, scale = standard(view)
+    x, mean, scale = standard(view, share=STILL)
     turned, back = rotated(x)
     head = fit_head(turned, targets, strength)
     weights = (head.weights.astype(np.float64) @ back) / scale
@@ -80,7 +82,7 @@ def held_out_loss(view: Any, targets: Sequence[str], strength: float) -> float:
     """
     if held_out(targets) is None:
         return 0.0
-    x, gold, folds = rotated(standard(view)[0])[0], np.asarray(targets), fold_numbers(targets)
+    x, gold, folds = rotated(standard(view, share=STILL)[0])[0], np.asarray(targets), fold_numbers(targets)
     losses: list[Array] = []
     for fold in range(folds.max() + 1):
         test, train = folds == fold, folds != fold
