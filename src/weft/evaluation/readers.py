@@ -47,7 +47,7 @@ def mixture(heads: Mapping[View, LinearHead], shares: Mapping[View, float]) -> L
 def fit_reader(view: Any, targets: Sequence[str], strength: float) -> LinearHead:
     """Logistic regression on a standardised view, as a head on the view as it is.
 
-    Some models have columns near 1e-30. Their standardised values would be noise, their weights here near 1e30.
+    Some models have columns near 1e-30: standardised they would be noise, with weights here near 1e30.
 
     Args:
         view: `[N, D]`.
