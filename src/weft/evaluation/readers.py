@@ -7,6 +7,7 @@ views.
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from weft.evaluation.linear import STILL, LinearHead, fit_head, held_out, standa
 
 FOLDS = 8
 LEAST = 1e-12  # of a probability, so that its logarithm is a number
+CONFIDENCE = (-1.0, 3.0)  # logarithms of the least and largest factor on log-probabilities
 Array = NDArray[np.float64]
 View = TypeVar("View", bound=Hashable)
 
@@ -34,9 +36,15 @@ def heaviest(shares: Mapping[View, float], most: int) -> dict[View, float]:
     return {view: share / total for view, share in shares.items() if view in kept}
 
 
-def mixture(heads: Mapping[View, LinearHead], shares: Mapping[View, float]) -> LinearHead:
-    """One head on the views of `shares`, side by side in its order: the weighted sum of log-probabilities."""
-    parts = [(heads[view], share) for view, share in shares.items()]
+def mixture(heads: Mapping[View, LinearHead], shares: Mapping[View, float], factor: float = 1) -> LinearHead:
+    """One head on the views of `shares`, side by side in its order: the weighted sum of log-probabilities.
+
+    Args:
+        heads: of the views, each on its view as it is.
+        shares: the weight of each.
+        factor: on the sum; see `confidence`.
+    """
+    parts = [(heads[view], factor * share) for view, share in shares.items()]
     return LinearHead(
         np.concatenate([np.float32(share) * head.weights for head, share in parts], axis=1),
         np.sum([share * head.bias for head, share in parts], axis=0).astype(np.float32),
@@ -74,23 +82,65 @@ def rotated(x: Any) -> tuple[Any, Any]:
     return left * sizes, back
 
 
-def held_out_loss(view: Any, targets: Sequence[str], strength: float) -> float:
-    """Mean of `-log p(answer)` over rows that are held out in turn (nats); 0 where none can be.
+@dataclass(frozen=True)
+class HeldOut:
+    """What readers say of rows that they were not fitted on.
+
+    Attributes:
+        logs: log-probability of each answer `[M, C]`, in the order of the rows.
+        right: the place of each row's own answer `[M]`.
+    """
+
+    logs: Array
+    right: NDArray[np.int64]
+
+    @property
+    def loss(self) -> float:
+        """Mean of `-log p(answer)` (nats); 0 where no row could be held out, so that readers weigh alike."""
+        return float(-self.logs[np.arange(len(self.right)), self.right].mean()) if len(self.right) else 0.0
+
+    def times(self, factor: float) -> "HeldOut":
+        """Log-probabilities times a factor, made to add up to one again."""
+        logs = factor * self.logs
+        top = logs.max(1, keepdims=True)
+        return HeldOut(logs - top - np.log(np.exp(logs - top).sum(1, keepdims=True)), self.right)
+
+
+def hold_out(view: Any, targets: Sequence[str], strength: float) -> HeldOut:
+    """What a reader of a view says of each row that is held out in turn.
 
     An answer's only row is in every training part. Columns are standardised on all rows: that knows no
     answers.
     """
-    if held_out(targets) is None:
-        return 0.0
-    x, gold, folds = rotated(standard(view, share=STILL)[0])[0], np.asarray(targets), fold_numbers(targets)
-    losses: list[Array] = []
+    answers, gold = sorted(set(targets)), np.asarray(targets)
+    folds = fold_numbers(targets) if held_out(targets) is not None else np.full(len(targets), -1)
+    x = rotated(standard(view, share=STILL)[0])[0]
+    logs = np.zeros((len(targets), len(answers)))
     for fold in range(folds.max() + 1):
         test, train = folds == fold, folds != fold
-        head = fit_head(x[train], list(gold[train]), strength)
-        right = [head.answers.index(answer) for answer in gold[test]]
-        shares = head.shares(x[test], head.answers)[np.arange(len(right)), right]
-        losses.append(-np.log(np.maximum(shares, LEAST)))
-    return float(np.concatenate(losses).mean())
+        shares = fit_head(x[train], list(gold[train]), strength).shares(x[test], answers)
+        logs[test] = np.log(np.maximum(shares, LEAST))
+    rows = folds >= 0
+    return HeldOut(logs[rows], np.asarray([answers.index(answer) for answer in gold[rows]], np.int64))
+
+
+def mixed(parts: Sequence[HeldOut], shares: Sequence[float]) -> HeldOut:
+    """What a mixture says of the same rows."""
+    total = sum(share * one.logs for share, one in zip(shares, parts, strict=True))
+    return HeldOut(np.asarray(total), parts[0].right).times(1.0)
+
+
+def confidence(held: HeldOut) -> float:
+    """The factor on a mixture's log-probabilities with the least held-out loss; 1 where nothing was held out.
+
+    Readers with so much regularisation are less sure than they are right (their temperature is the inverse).
+    """
+    from scipy.optimize import minimize_scalar
+
+    if not len(held.right):
+        return 1.0
+    found = minimize_scalar(lambda log: held.times(np.exp(log)).loss, bounds=CONFIDENCE, method="bounded")
+    return float(np.exp(found.x))
 
 
 def fold_numbers(targets: Sequence[str], folds: int = FOLDS) -> NDArray[np.int64]:

@@ -115,18 +115,22 @@ class Weft(FittedMethod):
 
         part = choice_rows(targets)
         read = views.read([texts[i] for i in part], limit)
-        kept = self._weights(read, [targets[i] for i in part])
+        kept, factor = self._weights(read, [targets[i] for i in part])
         if len(part) < len(texts):
             read = views.read(texts, limit, kept)
-        return mixture({view: fit_reader(read[view], targets, self.strength) for view in kept}, kept), kept
+        heads = {view: fit_reader(read[view], targets, self.strength) for view in kept}
+        return mixture(heads, kept, factor), kept
 
-    def _weights(self, read: "Mapping[View, Any]", targets: Sequence[str]) -> "dict[View, float]":
-        """The weights of the views that are kept."""
-        from weft.evaluation.readers import heaviest, held_out_loss, weights
+    def _weights(
+        self, read: "Mapping[View, Any]", targets: Sequence[str]
+    ) -> "tuple[dict[View, float], float]":
+        """The weights of the views that are kept, and how sure their mixture may be."""
+        from weft.evaluation.readers import confidence, heaviest, hold_out, mixed, weights
 
-        losses = [held_out_loss(view, targets, self.strength) for view in read.values()]
-        shares = weights(losses, self.sharpness).tolist()
-        return heaviest(dict(zip(read, shares, strict=True)), self.views)
+        held = {view: hold_out(x, targets, self.strength) for view, x in read.items()}
+        shares = weights([one.loss for one in held.values()], self.sharpness).tolist()
+        kept = heaviest(dict(zip(held, shares, strict=True)), self.views)
+        return kept, confidence(mixed([held[view] for view in kept], list(kept.values())))
 
     def _views(self, setup: Setup, prompts: "Mapping[str, Tensor]") -> "Views":
         from weft.evaluation.views import Views
