@@ -561,7 +561,7 @@ def test_a_second_start_stops_and_names_the_first(job, tmp_path, number):
         seconds = time.monotonic() - start
     assert out.returncode == 5, out.stderr
     assert f"process {os.getpid()} on" in out.stderr
-    assert seconds < 2
+    assert seconds < 10  # at once, not when the first has ended; the machine may be busy
     assert not list((tmp_path / "runs").glob("*/config.yaml"))
 
 
