@@ -23,9 +23,10 @@ def rows(experiment: Path, out: Path, data: Path | None) -> None:
     from weft.config.files import load_config
     from weft.data.selection import few_shot, subset
     from weft.experiments.config import Experiment
+    from weft.experiments.jobs import specs_of
 
     plan = load_config(experiment, Experiment)
-    specs = tasks.named(plan.tasks, Path(plan.folder or experiment.parent))
+    specs = specs_of(plan)
     cells = []
     for name in plan.targets:
         task = tasks.from_spec(specs[name], data)

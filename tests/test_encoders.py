@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 from conftest import ENCODERS, build_encoder, build_reader, build_tokenizer
-from tiny_job import command, write_job
+from tiny_job import EXPERIMENT, command, write_job
 
 import weft
 from weft.config.model import BaseConfig
@@ -15,26 +15,12 @@ from weft.runs import Run, parents
 from weft.runs.workspace import Workspace
 from weft.storage import durable
 
-PLAN = """
-name: tiny
-base: {{model: {base}, dtype: float32, attention: eager}}
-prompt: {{length: 4, position: {position}}}
-limits: {{source_tokens: 12}}
-tasks: [tasks]
-sources: [alpha, beta]
-targets: [gamma]
-allow: [leaks, duplicates]
-shots: 6
-seeds: [0]
-teachers:
-  optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 6, eval_every: 2}}
-source:
-  optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6, eval_every: 2}}
-rows:
-  - {{label: majority, method: {{name: majority}}}}
-  - {{label: frozen features + LR, method: {{name: frozen_features}}}}
+PLAN = f"""{EXPERIMENT[: EXPERIMENT.index("rows:")]}rows:
+  - {{{{label: majority, method: {{{{name: majority}}}}}}}}
+  - {{{{label: frozen features + LR, method: {{{{name: frozen_features}}}}}}}}
 """
-WEFT = "  - {{label: weft, method: {{name: weft, encoders: [{encoder}], views: 6}}}}\n"
+SMALL = ("--set", "seeds=[0]", "--set", "targets=[gamma]", "--set", "limits.source_tokens=12")
+WEFT = "  - {{label: weft, method: {{name: weft, encoders: [{encoder}], views: 20}}}}\n"
 PROMPT = """  - label: prompt tuning
     method: {{name: prompt_tuning}}
     optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 6}}
@@ -92,10 +78,10 @@ def test_minilm_is_known_by_name():
     assert list(KNOWN) == ["smollm2", "pocket", "minilm"]
 
 
-def test_a_run_reads_with_an_encoder_beside_its_base_model(tmp_path, fast, monkeypatch):
+def test_a_run_reads_with_an_encoder_beside_its_base_model(tmp_path, fast):
     """From the configuration to answers; the encoder's files make its name, another encoder is refused."""
     path = job(tmp_path, WEFT)
-    assert command("run", path, "--runs", tmp_path / "runs", "--quiet") == 0
+    assert command("run", path, "--runs", tmp_path / "runs", "--quiet", *SMALL) == 0
     [folder] = (tmp_path / "runs").glob("adapt-weft-gamma-*")
     run = Run(folder)
     views = run.saved().notes["gamma"]["views"]
@@ -128,7 +114,7 @@ def test_an_encoder_is_not_asked_for_answers(tmp_path, rows, said, capsys, monke
     text = path.read_text("utf-8").replace(str(tmp_path / "base"), str(tmp_path / "encoder"), 1)
     path.write_text(text.replace("suffix", "auto").replace("attention: eager", "attention: auto"), "utf-8")
     monkeypatch.setattr("weft.models._language_model", lambda *a: pytest.fail("weights were loaded"))
-    assert command("validate", path) != 0
+    assert command("validate", path, *SMALL) != 0
     assert said in " ".join(capsys.readouterr().out.split())
 
 
@@ -138,7 +124,7 @@ def test_a_base_model_beside_another_is_refused(tmp_path, capsys):
     path.write_text(
         path.read_text("utf-8").replace(str(tmp_path / "encoder"), str(tmp_path / "base")), "utf-8"
     )
-    assert command("validate", path) != 0
+    assert command("validate", path, *SMALL) != 0
     assert "is no encoder" in " ".join(capsys.readouterr().out.split())
 
 

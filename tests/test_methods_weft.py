@@ -22,7 +22,6 @@ from weft.models.features import prompted_features
 from weft.prompts.bank import PromptBank
 
 LENGTH = 3
-ALONE = Weft(encoders=())  # on the base model alone
 
 
 def prompts_of(backbone, names=("one", "two")):
@@ -30,13 +29,15 @@ def prompts_of(backbone, names=("one", "two")):
     return {name: backbone.scale * torch.randn(LENGTH, backbone.width, generator=draw) for name in names}
 
 
-def setup_with_prompts(backbone, **changes):
+def setup_with_prompts(backbone):
     prompts = prompts_of(backbone)
     factors = torch.ones(2, LENGTH, 1), torch.ones(2, 1, backbone.width)
     bank = PromptBank(prompts["one"], *factors, ("one", "two"))
-    changes = {"load_encoder": build_reader, **changes}
     return replace(
-        setup_of(backbone), load_source=lambda: bank, load_teachers=lambda: dict(prompts), **changes
+        setup_of(backbone),
+        load_encoder=build_reader,
+        load_source=lambda: bank,
+        load_teachers=lambda: dict(prompts),
     )
 
 

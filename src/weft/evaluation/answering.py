@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from weft.data.batch import Tokens
+from weft.data.batch import Tokens, by_length
 from weft.errors import DataError
 from weft.evaluation.answers import Answer, TextError, chosen
 from weft.evaluation.scores import Scores, score
@@ -76,10 +76,8 @@ def answer(
         generate: also write freely where the answers are closed.
     """
     model.prepare(sources)
-    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     answers: dict[int, Answer] = {}
-    for start in range(0, len(order), batch_size):
-        part = order[start : start + batch_size]
+    for part in by_length(sources, batch_size):
         found = _answer_batch(model, tasks, [sources[i] for i in part], [task_ids[i] for i in part], generate)
         answers.update(zip(part, found, strict=True))
     return [answers[i] for i in range(len(sources))]

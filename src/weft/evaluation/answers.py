@@ -4,9 +4,9 @@ Loads without torch.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from weft.errors import DataError, NumericError
 from weft.tasks import Task
@@ -86,3 +86,21 @@ def chosen(task: Task, shares: Sequence[float], written: str | None = None) -> A
     probabilities = dict(zip(task.choices, shares, strict=True))
     best = max(task.choices, key=lambda word: probabilities[word])
     return Answer(task.name, written, best, probabilities)
+
+
+def chosen_by_task(
+    tasks: Sequence[Task], task_ids: Sequence[int], shares: Callable[[int, list[int]], Any]
+) -> list[Answer]:
+    """The likeliest choice of each row, in the order of the rows, where a task's rows are judged at once.
+
+    Args:
+        tasks: in the order of the task ids.
+        task_ids: the task of each row.
+        shares: a task's number and the places of its rows -> probability of each of its choices `[N, C]`.
+    """
+    answers: dict[int, Answer] = {}
+    for k in sorted(set(task_ids)):
+        rows = [i for i, one in enumerate(task_ids) if one == k]
+        found = shares(k, rows).tolist()
+        answers |= {i: chosen(tasks[k], one) for i, one in zip(rows, found, strict=True)}
+    return [answers[i] for i in range(len(task_ids))]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weft.data.batch import Encoded, Tokens, collate
+from weft.data.batch import Encoded, Tokens, by_length, collate
 from weft.losses.terms import lm_loss_sum
 from weft.models import Backbone
 from weft.models.tuned import TunedModel, with_prompts
@@ -44,10 +44,9 @@ def _loss(backbone: Backbone, prompt: Tensor, rows: Sequence[Encoded], choices: 
     if not choices:
         batch = collate(rows, [0] * len(rows)).to(backbone.device)
         return float(lm_loss_sum(model(batch).logits, batch.labels)) / batch.target_tokens
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i].source))
     size = len(rows) if backbone.keeps_texts else PASS_ROWS
-    parts = [[rows[i] for i in order[start : start + size]] for start in range(0, len(rows), size)]
-    return sum(_choice_loss(model, part, choices) for part in parts) / len(rows)
+    parts = by_length([row.source for row in rows], size)
+    return sum(_choice_loss(model, [rows[i] for i in part], choices) for part in parts) / len(rows)
 
 
 def _choice_loss(model: TunedModel, rows: Sequence[Encoded], choices: Sequence[Tokens]) -> float:

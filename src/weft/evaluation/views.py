@@ -71,7 +71,7 @@ class Views:
         found: dict[View, Any] = {}
         for name in dict.fromkeys(view[0] for view in views):
             model = self.encoders[name] if name else self.backbone
-            longest = min(limit, model.positions or limit)
+            longest = model.most_tokens(limit)
             sources = [text_tokens(model, i, text, longest) for i, text in enumerate(texts)]
             own = [(prompt, layer) for one, prompt, layer in views if one == name]
             found |= {(name, *view): x for view, x in self._read(model, sources, own, batch_size).items()}

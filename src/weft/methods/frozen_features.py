@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, RootModel
 
 from weft.config.base import Content
 from weft.errors import ArtifactError, ConfigError
-from weft.evaluation.answers import Answer, chosen
+from weft.evaluation.answers import Answer, chosen_by_task
 from weft.evaluation.class_means import class_means, leave_one_out, unit
 from weft.evaluation.linear import standard
 from weft.methods.kept import check_answers, check_once, check_shapes, numbered, of_task
@@ -63,12 +63,12 @@ class FeatureClassifier(FittedMethod):
         import torch
 
         backbone = self.model(setup)
-        readings = self.readings(backbone)
+        readings, limit = self.readings(backbone), backbone.most_tokens(setup.source_tokens)
         tensors: dict[str, Tensor] = {}
         notes: dict[str, dict[str, Any]] = {}
         size = 0
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
-            texts = [backbone.text_tokens(row.source, limit_of(setup, backbone))[0] for row in rows]
+            texts = [backbone.text_tokens(row.source, limit)[0] for row in rows]
             targets = [row.target for row in rows]
             reader, notes[task.name] = self._fitted(backbone, texts, targets, readings)
             tensors |= {f"{k}.{name}": torch.from_numpy(value) for name, value in reader.arrays().items()}
@@ -128,7 +128,8 @@ class FeatureClassifier(FittedMethod):
             head = LinearHead(kept["weights"], kept["bias"], tuple(notes["answers"]))
             reading = (notes["layer"], notes["pooling"])
             readers.append(Reader(reading, kept["mean"], kept["scale"], head, self.head == "class_mean"))
-        return FeatureClassifiers(backbone, setup.tasks, limit_of(setup, backbone), tuple(readers))
+        limit = backbone.most_tokens(setup.source_tokens)
+        return FeatureClassifiers(backbone, setup.tasks, limit, tuple(readers))
 
 
 class FrozenFeatures(FeatureClassifier):
@@ -223,13 +224,12 @@ class FeatureClassifiers:
         readings = dict.fromkeys(self.readers[k].reading for k in task_ids)
         found = features(self.backbone, every, readings, batch_size=batch_size)
         place = {source: i for i, source in enumerate(every)}
-        answers: dict[int, Answer] = {}
-        for k in sorted(set(task_ids)):
-            rows = [i for i, one in enumerate(task_ids) if one == k]
+
+        def shares(k: int, rows: list[int]) -> Any:
             x = found[self.readers[k].reading][[place[sources[i]] for i in rows]]
-            shares = self.readers[k].shares(x, self.tasks[k].choices).tolist()
-            answers |= {i: chosen(self.tasks[k], one) for i, one in zip(rows, shares, strict=True)}
-        return [answers[i] for i in range(len(texts))]
+            return self.readers[k].shares(x, self.tasks[k].choices)
+
+        return chosen_by_task(self.tasks, task_ids, shares)
 
 
 def check_kept(setup: Setup, saved: Saved, backbone: "Backbone") -> None:
@@ -254,11 +254,6 @@ def check_kept(setup: Setup, saved: Saved, backbone: "Backbone") -> None:
     for name, value in saved.tensors.items():
         if name.endswith(".scale") and not bool((value > 0).all()):
             raise ArtifactError(f"{name!r} holds values that are not above 0", code="A05")
-
-
-def limit_of(setup: Setup, backbone: "Backbone") -> int:
-    """Longest text, in the tokens of a model that may read fewer than the base model does."""
-    return min(setup.source_tokens, backbone.positions or setup.source_tokens)
 
 
 def check_layers(layers: Sequence[int], depth: int) -> None:

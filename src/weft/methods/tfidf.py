@@ -8,7 +8,7 @@ from pydantic import BaseModel, RootModel
 
 from weft.config.base import Content
 from weft.errors import DataError
-from weft.evaluation.answers import Answer, chosen
+from weft.evaluation.answers import Answer, chosen_by_task
 from weft.methods.kept import check_answers, check_once, check_shapes, numbered, of_task
 from weft.methods.method import FittedMethod, Saved, Setup
 from weft.tasks import Task
@@ -95,13 +95,12 @@ class WordClassifiers:
         self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
     ) -> list[Answer]:
         """See `Answerer`."""
-        found: dict[int, Answer] = {}
-        for k in sorted(set(task_ids)):
-            places = [i for i, one in enumerate(task_ids) if one == k]
-            features = self.vectorizers[k].transform([texts[i] for i in places])
-            shares = self.heads[k].shares(features, self.tasks[k].choices).tolist()
-            found |= {i: chosen(self.tasks[k], one) for i, one in zip(places, shares, strict=True)}
-        return [found[i] for i in range(len(texts))]
+
+        def shares(k: int, rows: list[int]) -> Any:
+            features = self.vectorizers[k].transform([texts[i] for i in rows])
+            return self.heads[k].shares(features, self.tasks[k].choices)
+
+        return chosen_by_task(self.tasks, task_ids, shares)
 
 
 def _fitted(made: Any, texts: Sequence[str], task: str) -> Any:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, RootModel
 
 from weft.config.base import Content
 from weft.errors import ArtifactError
-from weft.evaluation.answers import Answer, chosen
+from weft.evaluation.answers import Answer, chosen_by_task
 from weft.methods.kept import check_answers, check_once, check_shapes, of_task
 from weft.methods.method import FittedMethod, Need, Saved, Setup
 from weft.tasks import Task
@@ -47,6 +47,11 @@ class Noted(Content):
 
     answers: list[str] = Field(min_length=1)
     views: list[NotedView] = Field(min_length=1)
+
+
+def views_of(notes: Mapping[str, Any]) -> "tuple[View, ...]":
+    """The views that a task reads, as `Views` names them."""
+    return tuple(NotedView(**view).name for view in notes["views"])
 
 
 class Weft(FittedMethod):
@@ -151,8 +156,7 @@ class Weft(FittedMethod):
         for k, task in enumerate(setup.tasks):
             notes = saved.notes[task.name]
             parts = [saved.tensors[f"{k}.{name}"].numpy() for name in ("weights", "bias")]
-            kept = tuple(NotedView(**view).name for view in notes["views"])
-            heads.append((kept, LinearHead(parts[0], parts[1], tuple(notes["answers"]))))
+            heads.append((views_of(notes), LinearHead(parts[0], parts[1], tuple(notes["answers"]))))
         return ViewClassifiers(views, setup.tasks, setup.source_tokens, tuple(heads))
 
 
@@ -173,14 +177,15 @@ class ViewClassifiers:
         place = {text: i for i, text in enumerate(every)}
         wanted = {view for k in task_ids for view in self.heads[k][0]}
         read = self.views.read(every, self.source_tokens, wanted, batch_size=batch_size)
-        answers: dict[int, Answer] = {}
-        for k in sorted(set(task_ids)):
-            rows = [i for i, one in enumerate(task_ids) if one == k]
+
+        def shares(k: int, rows: list[int]) -> Any:
             views, head = self.heads[k]
-            x = np.concatenate([read[view][[place[texts[i]] for i in rows]] for view in views], axis=1)
-            shares = head.shares(x, self.tasks[k].choices).tolist()
-            answers |= {i: chosen(self.tasks[k], one) for i, one in zip(rows, shares, strict=True)}
-        return [answers[i] for i in range(len(texts))]
+            places = [place[texts[i]] for i in rows]
+            return head.shares(
+                np.concatenate([read[view][places] for view in views], 1), self.tasks[k].choices
+            )
+
+        return chosen_by_task(self.tasks, task_ids, shares)
 
 
 def check_kept(setup: Setup, saved: Saved, views: "Views") -> None:
@@ -196,7 +201,7 @@ def check_kept(setup: Setup, saved: Saved, views: "Views") -> None:
         notes = of_task(saved.notes, task)
         check_answers(notes["answers"], task)
         check_once("answers", notes["answers"], task)
-        kept = [NotedView(**view).name for view in notes["views"]]
+        kept = views_of(notes)
         check_once("views", [" ".join(map(str, view)) for view in kept], task)
         if unknown := [view for view in kept if view not in there]:
             raise ArtifactError(

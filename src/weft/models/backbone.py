@@ -163,6 +163,10 @@ class Backbone(nn.Module, ABC):
         ends = (getattr(reader, "max_position_embeddings", None), rope_limit(reader.to_dict()))
         return min((int(end) for end in ends if end is not None), default=None)
 
+    def most_tokens(self, limit: int) -> int:
+        """Tokens of the longest text: the limit, or fewer where the model has fewer positions."""
+        return min(limit, self.positions or limit)
+
     @property
     def special_ids(self) -> set[int]:
         """Token ids that are no text; see `textless_ids`."""

@@ -7,7 +7,6 @@ those. Answers by words need a language model.
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -32,7 +31,6 @@ class EncoderBackbone(Backbone):
         ids, mask = pad_rows(sources, self.tokenizer.pad_token_id, self.device)
         return TextState(tuple(sources), ids, mask)
 
-    @torch.no_grad()
     def text_states(self, state: TextState) -> tuple[Float[Tensor, "B S D"], ...]:
         """Hidden states of texts, of the embeddings and of every layer."""
         out = self.lm(input_ids=state.ids, attention_mask=state.mask, output_hidden_states=True)

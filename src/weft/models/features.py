@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from weft.data.batch import Tokens
+from weft.data.batch import Tokens, by_length
 from weft.models.backbone import Backbone, HiddenSpec, TextState
 
 Pooling = Literal["mean", "last"]
@@ -31,9 +31,7 @@ def features(
     """
     wanted = list(readings)
     found = {one: np.empty((len(sources), backbone.width), np.float32) for one in wanted}
-    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
+    for places in by_length(sources, batch_size):
         state = backbone.read([sources[i] for i in places])
         with backbone.mode(dropout=False):
             layers = backbone.text_states(state)
@@ -76,9 +74,7 @@ def prompted_features(
     spec = HiddenSpec(tuple(layer - 1 for layer in layers))
     shape = (len(sources), backbone.width)
     found = {(name, layer): np.empty(shape, np.float32) for name in prompts for layer in layers}
-    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
+    for places in by_length(sources, batch_size):
         state = backbone.read([sources[i] for i in places])
         for name, prompt in prompts.items():
             states = _answer_states(backbone, state, prompt, spec)

@@ -51,16 +51,18 @@ class Workspace:
     leaks: dict[tuple[str, str], set[int] | None] = field(default_factory=dict)
     _bases: dict[BaseConfig, BaseFolder] = field(default_factory=dict)
     _backbones: dict[tuple[object, ...], Backbone] = field(default_factory=dict)
-    _encoders: dict[str, Backbone] = field(default_factory=dict)
     _hashes: dict[int, str] = field(default_factory=dict)
     _machines: dict[Path, Machine] = field(default_factory=dict)
     _tasks: dict[str, Task] = field(default_factory=dict)
 
     def base(self, config: AnyRun) -> BaseFolder:
         """The folder of a run's base model."""
-        if config.base not in self._bases:
-            self._bases[config.base] = base_folder.resolve(config.base)
-        return self._bases[config.base]
+        return self._folder(config.base)
+
+    def _folder(self, base: BaseConfig) -> BaseFolder:
+        if base not in self._bases:
+            self._bases[base] = base_folder.resolve(base)
+        return self._bases[base]
 
     def backbone(
         self,
@@ -91,9 +93,12 @@ class Workspace:
             warn=self.progress.warn,
             checkpointing=config.base.checkpointing,
         )
-        if not fresh:
-            self._backbones[key] = backbone
-            self._hashes[id(backbone)] = backbone.weights_hash()
+        return backbone if fresh else self._share(key, backbone)
+
+    def _share(self, key: tuple[object, ...], backbone: Backbone) -> Backbone:
+        """Keep a model for all who ask for the same, with the hash that it must still have at the end."""
+        self._backbones[key] = backbone
+        self._hashes[id(backbone)] = backbone.weights_hash()
         return backbone
 
     def encoder(self, name: str) -> Backbone:
@@ -102,11 +107,9 @@ class Workspace:
         Raises:
             UnsupportedError: if it is no encoder.
         """
-        if name not in self._encoders:
-            folder = self.encoder_folder(name)
-            backbone = load_backbone(folder, dtype="float32")
-            self._encoders[name], self._hashes[id(backbone)] = backbone, backbone.weights_hash()
-        return self._encoders[name]
+        folder = self.encoder_folder(name)
+        key = (folder.hash, "beside")
+        return self._backbones.get(key) or self._share(key, load_backbone(folder, dtype="float32"))
 
     def encoder_folder(self, name: str) -> BaseFolder:
         """The folder of an encoder that reads beside base models.
@@ -114,13 +117,10 @@ class Workspace:
         Raises:
             UnsupportedError: if it is no encoder.
         """
-        base = BaseConfig(model=name)
-        if base not in self._bases:
-            self._bases[base] = base_folder.resolve(base)
-        folder = self._bases[base]
+        folder = self._folder(BaseConfig(model=name))
         if folder.family != "encoder":
             raise UnsupportedError(
-                f"{name!r} is no encoder", where="method.encoders", fix="name it as base.model", code="C08"
+                f"{name!r} is no encoder", where="method", fix="name it as base.model", code="C08"
             )
         return folder
 
@@ -305,7 +305,7 @@ class Workspace:
         Raises:
             NumericError: if one did: its results cannot be trusted.
         """
-        for backbone in (*self._backbones.values(), *self._encoders.values()):
+        for backbone in self._backbones.values():
             if backbone.weights_hash() != self._hashes[id(backbone)]:
                 raise NumericError(f"the frozen model {backbone.name!r} was changed in training", code="N12")
 
