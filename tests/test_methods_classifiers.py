@@ -37,8 +37,8 @@ ROWS = [Example(f"{word} {noun} {word}", word) for word in ANSWERS for noun in N
 TEXTS = ["a good film is it", "bad", "the fine dog runs and eats", "what is the city of a man"]
 
 
-def a_task(name="tone", choices=ANSWERS):
-    return Task(name, lambda split: [], lambda row: [], lambda row: "", {}, choices=choices)
+def a_task(name="tone", choices=ANSWERS, **more):
+    return Task(name, lambda split: [], lambda row: [], lambda row: "", {}, choices=choices, **more)
 
 
 def setup_of(backbone=None, tasks=None, rows=(ROWS,)):
@@ -48,8 +48,8 @@ def setup_of(backbone=None, tasks=None, rows=(ROWS,)):
 
 
 def through_files(saved):
-    """What is left of a method after its run was written and read: float32 tensors and JSON."""
-    assert all(value.dtype == torch.float32 for value in saved.tensors.values())
+    """What is left of a method after its run was written and read: tensors that a run may keep and JSON."""
+    assert all(value.dtype in (torch.float32, torch.bfloat16) for value in saved.tensors.values())
     return replace(saved, notes=json.loads(json.dumps(saved.notes)))
 
 

@@ -16,10 +16,12 @@ from test_methods_classifiers import ANSWERS, ROWS, TEXTS, a_task, setup_of, sha
 from weft.errors import ArtifactError, ConfigError
 from weft.evaluation import readers
 from weft.evaluation.answers import TextError
-from weft.evaluation.views import Views
+from weft.evaluation.comparisons import COSINES, Comparisons
+from weft.evaluation.views import View, Views
 from weft.methods.weft import SHARED, Weft
 from weft.models.features import prompted_features
 from weft.prompts.bank import PromptBank
+from weft.tasks import Example
 
 LENGTH = 3
 
@@ -42,7 +44,7 @@ def setup_with_prompts(backbone):
 
 
 def named(view):
-    return view["encoder"], view["prompt"], view["layer"]
+    return View(view["encoder"], view["prompt"], view["layer"], view["compares"])
 
 
 # views
@@ -70,13 +72,13 @@ def test_views_are_read_by_the_model_that_they_name():
     """All of them, or those that are asked for: the same numbers; each model has its own tokens and limit."""
     backbone, encoder = build_backbone("llama-suffix"), build_reader("roberta")
     views = Views(backbone, prompts_of(backbone), {"other": encoder})
-    assert [name for name in views.names if name[0]] == [("other", "", layer) for layer in range(4)]
+    assert [name for name in views.names if name[0]] == [View("other", "", layer) for layer in range(4)]
     assert len([name for name in views.names if name[1] == "one"]) == len(
-        {layer for _, prompt, layer in views.names if prompt}
+        {view.layer for view in views.names if view.prompt}
     )
     every = views.read(TEXTS, 16)
     assert list(every) == views.names
-    wanted = {("other", "", 2), ("", "two", 1)}
+    wanted = {View("other", "", 2), View("", "two", 1)}
     some = views.read(TEXTS, 16, wanted)
     assert set(some) == wanted
     assert all(np.allclose(some[view], every[view], atol=1e-5) for view in wanted)
@@ -84,11 +86,11 @@ def test_views_are_read_by_the_model_that_they_name():
         view: (len(TEXTS), views.width(view)) for view in views.names
     }
     long = "good " * 60  # 40 positions
-    cut = Views(backbone, {}, {"other": encoder}).read([long], 100, {("other", "", 3)})
+    cut = Views(backbone, {}, {"other": encoder}).read([long], 100, {View("other", "", 3)})
     with pytest.raises(TextError) as caught:
         Views(build_backbone("llama-suffix"), {}, {}).read(["good", ""], 16)
     assert caught.value.number == 1
-    assert np.isfinite(cut["other", "", 3]).all()
+    assert np.isfinite(cut[View("other", "", 3)]).all()
 
 
 # readers
@@ -200,6 +202,89 @@ def test_a_row_that_is_alone_with_its_answer_is_in_no_fold():
     assert len({view["weight"] for view in saved.notes["tone"]["views"]}) == 1
 
 
+def test_rounding_leaves_the_mean_scores():
+    """16 bits a weight, even where columns lie far from zero: what it loses on the mean goes to the bias."""
+    draw = np.random.default_rng(6)
+    x = (draw.normal(size=(50, 8)) + 1000 * draw.normal(size=8)).astype(np.float32)
+    head = readers.fit_reader(x, ["a", "b"] * 25, 1.0)
+    near = readers.rounded(head, x)
+    assert np.array_equal(near.weights, torch.from_numpy(near.weights).bfloat16().float().numpy())
+    assert np.allclose(near.weights, head.weights, rtol=2**-8)
+    means = [x.mean(0, dtype=np.float64) @ one.weights.T + one.bias for one in (head, near)]
+    assert means[0] == pytest.approx(means[1], abs=1e-3)
+
+
+# comparisons
+
+FORM = "one: {one} two: {two}"
+PAIRS = [FORM.format(one=a, two=b) for a, b in zip(TEXTS, reversed(TEXTS), strict=True)]
+
+
+def mean_states(encoder, text):
+    """Of one text alone: the mean of each layer's states, as one long vector."""
+    state = encoder.read([encoder.text_tokens(text)[0]])
+    with torch.no_grad():
+        means = [states[0].double().mean(0).numpy() for states in encoder.text_states(state)]
+    return [one / np.linalg.norm(one) for one in means]
+
+
+def test_fields_are_read_apart_and_compared():
+    """By a plain loop over rows: |a - b| of each layer, cosines of all layers; an empty field is zero."""
+    encoder = build_reader("bert-reader")
+    compared = Comparisons({"e": encoder}, FORM)
+    found = compared.read([*PAIRS, FORM.format(one=TEXTS[0], two="")], 16, batch_size=2)
+    assert (
+        list(found)
+        == compared.names
+        == [*(View("e", "", layer, "0-1") for layer in range(4)), View("e", "", 0, COSINES)]
+    )
+    assert {view: x.shape[1] for view, x in found.items()} == {view: compared.width(view) for view in found}
+    for i, (one, two) in enumerate(zip(TEXTS, reversed(TEXTS), strict=True)):
+        both = list(zip(mean_states(encoder, one), mean_states(encoder, two), strict=True))
+        for layer, (a, b) in enumerate(both):
+            assert np.allclose(found[View("e", "", layer, "0-1")][i], abs(a - b), atol=1e-5)
+        assert np.allclose(found[View("e", "", 0, COSINES)][i], [a @ b for a, b in both], atol=1e-5)
+    assert found[View("e", "", 0, COSINES)][-1].tolist() == [0] * 4
+    assert np.allclose(found[View("e", "", 2, "0-1")][-1], abs(mean_states(encoder, TEXTS[0])[2]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("form", "pairs"), [("{a}", 0), ("{a} {b}", 1), ("{a} {b} {c}", 3), ("{a} {b} {c} {d}", 0)]
+)
+def test_two_or_three_fields_are_compared(form, pairs):
+    """Each with each; one has no other, and of more there are too many."""
+    compared = Comparisons({"e": build_reader("bert-reader")}, form)
+    assert len(compared.names) == 4 * pairs + bool(pairs)
+    assert all(compared.width(view) == 4 * pairs for view in compared.names if view.compares == COSINES)
+
+
+def test_alike_or_not_is_learnt_from_what_is_compared():
+    """Of a tiny random encoder whole texts say little of it; a run keeps comparisons, and answers by them."""
+    backbone, draw = build_backbone("llama-suffix"), np.random.default_rng(8)
+    words = [f"{a} {b}" for a in ("good", "bad", "red", "blue") for b in ("day", "dog", "sun", "sea")]
+    rows = []
+    for i in range(40):
+        one, other = draw.choice(words, 2, replace=False)
+        rows.append(Example(FORM.format(one=one, two=(other, one)[i % 2]), ("no", "yes")[i % 2]))
+    tasks = [a_task("alike", ("no", "yes"), template=FORM), a_task("tone", ("no", "yes"))]
+    setup = replace(setup_of(backbone, tasks, (rows[:30], rows[:30])), load_encoder=build_reader)
+    method = Weft(sources=False, encoders=("bert-reader",), views=4)
+    saved = through_files(method.fit(setup))
+    assert any(view["compares"] for view in saved.notes["alike"]["views"])
+    assert not any(view["compares"] for view in saved.notes["tone"]["views"])
+    answerer = method.restore(setup, saved)
+    texts = [row.source for row in rows[30:]]
+    told = answerer.answer([text for text in texts for _ in (0, 1)], [0, 1] * len(texts))
+    assert sum(one.text == row.target for one, row in zip(told[::2], rows[30:], strict=True)) >= 9
+    alone = answerer.answer(texts[:1], [0])[0]
+    assert alone.probabilities == pytest.approx(told[0].probabilities, abs=1e-5)
+    with pytest.raises(TextError, match="is not of the form") as caught:
+        answerer.answer([*texts, *texts, "another form"], [0] * (2 * len(texts) + 1))
+    assert caught.value.number == 2 * len(texts)
+    plain = Weft(sources=False, encoders=("bert-reader",), views=4, compare=False).fit(setup)
+    assert not any(view["compares"] for view in plain.notes["alike"]["views"])
+
+
 # the method
 
 
@@ -218,7 +303,7 @@ def test_what_is_kept_answers_as_what_was_fitted(name, encoders):
         {e: build_reader(e) for e in encoders},
     )
     targets, notes = [row.target for row in ROWS], saved.notes["tone"]
-    assert {prompt for _, prompt, _ in views.names} == {"", "one", "two", SHARED}
+    assert {view.prompt for view in views.names} == {"", "one", "two", SHARED}
     train, test = views.read([row.source for row in ROWS], 16), views.read(TEXTS, 16)
     losses = np.array([readers.hold_out(x, targets, 0.01).loss for x in train.values()])
     best = sorted(range(len(losses)), key=lambda i: losses[i])[:20]
@@ -231,7 +316,7 @@ def test_what_is_kept_answers_as_what_was_fitted(name, encoders):
     factor = readers.confidence(readers.mixed(parts, [view["weight"] for view in notes["views"]]))
     odds = np.exp(factor * total)
     assert factor > 1
-    assert np.allclose(shares_of(answers), odds / odds.sum(1, keepdims=True), atol=1e-4)
+    assert np.allclose(shares_of(answers), odds / odds.sum(1, keepdims=True), atol=5e-3)  # 16 bits
     told = method.restore(answering, saved).answer([row.source for row in ROWS], [0] * len(ROWS))
     assert sum(one.text == row.target for one, row in zip(told, ROWS, strict=True)) > len(ROWS) * 0.8
 
@@ -254,8 +339,8 @@ def test_of_many_rows_a_part_chooses_and_all_are_fitted(monkeypatch):
     [view] = saved.notes["tone"]["views"]
     x = Views(backbone, {}, {}).read([row.source for row in ROWS], 16)[named(view)]
     head = readers.fit_reader(x, [row.target for row in ROWS], 0.01)
-    ratio = saved.tensors["0.weights"].numpy() / head.weights
-    assert np.allclose(ratio, ratio[0, 0], rtol=1e-3)
+    ratio = saved.tensors["0.weights"].float().numpy() / head.weights
+    assert np.allclose(ratio, ratio[0, 0], rtol=1e-2)  # 16 bits
 
 
 def test_a_text_that_many_tasks_ask_for_is_read_once(monkeypatch):
@@ -315,13 +400,13 @@ def test_an_encoder_reads_a_batch_as_each_text_alone(name):
     encoder = build_reader(name)
     assert (encoder.positions, encoder.depths, encoder.width) == (40, [3], 24)
     views = Views(encoder, {}, {})
-    assert views.names == [("", "", layer) for layer in range(4)]
+    assert views.names == [View("", "", layer) for layer in range(4)]
     found = views.read(TEXTS, 16, batch_size=3)
     for i, text in enumerate(TEXTS):
         ids = torch.tensor([encoder.tokenizer(text)["input_ids"]])
         with torch.no_grad():
             states = encoder.lm(input_ids=ids, output_hidden_states=True).hidden_states
-        for (_, _, layer), x in found.items():
+        for (_, _, layer, _), x in found.items():
             assert np.allclose(x[i], states[layer][0].double().mean(0), atol=1e-5)
 
 

@@ -31,7 +31,7 @@ from test_bad_inputs import (
 )
 
 from weft import storage
-from weft.checks.overlap import SENTENCE, fields_of, leaks, normal, repeats, shared
+from weft.checks.overlap import SENTENCE, leaks, normal, repeats, shared
 from weft.config.files import load_config
 from weft.config.task import TaskSpec
 from weft.errors import DataError
@@ -41,6 +41,7 @@ from weft.experiments.report import parts
 from weft.experiments.validation import check_file
 from weft.runs.workspace import Workspace
 from weft.tasks import from_spec
+from weft.tasks.template import fields
 
 __all__ = ["base", "world"]  # fixtures
 Capture = pytest.CaptureFixture[str]
@@ -111,9 +112,9 @@ def test_fields_come_back_from_a_text(values: tuple[str, str]) -> None:
     """A template's fields are read back from the text it makes, if they do not hold its words."""
     template = "first: {one} # second: {two}"
     text = template.replace("{one}", values[0]).replace("{two}", values[1])
-    assert fields_of(template, text) == values
-    assert fields_of(template, "of another form") == ("of another form",)
-    assert fields_of("no field", "no field") == ("no field",)
+    assert fields(template, text) == values
+    assert fields(template, "of another form") == ("of another form",)
+    assert fields("no field", "no field") == ("no field",)
 
 
 def test_repeats_are_those_after_the_first() -> None:

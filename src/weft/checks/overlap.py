@@ -13,7 +13,6 @@ from functools import lru_cache
 Fields = tuple[str, ...]  # the texts of a row that its template shows
 SENTENCE = 25  # letters and digits; shorter fields ("yes", a name) are the same by chance
 NO_SIGN = re.compile(r"[\W_]+")
-FIELD = re.compile(r"\{[^{}]*\}")
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,6 @@ class Leak:
     seen: int
     scored: int
     exact: bool
-
-
-def fields_of(template: str, text: str) -> Fields:
-    """The values that stand in a text at its template's fields; the whole text if it is of another form."""
-    pattern = "(.*?)".join(re.escape(part) for part in FIELD.split(template))
-    found = re.fullmatch(pattern, text, re.DOTALL)
-    return found.groups() if found and found.groups() else (text,)
 
 
 @lru_cache(maxsize=1 << 20)  # a training text is compared with the rows of every scored task

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 from weft.checks.findings import Findings
-from weft.checks.overlap import Fields, fields_of
+from weft.checks.overlap import Fields
 from weft.config.base import Split
 from weft.config.task import TaskSpec
 from weft.data.selection import few_shot, subset
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, splits
 from weft.runs.workspace import Workspace
-from weft.tasks import Example, Row, Task
+from weft.tasks import Example, Row, Task, template
 from weft.tasks.holdout import origin
 
 SHOWN = 3  # places that a message names
@@ -52,7 +52,7 @@ class Used:
     @cached_property
     def inputs(self) -> list[Fields]:
         """The values at the template's fields."""
-        return [fields_of(self.spec.source, text) for text in self.texts]
+        return [template.fields(self.spec.source, text) for text in self.texts]
 
     @property
     def name(self) -> str:

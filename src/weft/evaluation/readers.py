@@ -52,6 +52,20 @@ def mixture(heads: Mapping[View, LinearHead], shares: Mapping[View, float], fact
     )
 
 
+def rounded(head: LinearHead, features: Any) -> LinearHead:
+    """The head with weights that 16 bits hold (bfloat16), and the same mean score of each answer.
+
+    Args:
+        head: on the features.
+        features: of the training rows `[N, F]`; some columns lie far from zero.
+    """
+    import torch
+
+    weights = torch.from_numpy(head.weights).bfloat16().float().numpy()
+    lost = (head.weights.astype(np.float64) - weights) @ features.mean(0, dtype=np.float64)
+    return LinearHead(weights, (head.bias + lost).astype(np.float32), head.answers)
+
+
 def fit_reader(view: Any, targets: Sequence[str], strength: float) -> LinearHead:
     """Logistic regression on a standardised view, as a head on the view as it is.
 

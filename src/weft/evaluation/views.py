@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,9 +13,24 @@ from weft.evaluation.answering import text_tokens
 from weft.models import Backbone
 from weft.models.features import Reading, features, prompted_features
 
-View = tuple[str, str, int]  # encoder, none for the base model; prompt, none for the bare text; layer
 PROMPTED = (0.67, 0.84, 0.97)  # of the depth: layers whose answer state is read under each prompt
 PLAIN = (0.17, 0.34, 0.5, 0.67, 0.84)  # of the depth: layers whose mean state is read without one
+
+
+class View(NamedTuple):
+    """One way to see a text.
+
+    Attributes:
+        encoder: the model that reads; none: the base model.
+        prompt: under which it reads; none: the bare text.
+        layer: whose states are taken.
+        compares: fields of the text that are read apart (`comparisons`); none: the whole text is read.
+    """
+
+    encoder: str
+    prompt: str
+    layer: int
+    compares: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,15 +53,17 @@ class Views:
         """All views, the base model's first."""
         depths = self.backbone.depths
         bare = range(depths[0] + 1) if self.backbone.only_reads else spread(PLAIN, depths[0])
-        names = [("", "", layer) for layer in bare]
-        names += [("", prompt, layer) for prompt in self.prompts for layer in spread(PROMPTED, depths[-1])]
+        names = [View("", "", layer) for layer in bare]
+        names += [
+            View("", prompt, layer) for prompt in self.prompts for layer in spread(PROMPTED, depths[-1])
+        ]
         for name, encoder in self.encoders.items():
-            names += [(name, "", layer) for layer in range(encoder.depths[0] + 1)]
+            names += [View(name, "", layer) for layer in range(encoder.depths[0] + 1)]
         return names
 
     def width(self, view: View) -> int:
         """How many numbers a view has."""
-        return (self.encoders[view[0]] if view[0] else self.backbone).width
+        return (self.encoders[view.encoder] if view.encoder else self.backbone).width
 
     def read(
         self,
@@ -69,12 +86,12 @@ class Views:
         """
         views = [view for view in self.names if wanted is None or view in wanted]
         found: dict[View, Any] = {}
-        for name in dict.fromkeys(view[0] for view in views):
+        for name in dict.fromkeys(view.encoder for view in views):
             model = self.encoders[name] if name else self.backbone
             longest = model.most_tokens(limit)
             sources = [text_tokens(model, i, text, longest) for i, text in enumerate(texts)]
-            own = [(prompt, layer) for one, prompt, layer in views if one == name]
-            found |= {(name, *view): x for view, x in self._read(model, sources, own, batch_size).items()}
+            own = [(view.prompt, view.layer) for view in views if view.encoder == name]
+            found |= {View(name, *view): x for view, x in self._read(model, sources, own, batch_size).items()}
         return {view: found[view] for view in views}
 
     def _read(

@@ -4,8 +4,9 @@
 shared.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from pydantic import BaseModel, Field, RootModel
 
 from weft.config.base import Content
 from weft.errors import ArtifactError
-from weft.evaluation.answers import Answer, chosen_by_task
+from weft.evaluation.answers import Answer, TextError, chosen_by_task
 from weft.methods.kept import check_answers, check_once, check_shapes, of_task
 from weft.methods.method import FittedMethod, Need, Saved, Setup
 from weft.tasks import Task
@@ -21,6 +22,7 @@ from weft.tasks import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from weft.evaluation.comparisons import Comparisons
     from weft.evaluation.linear import LinearHead
     from weft.evaluation.views import View, Views
 
@@ -29,17 +31,13 @@ PROMPT = "prompt."  # before the names of prompts among the tensors
 
 
 class NotedView(Content):
-    """A view that a task reads: encoder (none: the base model), prompt (none: the bare text) and layer."""
+    """A view that a task reads, with what `View` says of it, and its weight."""
 
     encoder: str
     prompt: str
     layer: int
+    compares: str = ""
     weight: float
-
-    @property
-    def name(self) -> "View":
-        """As `Views` names it."""
-        return self.encoder, self.prompt, self.layer
 
 
 class Noted(Content):
@@ -50,8 +48,11 @@ class Noted(Content):
 
 
 def views_of(notes: Mapping[str, Any]) -> "tuple[View, ...]":
-    """The views that a task reads, as `Views` names them."""
-    return tuple(NotedView(**view).name for view in notes["views"])
+    """The views that a task reads."""
+    from weft.evaluation.views import View
+
+    noted = [NotedView(**view) for view in notes["views"]]
+    return tuple(View(one.encoder, one.prompt, one.layer, one.compares) for one in noted)
 
 
 class Weft(FittedMethod):
@@ -64,7 +65,12 @@ class Weft(FittedMethod):
     encoders: tuple[str, ...] = Field(
         ("minilm",), description="frozen encoders that read beside the base model: names, folders or hub ids"
     )
-    strength: float = Field(0.01, gt=0, description="C of each reader's regression")
+    compare: bool = Field(
+        True, description="where a text has two or three fields, the encoders read them apart as well"
+    )
+    strength: float = Field(
+        0.01, gt=0, description="C of a reader's regression on as many columns as its model"
+    )
     sharpness: float = Field(10.0, ge=0, description="a reader weighs exp(-sharpness * its held-out loss)")
     views: int = Field(8, gt=0, description="how many views a task keeps, those with the largest weights")
     keeps: ClassVar[Literal["arrays"]] = "arrays"
@@ -94,45 +100,43 @@ class Weft(FittedMethod):
         notes, used, size = {}, set[str](), 0
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
             texts, targets = [row.source for row in rows], [row.target for row in rows]
-            head, shares = self._fitted(views, texts, targets, setup.source_tokens)
+            head, shares = self._fitted(views, task.template, texts, targets, setup.source_tokens)
             tensors |= {
-                f"{k}.weights": torch.from_numpy(head.weights),
+                f"{k}.weights": torch.from_numpy(head.weights).bfloat16(),
                 f"{k}.bias": torch.from_numpy(head.bias),
             }
-            notes[task.name] = {
-                "answers": head.answers,
-                "views": [
-                    NotedView(encoder=view[0], prompt=view[1], layer=view[2], weight=share).model_dump()
-                    for view, share in shares.items()
-                ],
-            }
-            used |= {prompt for _, prompt, _ in shares}
+            noted = [NotedView(**view._asdict(), weight=share) for view, share in shares.items()]
+            notes[task.name] = {"answers": head.answers, "views": [view.model_dump() for view in noted]}
+            used |= {view.prompt for view in shares}
             size += fitted_numbers(head)
         tensors |= {f"{PROMPT}{name}": one for name, one in prompts.items() if name in used}
         return Saved(tensors, notes, size)
 
     def _fitted(
-        self, views: "Views", texts: Sequence[str], targets: Sequence[str], limit: int
+        self, views: "Views", template: str, texts: Sequence[str], targets: Sequence[str], limit: int
     ) -> "tuple[LinearHead, dict[View, float]]":
         """A head on the views that are kept, and their weights. All views of many rows fill no memory."""
         from weft.evaluation.linear import choice_rows
-        from weft.evaluation.readers import fit_reader, mixture
+        from weft.evaluation.readers import fit_reader, mixture, rounded
 
-        part = choice_rows(targets)
-        read = views.read([texts[i] for i in part], limit)
-        kept, factor = self._weights(read, [targets[i] for i in part])
+        compared, part = comparisons(views, template if self.compare else ""), choice_rows(targets)
+        some = [texts[i] for i in part]
+        read = views.read(some, limit) | compared.read(some, limit)
+        strengths = {view: self.strength * views.width(view) / x.shape[1] for view, x in read.items()}
+        kept, factor = self._weights(read, [targets[i] for i in part], strengths)
         if len(part) < len(texts):
-            read = views.read(texts, limit, kept)
-        heads = {view: fit_reader(read[view], targets, self.strength) for view in kept}
-        return mixture(heads, kept, factor), kept
+            read = views.read(texts, limit, kept) | compared.read(texts, limit, kept)
+        heads = {view: fit_reader(read[view], targets, strengths[view]) for view in kept}
+        joined = np.concatenate([read[view] for view in kept], axis=1)
+        return rounded(mixture(heads, kept, factor), joined), kept
 
     def _weights(
-        self, read: "Mapping[View, Any]", targets: Sequence[str]
+        self, read: "Mapping[View, Any]", targets: Sequence[str], strengths: "Mapping[View, float]"
     ) -> "tuple[dict[View, float], float]":
         """The weights of the views that are kept, and how sure their mixture may be."""
         from weft.evaluation.readers import confidence, heaviest, hold_out, mixed, weights
 
-        held = {view: hold_out(x, targets, self.strength) for view, x in read.items()}
+        held = {view: hold_out(x, targets, strengths[view]) for view, x in read.items()}
         shares = weights([one.loss for one in held.values()], self.sharpness).tolist()
         kept = heaviest(dict(zip(held, shares, strict=True)), self.views)
         return kept, confidence(mixed([held[view] for view in kept], list(kept.values())))
@@ -155,9 +159,17 @@ class Weft(FittedMethod):
         heads = []
         for k, task in enumerate(setup.tasks):
             notes = saved.notes[task.name]
-            parts = [saved.tensors[f"{k}.{name}"].numpy() for name in ("weights", "bias")]
+            parts = [saved.tensors[f"{k}.{name}"].float().numpy() for name in ("weights", "bias")]
             heads.append((views_of(notes), LinearHead(parts[0], parts[1], tuple(notes["answers"]))))
         return ViewClassifiers(views, setup.tasks, setup.source_tokens, tuple(heads))
+
+
+def comparisons(views: "Views", template: str) -> "Comparisons":
+    """The encoders among a task's models, as they compare the fields of its texts."""
+    from weft.evaluation.comparisons import Comparisons
+
+    base = {"": views.backbone} if views.backbone.only_reads else {}
+    return Comparisons({**base, **views.encoders}, template)
 
 
 @dataclass(frozen=True)
@@ -173,19 +185,47 @@ class ViewClassifiers:
         self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
     ) -> list[Answer]:
         """See `Answerer`; a text that several tasks ask for is read once, in the views that any keeps."""
-        every = list(dict.fromkeys(texts))
-        place = {text: i for i, text in enumerate(every)}
         wanted = {view for k in task_ids for view in self.heads[k][0]}
-        read = self.views.read(every, self.source_tokens, wanted, batch_size=batch_size)
+
+        def read(some: list[str], models: "Views | Comparisons" = self.views) -> "dict[View, Any]":
+            return models.read(some, self.source_tokens, wanted, batch_size=batch_size)
+
+        def of(form: str) -> dict[int, str]:
+            return {i: texts[i] for i, k in enumerate(task_ids) if self.tasks[k].template == form}
+
+        whole = read_once(dict(enumerate(texts)), read)
+        forms = {self.tasks[k].template for k in task_ids if any(view.compares for view in self.heads[k][0])}
+        compared = {
+            form: read_once(of(form), partial(read, models=comparisons(self.views, form))) for form in forms
+        }
 
         def shares(k: int, rows: list[int]) -> Any:
             views, head = self.heads[k]
-            places = [place[texts[i]] for i in rows]
-            return head.shares(
-                np.concatenate([read[view][places] for view in views], 1), self.tasks[k].choices
-            )
+            parts = []
+            for view in views:
+                places, read = compared[self.tasks[k].template] if view.compares else whole
+                parts.append(read[view][[places[i] for i in rows]])
+            return head.shares(np.concatenate(parts, 1), self.tasks[k].choices)
 
         return chosen_by_task(self.tasks, task_ids, shares)
+
+
+def read_once(
+    texts: Mapping[int, str], read: "Callable[[list[str]], dict[View, Any]]"
+) -> "tuple[dict[int, int], dict[View, Any]]":
+    """Each different text read once: the place of each row in what was read, and that.
+
+    Raises:
+        TextError: with the row's own number.
+    """
+    every = list(dict.fromkeys(texts.values()))
+    try:
+        found = read(every)
+    except TextError as fault:
+        number = next(i for i, text in texts.items() if text == every[fault.number])
+        raise TextError(number, fault) from None
+    place = {text: n for n, text in enumerate(every)}
+    return {i: place[text] for i, text in texts.items()}, found
 
 
 def check_kept(setup: Setup, saved: Saved, views: "Views") -> None:
@@ -196,17 +236,20 @@ def check_kept(setup: Setup, saved: Saved, views: "Views") -> None:
     """
     axes: dict[str, Sequence[str]] = {f"{PROMPT}{name}": "PD" for name in views.prompts}
     sizes = {"D": setup.backbone.width}
-    there = set(views.names)
     for k, task in enumerate(setup.tasks):
         notes = of_task(saved.notes, task)
         check_answers(notes["answers"], task)
         check_once("answers", notes["answers"], task)
         kept = views_of(notes)
         check_once("views", [" ".join(map(str, view)) for view in kept], task)
-        if unknown := [view for view in kept if view not in there]:
+        compared = comparisons(views, task.template)
+        if unknown := [view for view in kept if view not in {*views.names, *compared.names}]:
             raise ArtifactError(
-                f"the run reads {unknown[0]} for task {task.name!r}, which is not there", code="A07"
+                f"the run reads {tuple(unknown[0])} for task {task.name!r}, which is not there", code="A07"
             )
         axes |= {f"{k}.weights": [f"C{k}", f"F{k}"], f"{k}.bias": [f"C{k}"]}
-        sizes |= {f"C{k}": len(notes["answers"]), f"F{k}": sum(views.width(view) for view in kept)}
+        sizes |= {
+            f"C{k}": len(notes["answers"]),
+            f"F{k}": sum((compared if view.compares else views).width(view) for view in kept),
+        }
     check_shapes(saved.tensors, axes, **sizes)

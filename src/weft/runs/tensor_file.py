@@ -203,8 +203,8 @@ def _check_names(found: Label, entries: dict[str, Entry], name: str) -> None:
             raise _fault("the file holds other tensors than a model's weights", "A04")
         return
     if kind == "arrays":  # a method's own names; it checks their shapes against the model when it answers
-        if not entries or any(entry.dtype != "F32" for entry in entries.values()):
-            raise _fault("a method's numbers must be F32, and there must be some", "A07")
+        if not entries or any(entry.dtype not in ("F32", "BF16") for entry in entries.values()):
+            raise _fault("a method's numbers must be F32 or BF16, and there must be some", "A07")
         return
     if not isinstance(kind, str) or kind not in AXES or entries.keys() != AXES[kind].keys():
         raise _fault(f"the tensors {', '.join(sorted(entries))[:80]!r} are not those of a prompt", "A04")

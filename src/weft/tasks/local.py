@@ -1,6 +1,5 @@
 """A task from a YAML file: rows of a file or a data set, a format and a template."""
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +12,13 @@ from weft.config.files import load_config
 from weft.config.task import Holdout, TaskSpec
 from weft.errors import ConfigError, DataError, did_you_mean
 from weft.storage import sha256_file
-from weft.tasks import holdout
+from weft.tasks import holdout, template
 from weft.tasks.files import check_file, read_rows
 from weft.tasks.formats import fields_of, question_of
 from weft.tasks.hub import HubRows
 from weft.tasks.metrics import metric
 from weft.tasks.task import Example, Row, Task
 
-FIELD = re.compile(r"\{([^{}]*)\}")
 SPLITS: tuple[Split, ...] = get_args(Split)
 Numbered = list[tuple[int, Row]]  # template fields, with the number of the row they come from
 
@@ -75,6 +73,7 @@ def from_spec(spec: TaskSpec, data_root: Path | None = None) -> Task:
         rows=cache(partial(_rows, place, rule, spec.holdout_draw, checked)),
         examples=partial(_examples, spec),
         source=partial(_source, spec),
+        template=spec.source,
         metrics=metrics,
         choices=choices,
         max_target_tokens=spec.max_target_tokens,
@@ -151,7 +150,7 @@ def _checked(spec: TaskSpec, place: Place, split: Split) -> list[Row]:
     rows, where = place.rows(split), place.where(split)
     fields = _numbered(spec, rows, where)
     _check_columns(spec, fields, where)
-    kept = [(number, row) for number, row in fields if _fill(spec.target, row) not in spec.drop]
+    kept = [(number, row) for number, row in fields if template.fill(spec.target, row) not in spec.drop]
     if not kept:
         raise DataError("no row of the file has an answer", where=where, code="D13")
     _check_labels(spec, kept, where)
@@ -173,8 +172,8 @@ def _numbered(spec: TaskSpec, rows: list[Row], where: str) -> Numbered:
 def _check_columns(spec: TaskSpec, rows: Numbered, where: str) -> None:
     """Every field of the template is a column, and has a value in every row."""
     needed = (
-        FIELD.findall(spec.source)
-        + FIELD.findall(spec.target)
+        template.names(spec.source)
+        + template.names(spec.target)
         + ([spec.references] if spec.references else [])
     )
     found = {str(column) for _, row in rows for column in row}
@@ -198,7 +197,7 @@ def _check_columns(spec: TaskSpec, rows: Numbered, where: str) -> None:
 
 def _check_labels(spec: TaskSpec, rows: Numbered, where: str) -> None:
     """Every value of the target has its word, and no target is empty."""
-    values = [(number, _fill(spec.target, row)) for number, row in rows]
+    values = [(number, template.fill(spec.target, row)) for number, row in rows]
     empty = [number for number, value in values if not value.strip()]
     if empty:
         raise DataError(
@@ -224,7 +223,7 @@ def _source(spec: TaskSpec, row: Row) -> str:
 
 
 def _text(spec: TaskSpec, fields: Row) -> str:
-    missing = [column for column in FIELD.findall(spec.source) if fields.get(column) is None]
+    missing = [column for column in template.names(spec.source) if fields.get(column) is None]
     if missing:
         raise DataError(
             f"the row has no {missing[0]!r}; it has {', '.join(map(str, fields)) or 'nothing'}",
@@ -232,7 +231,7 @@ def _text(spec: TaskSpec, fields: Row) -> str:
             fix=did_you_mean(missing[0], map(str, fields)),
             code="D01",
         )
-    return _fill(spec.source, fields)
+    return template.fill(spec.source, fields)
 
 
 def _examples(spec: TaskSpec, row: Row) -> list[Example]:
@@ -240,12 +239,12 @@ def _examples(spec: TaskSpec, row: Row) -> list[Example]:
     return [
         _example(spec, fields)
         for fields in fields_of(spec.format, row)
-        if _fill(spec.target, fields) not in spec.drop
+        if template.fill(spec.target, fields) not in spec.drop
     ]
 
 
 def _example(spec: TaskSpec, fields: Row) -> Example:
-    target = _fill(spec.target, fields)
+    target = template.fill(spec.target, fields)
     if spec.labels is not None:
         return Example(_text(spec, fields), spec.labels[target])
     references = fields[spec.references] if spec.references else ()
@@ -257,9 +256,4 @@ def _example(spec: TaskSpec, fields: Row) -> Example:
 def _reason(spec: TaskSpec, row: Row) -> str:
     """Why a row gives no example."""
     fields = fields_of(spec.format, row)
-    return f"answer {_fill(spec.target, fields[0])!r} is left out" if fields else "no answer"
-
-
-def _fill(template: str, row: Row) -> str:
-    value: Callable[[re.Match[str]], str] = lambda match: str(row[match[1]])  # noqa: E731
-    return FIELD.sub(value, template)
+    return f"answer {template.fill(spec.target, fields[0])!r} is left out" if fields else "no answer"

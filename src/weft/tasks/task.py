@@ -40,6 +40,7 @@ class Task:
         rows: the rows of a split; nothing is read until it is called.
         examples: the text pairs of a row; some rows give several.
         source: the text of a row alone, for rows without an answer.
+        template: of texts, with `{fields}`.
         metrics: name -> function, in percent; the first one decides.
         parse: written text -> answer.
         choices: the closed set of answers, if there is one, in the order of the labels.
@@ -54,6 +55,7 @@ class Task:
     examples: Callable[[Row], list[Example]]
     source: Callable[[Row], str]
     metrics: dict[str, Metric]
+    template: str = "{text}"
     parse: Callable[[str], str] = str.strip
     choices: tuple[str, ...] = ()
     max_target_tokens: int = 8

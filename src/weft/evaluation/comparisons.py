@@ -1,0 +1,116 @@
+"""Comparisons: what frozen encoders make of the two texts of a pair, each read alone.
+
+A model that reads a pair as one text must find out by itself that the halves say the same; few rows do not
+teach it that. Read apart, the halves lie close where they mean the same (Reimers & Gurevych 2019,
+arXiv:1908.10084, compare sentences so).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from weft.errors import DataError
+from weft.evaluation.answering import text_tokens
+from weft.evaluation.answers import TextError
+from weft.evaluation.class_means import unit
+from weft.evaluation.views import View
+from weft.models import Backbone
+from weft.models.features import features
+from weft.tasks import template
+
+MOST = 3  # fields that are compared each with each
+COSINES = "cosines"  # as `View.compares`: of all pairs at all layers
+Fields = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Encoders that compare the fields of texts.
+
+    Attributes:
+        encoders: by name.
+        template: that made the texts. Fields beyond three are too many to compare.
+    """
+
+    encoders: Mapping[str, Backbone]
+    template: str
+
+    @cached_property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The fields that are compared, by their places in the template."""
+        count = len(template.names(self.template))
+        return list(combinations(range(count), 2)) if count <= MOST else []
+
+    @cached_property
+    def names(self) -> list[View]:
+        """Differences of each pair at every layer, and all cosines."""
+        pairs = [f"{a}-{b}" for a, b in self.pairs]
+        layers = {name: range(encoder.depths[0] + 1) for name, encoder in self.encoders.items()}
+        found = [View(name, "", layer, pair) for name in layers for pair in pairs for layer in layers[name]]
+        return found + [View(name, "", 0, COSINES) for name in layers if pairs]
+
+    def width(self, view: View) -> int:
+        """How many numbers a view has."""
+        encoder = self.encoders[view.encoder]
+        return (encoder.depths[0] + 1) * len(self.pairs) if view.compares == COSINES else encoder.width
+
+    def read(
+        self,
+        texts: Sequence[str],
+        limit: int,
+        wanted: Collection[View] | None = None,
+        *,
+        batch_size: int = 32,
+    ) -> dict[View, Any]:
+        """Vectors `[N, D]` of texts for each view; a field that stands in several texts is read once.
+
+        `|a - b|` at a layer, of means of states made one long; and the cosines of a and b at all layers. An
+        empty field is a vector of zeros.
+
+        Args:
+            texts: what the template made of rows.
+            limit: longest field, in each model's tokens.
+            wanted: the views; none: all.
+            batch_size: texts read at once, of like length; it changes no number but for rounding.
+
+        Raises:
+            TextError: for a text that the template did not make.
+        """
+        views = [view for view in self.names if wanted is None or view in wanted]
+        rows = [self._fields(i, text) for i, text in enumerate(texts)] if views else []
+        found: dict[View, Any] = {}
+        for name in dict.fromkeys(view.encoder for view in views):
+            states = self._states(self.encoders[name], rows, limit, batch_size)
+            found |= {view: self._compared(states, view) for view in views if view.encoder == name}
+        return {view: found[view] for view in views}
+
+    def _fields(self, number: int, text: str) -> Fields:
+        fields = template.fields(self.template, text)
+        if len(fields) != len(template.names(self.template)):
+            cause = f"the text is not of the form {self.template!r}, whose fields are compared"
+            fault = DataError(cause, fix="give the text as the task's template makes it", code="D05")
+            raise TextError(number, fault)
+        return fields
+
+    def _compared(self, states: Sequence[Any], view: View) -> Any:
+        """One view `[N, D]` of the fields' states `[N, F, D]` at each layer."""
+        if view.compares == COSINES:
+            return np.stack([(x[:, a] * x[:, b]).sum(1) for a, b in self.pairs for x in states], axis=1)
+        a, b = map(int, view.compares.split("-"))
+        return np.abs(states[view.layer][:, a] - states[view.layer][:, b])
+
+    def _states(self, encoder: Backbone, rows: Sequence[Fields], limit: int, batch_size: int) -> list[Any]:
+        """Each layer's means of states, one long, of every field: `[N, F, D]`."""
+        texts = list(dict.fromkeys(text for fields in rows for text in fields if text.strip()))
+        place = {text: i for i, text in enumerate(texts)}
+        places = np.array([[place.get(text, -1) for text in fields] for fields in rows])
+        longest = encoder.most_tokens(limit)
+        tokens = [text_tokens(encoder, i, text, longest) for i, text in enumerate(texts)]
+        layers = range(encoder.depths[0] + 1)
+        means = features(encoder, tokens, [(layer, "mean") for layer in layers], batch_size=batch_size)
+        empty = np.zeros((1, encoder.width), np.float32)
+        return [np.concatenate([unit(means[layer, "mean"]), empty])[places] for layer in layers]
