@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from weft.data.batch import Encoded, Tokens
 from weft.errors import DataError
 from weft.models.base_folder import rope_limit
+from weft.models.kept_readings import KeptReadings
 from weft.models.tokenizer import textless_ids
 
 
@@ -111,6 +112,9 @@ class Backbone(nn.Module, ABC):
         tokenizer: its tokenizer.
         name: what was asked for (`smollm2`, a folder, a hub id).
         base_hash: SHA-256 of the weights and tokenizer files.
+
+    Attributes:
+        kept: readings of texts that need not be made again; none are kept unless room is given.
     """
 
     only_reads = False  # whether it writes no answers
@@ -120,6 +124,7 @@ class Backbone(nn.Module, ABC):
         self.lm, self.tokenizer = lm, tokenizer
         self.name, self.base_hash = name, base_hash
         self.frozen = True
+        self.kept = KeptReadings()
         lm.requires_grad_(False)
         lm.eval()
 

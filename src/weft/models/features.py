@@ -1,5 +1,6 @@
 """Features of texts from a frozen model's hidden states: a mean over a text's tokens, or its last one."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -21,7 +22,7 @@ Prompted = tuple[str, int]  # a prompt's name, and a layer, from 1 for the first
 def features(
     backbone: Backbone, sources: Sequence[Tokens], readings: Iterable[Reading], *, batch_size: int = 32
 ) -> dict[Reading, NDArray[np.float32]]:
-    """Vectors `[N, D]` of texts for each reading; every text is read once.
+    """Vectors `[N, D]` of texts for each reading; a text is read once, or not at all where that is kept.
 
     Args:
         backbone: the frozen model.
@@ -31,13 +32,16 @@ def features(
     """
     wanted = list(readings)
     found = {one: np.empty((len(sources), backbone.width), np.float32) for one in wanted}
-    for places in by_length(sources, batch_size):
+    missing = backbone.kept.fill(found, sources)
+    for batch in by_length([sources[i] for i in missing], batch_size):
+        places = [missing[i] for i in batch]
         state = backbone.read([sources[i] for i in places])
         with backbone.mode(dropout=False):
             layers = backbone.text_states(state)
         for layer, pooling in wanted:
             vectors = pooled(layers[layer].float(), state.mask, pooling)
             found[layer, pooling][places] = vectors.cpu().numpy()
+    backbone.kept.keep(found, sources, missing)
     return found
 
 
@@ -70,16 +74,24 @@ def prompted_features(
         layers: from 1 for the first block's output; of an encoder-decoder, of its decoder.
         batch_size: rows read at once, of like length; it changes no number but for rounding.
     """
-    backbone.prepare(sources)
     spec = HiddenSpec(tuple(layer - 1 for layer in layers))
     shape = (len(sources), backbone.width)
     found = {(name, layer): np.empty(shape, np.float32) for name in prompts for layer in layers}
-    for places in by_length(sources, batch_size):
+    kept = {
+        (hashlib.sha256(prompt.float().cpu().numpy().tobytes()).digest(), layer): found[name, layer]
+        for name, prompt in prompts.items()
+        for layer in layers
+    }  # prompts of one name are not the same in every run
+    missing = backbone.kept.fill(kept, sources)
+    backbone.prepare([sources[i] for i in missing])
+    for batch in by_length([sources[i] for i in missing], batch_size):
+        places = [missing[i] for i in batch]
         state = backbone.read([sources[i] for i in places])
         for name, prompt in prompts.items():
             states = _answer_states(backbone, state, prompt, spec)
             for layer, vectors in zip(layers, states, strict=True):
                 found[name, layer][places] = vectors
+    backbone.kept.keep(kept, sources, missing)
     return found
 
 

@@ -94,7 +94,7 @@ def setup_of(
             fresh=touches_weights(made_by or config),
             like=like.env() if like else None,
         ),
-        load_encoder=workspace.encoder,
+        load_encoder=lambda name: workspace.encoder(name, config),
     )
 
 

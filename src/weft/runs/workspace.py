@@ -15,6 +15,7 @@ from weft.config.task import TaskSpec
 from weft.errors import ConfigError, DataError, NumericError, UnsupportedError
 from weft.models import Backbone, base_folder, load_backbone
 from weft.models.base_folder import BaseFolder
+from weft.models.kept_readings import KeptReadings
 from weft.models.machine import Machine
 from weft.progress import Progress
 from weft.runs.config import AnyRun, EvaluateRun, splits, touches_weights
@@ -24,6 +25,7 @@ from weft.stopping import Stop
 from weft.tasks import Task, from_spec
 
 TEXTS = ".texts"  # of the folder of runs: pages of keys and values
+READINGS = 512 << 20  # bytes of each model's readings that are kept
 
 
 @dataclass
@@ -80,7 +82,8 @@ class Workspace:
         """
         folder, position = self.base(config), self.position(config)
         choices = self.choices(config) if like is None else noted_choices(like)
-        key = (folder.hash, position, *choices.values(), config.base.checkpointing)
+        given = config.base
+        key = (folder.hash, position, *choices.values(), given.checkpointing, given.deterministic)
         if not fresh and key in self._backbones:
             return self._backbones[key]
         check_lengths(config, folder)
@@ -88,28 +91,31 @@ class Workspace:
             folder,
             **choices,
             position=position,
-            cache_mb=config.base.text_cache_mb,
+            cache_mb=given.text_cache_mb,
             texts=self.root / TEXTS if self.keep_texts and not fresh else None,
             warn=self.progress.warn,
-            checkpointing=config.base.checkpointing,
+            checkpointing=given.checkpointing,
         )
-        return backbone if fresh else self._share(key, backbone)
+        return backbone if fresh else self._share(key, backbone, given)
 
-    def _share(self, key: tuple[object, ...], backbone: Backbone) -> Backbone:
+    def _share(self, key: tuple[object, ...], backbone: Backbone, base: BaseConfig) -> Backbone:
         """Keep a model for all who ask for the same, with the hash that it must still have at the end."""
         self._backbones[key] = backbone
+        backbone.kept = KeptReadings(0 if base.deterministic else READINGS)
         self._hashes[id(backbone)] = backbone.weights_hash()
         return backbone
 
-    def encoder(self, name: str) -> Backbone:
-        """A frozen encoder that reads beside base models, in float32; loaded once.
+    def encoder(self, name: str, config: AnyRun) -> Backbone:
+        """A frozen encoder that reads beside a run's base model, in float32; loaded once.
 
         Raises:
             UnsupportedError: if it is no encoder.
         """
         folder = self.encoder_folder(name)
-        key = (folder.hash, "beside")
-        return self._backbones.get(key) or self._share(key, load_backbone(folder, dtype="float32"))
+        key = (folder.hash, "beside", config.base.deterministic)
+        if key in self._backbones:
+            return self._backbones[key]
+        return self._share(key, load_backbone(folder, dtype="float32"), config.base)
 
     def encoder_folder(self, name: str) -> BaseFolder:
         """The folder of an encoder that reads beside base models.
