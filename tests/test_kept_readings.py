@@ -40,7 +40,7 @@ def test_a_text_is_read_once(reader):
 
 
 def test_a_prompt_is_known_by_its_numbers(reader):
-    """Not by its name, which two runs may give to others; and who changes an array changes none that is kept."""
+    """Not by its name, which two runs may give to others; changing an array changes none that is kept."""
     backbone, seen = reader
     sources = [backbone.text_tokens(text)[0] for text in TEXTS]
     one, two = torch.randn(2, 3, backbone.width, generator=torch.Generator().manual_seed(1)) * backbone.scale
