@@ -75,7 +75,11 @@ class Experiment(Config):
     holdout_draw: HoldoutDraw | None = Field(
         None, description="which rows all tasks hold out; none: as each task says"
     )
-    sources: tuple[Name, ...] = Field(min_length=2)
+    sources: tuple[Name, ...] = Field(
+        (),
+        description="two or more; none: a row that needs a source stage starts from the one that comes "
+        "with weft for a known base model",
+    )
     targets: tuple[Name, ...] = Field(min_length=1)
     groups: dict[Name, tuple[Name, ...]] = Field(
         default_factory=dict,
@@ -87,8 +91,8 @@ class Experiment(Config):
         None, gt=0, description="training rows of a target in all, as many of one answer as of another"
     )
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0, 1, 2), min_length=1)
-    teachers: TeacherStage
-    source: SourceStage
+    teachers: TeacherStage | None = Field(None, description="needed with sources")
+    source: SourceStage | None = Field(None, description="needed with sources")
     rows: tuple[Entry, ...] = Field(min_length=1, description="the methods compared, in table order")
     split: Split = Field("test", description="rows that are scored; dev for choosing settings")
     eval_batch: int = Field(64, gt=0)
@@ -112,6 +116,17 @@ class Experiment(Config):
         return self
 
     @model_validator(mode="after")
+    def _sources_have_stages(self) -> "Experiment":
+        if len(self.sources) == 1:
+            raise RelationError(
+                "source training shares a prompt between tasks: name two or more sources", "C10"
+            )
+        missing = [name for name in ("teachers", "source") if getattr(self, name) is None]
+        if self.sources and missing:
+            raise RelationError(f"the sources need {' and '.join(missing)}", "C02")
+        return self
+
+    @model_validator(mode="after")
     def _groups_are_of_targets(self) -> "Experiment":
         for group, names in self.groups.items():
             strange = [name for name in names if name not in self.targets]
@@ -128,30 +143,34 @@ class Experiment(Config):
     @model_validator(mode="after")
     def _parts_fit(self) -> "Experiment":
         check_shots(self.shots, self.shots_total)
-        check_rates(self.teachers.optim, {"prompt"})
-        check_rates(self.source.optim, SOURCE_GROUPS)
-        if self.source.factors.rank > self.prompt.length:
-            raise RelationError(
-                f"source.factors.rank ({self.source.factors.rank}) exceeds prompt.length "
-                f"({self.prompt.length})",
-                "C06",
-            )
-        kappa = self.source.sampling.kappa
-        if kappa is not None and kappa > len(self.sources) and not self.source.sampling.replacement:
-            raise RelationError(
-                f"source.sampling.kappa ({kappa}) exceeds the number of sources ({len(self.sources)})", "C09"
-            )
-        if self.source.init == "text" and not self.prompt.init_text:
-            raise ValueError("source.init: text needs prompt.init_text")
+        if self.teachers:
+            check_rates(self.teachers.optim, {"prompt"})
+        if self.source:
+            self._source_fits(self.source)
         for entry in self.rows:
             starts, start = entry.method.starts, getattr(entry.method, "start", None)
-            if starts is not None and start not in {*self.sources, *starts}:
+            if self.sources and starts is not None and start not in {*self.sources, *starts}:
                 raise RelationError(
                     f"row {entry.label!r} starts from {start!r}, which is none of "
                     f"{sorted({*self.sources, *starts})}",
                     "C12",
                 )
         return self
+
+    def _source_fits(self, stage: SourceStage) -> None:
+        check_rates(stage.optim, SOURCE_GROUPS)
+        if stage.factors.rank > self.prompt.length:
+            raise RelationError(
+                f"source.factors.rank ({stage.factors.rank}) exceeds prompt.length ({self.prompt.length})",
+                "C06",
+            )
+        kappa = stage.sampling.kappa
+        if kappa is not None and kappa > len(self.sources) and not stage.sampling.replacement:
+            raise RelationError(
+                f"source.sampling.kappa ({kappa}) exceeds the number of sources ({len(self.sources)})", "C09"
+            )
+        if stage.init == "text" and not self.prompt.init_text:
+            raise ValueError("source.init: text needs prompt.init_text")
 
     def shots_of(self, entry: Entry) -> tuple[int | None, int | None]:
         """Rows per answer and rows in all, of which one at most is set, that a row of the table trains on."""

@@ -159,7 +159,8 @@ def describe(plan: Plan, workspace: Workspace) -> str:
     base, length = workspace.base(first), plan.experiment.prompt.length
     kept = plan.experiment.base.text_cache_mb if workspace.position(first) == "suffix" else 0
     rows = sum(units(job.config, workspace) for job in missing)
-    factors = plan.experiment.source.factors.rank * (length + base.width)
+    stage = plan.experiment.source
+    factors = stage.factors.rank * (length + base.width) if stage else 0
     return "\n".join(
         [
             *(f"{'done  ' if job.id in done else 'to do '} {job.id}" for job in plan.jobs),

@@ -14,6 +14,7 @@ from weft.config.task import TaskSpec
 from weft.config.training import LimitsConfig, PromptConfig
 from weft.errors import ConfigError
 from weft.experiments.config import Entry, Experiment
+from weft.runs import bundled
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
 from weft.tasks import named, select
 
@@ -50,7 +51,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of an experiment in an order in which they can run, and the cells of its table."""
+    """The jobs of an experiment in an order in which they can run, and the cells of its table.
+
+    Attributes:
+        source: the run of the source stage: the experiment's own, that which comes with weft, or none.
+        teachers: those of its tasks.
+    """
 
     experiment: Experiment
     jobs: tuple[Job, ...]
@@ -90,8 +96,12 @@ def plan(experiment: Experiment, specs: dict[str, TaskSpec], name: Namer) -> Pla
         jobs.setdefault(run, Job(run, config, needs, label))
         return run
 
-    teachers = {spec.name: add(_teacher(experiment, spec), f"teacher {spec.name}") for spec in sources}
-    source = add(_source(experiment, sources, teachers), "source", tuple(teachers.values()))
+    source, teachers = "", dict[str, str]()
+    if sources:
+        teachers = {spec.name: add(_teacher(experiment, spec), f"teacher {spec.name}") for spec in sources}
+        source = add(_source(experiment, sources, teachers), "source", tuple(teachers.values()))
+    elif any(entry.method.needs for entry in experiment.rows):
+        source, teachers = bundled.start(experiment.base.model)
     cells = []
     for entry, seed, group in _trainings(experiment, targets):
         label = f"{'+'.join(spec.name for spec in group)} · {entry.label} · seed {seed}"
@@ -99,7 +109,7 @@ def plan(experiment: Experiment, specs: dict[str, TaskSpec], name: Namer) -> Pla
         if entry.method.learns:
             config = _adapt(experiment, entry, group, seed, source, teachers)
             needs = (config.source,) if config.source else tuple(config.teachers.values())
-            trained = add(config, label, needs)
+            trained = add(config, label, needs if sources else ())
         for spec in group:
             scored = _evaluation(experiment, entry, spec, seed, trained)
             run = add(
@@ -135,18 +145,20 @@ def _groups(experiment: Experiment, targets: list[TaskSpec]) -> list[tuple[TaskS
 
 
 def _teacher(experiment: Experiment, spec: TaskSpec) -> TeacherRun:
-    prompt = experiment.prompt
+    prompt, stage = experiment.prompt, experiment.teachers
+    assert stage is not None
     return TeacherRun(
         base=experiment.base,
         prompt=prompt,
         limits=_training_limits(experiment),
         tasks=(spec,),
-        optim=experiment.teachers.optim,
+        optim=stage.optim,
     )
 
 
 def _source(experiment: Experiment, specs: list[TaskSpec], teachers: dict[str, str]) -> SourceRun:
     stage = experiment.source
+    assert stage is not None
     prompt = experiment.prompt
     if stage.init is not None:
         text = prompt.init_text if stage.init == "text" else ""
@@ -213,6 +225,16 @@ def _training_limits(experiment: Experiment) -> LimitsConfig:
     return experiment.limits.model_copy(update={"test_rows": None})
 
 
+def _bundled(config: AdaptRun) -> dict[str, object]:
+    """The runs that come with weft, as far as the method needs them."""
+    source, teachers = bundled.start(config.base.model)
+    needs = config.method.needs
+    return {
+        "source": source if "source" in needs else None,
+        "teachers": teachers if "teachers" in needs else {},
+    }
+
+
 R = TypeVar("R", bound=TeacherRun | SourceRun | AdaptRun)
 
 
@@ -234,6 +256,8 @@ def load_run(path: Path, kind: type[R], overrides: dict[str, object]) -> list[R]
         specs = named(map(str, listed), path.parent)
         overrides = {**overrides, "tasks": [spec.model_dump() for spec in specs.values()]}
     config = load_config(path, kind, overrides)
+    if isinstance(config, AdaptRun) and config.source == bundled.NAME:
+        config = config.model_copy(update=_bundled(config))
     if isinstance(config, TeacherRun):
         return [config.model_copy(update={"tasks": (spec,)}) for spec in config.tasks]
     return [config]

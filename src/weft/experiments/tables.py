@@ -248,7 +248,8 @@ def table_markdown(entries: Sequence[Entry], plan: "Plan") -> str:
     cells = [_markdown_cells(line, written=experiment.generate) for line in table]
     rows = [_markdown_row(row) for row in [head, rules, *cells]]
     said = [*notes(entries, plan), *_silent(entries, plan)]
-    below = [f"[^{experiment.name}]: {' '.join(said)} Source run: `{plan.source}`."]
+    source = f" Source run: `{plan.source}`." if plan.source else ""
+    below = [f"[^{experiment.name}]: {' '.join(said)}{source}"]
     return "\n".join([f"Experiment **{experiment.name}**[^{experiment.name}]", "", *rows, "", *below]) + "\n"
 
 

@@ -129,7 +129,7 @@ def _folder(root: Path, found: Findings) -> None:
 
 def _settings(experiment: Experiment, found: Findings) -> None:
     """What is sound and likely not meant: C05, C11, C24."""
-    if not experiment.source.distill.teaches:
+    if experiment.source and not experiment.source.distill.teaches:
         found.warn(
             ConfigError(
                 "no distillation: the source stage does not learn from the teachers",
@@ -159,7 +159,7 @@ def _runs_of(experiment: Experiment, specs: dict[str, TaskSpec], found: Findings
     }
     if len(known["sources"]) < min(2, len(experiment.sources)) or not known["targets"]:
         return []
-    if len(known["sources"]) < len(experiment.sources):  # kappa may not fit the rest
+    if experiment.source and len(known["sources"]) < len(experiment.sources):  # kappa may not fit the rest
         sampling = experiment.source.sampling.model_copy(update={"kappa": None})
         known["source"] = experiment.source.model_copy(update={"sampling": sampling})
     made = found.attempt(lambda: plan(experiment.model_copy(update=known), specs, _name))

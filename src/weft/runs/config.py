@@ -104,7 +104,11 @@ class AdaptRun(RunConfig):
 
     stage: Literal["adapt"] = "adapt"
     method: AnyMethod
-    source: str | None = Field(None, description="run of the source stage (mpt)")
+    source: str | None = Field(
+        None,
+        description="run of the source stage; bundled: the one that comes with weft for a known base model, "
+        "with its teachers",
+    )
     teachers: dict[str, str] = Field(default_factory=dict, description="task -> teacher run (SPoT)")
     shots: int | None = Field(None, gt=0, description="training rows per answer (open answers: in all)")
     shots_total: int | None = Field(

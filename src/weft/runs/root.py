@@ -8,6 +8,7 @@ from typing import Any
 from weft import storage
 from weft.config.describe import to_yaml
 from weft.errors import ArtifactError, ResourceError, did_you_mean
+from weft.runs import bundled
 from weft.runs.config import AnyRun
 from weft.runs.folder import Run, noted
 from weft.runs.identity import environment
@@ -59,7 +60,7 @@ def find(root: Path, name: str) -> Run:
     Raises:
         ArtifactError: with the nearest known id, if there is none; or if it is unfinished.
     """
-    for path in (root / name, Path(name)):
+    for path in (root / name, Path(name), *bundled.places(name)):
         if (path / "adapter_config.json").is_file():
             raise ArtifactError(
                 "this is an adapter of PEFT, not a run of weft",

@@ -84,10 +84,7 @@ def page(plan: "Plan", root: Path, seconds: float | None) -> str:
         parts.section("Scores", _scores(table, notes(entries, plan))),
         parts.section("What the numbers say", parts.bullets(verdict(entries, plan))),
         parts.section("Scores of every seed", _score_plots(table)),
-        parts.section(
-            "Training of the source stage", parts.losses(plan, root) + parts.source_table(plan, root)
-        ),
-        parts.section("How alike the prompts are", parts.similarity(plan, root, table)),
+        *(_source_sections(plan, root, table) if plan.experiment.sources else []),
         parts.section("Where MPT is wrong", parts.examples(plan, root, table)),
         parts.section("Rows used", parts.rows_used(plan, root, entries)),
         parts.section("Settings and runs", parts.settings(plan, root)),
@@ -95,9 +92,18 @@ def page(plan: "Plan", root: Path, seconds: float | None) -> str:
     return PAGE.format(title=title, style=STYLE, body="\n".join(body))
 
 
+def _source_sections(plan: "Plan", root: Path, table: Sequence[Line]) -> list[str]:
+    trained = parts.losses(plan, root) + parts.source_table(plan, root)
+    return [
+        parts.section("Training of the source stage", trained),
+        parts.section("How alike the prompts are", parts.similarity(plan, root, table)),
+    ]
+
+
 def _position(plan: "Plan", root: Path) -> str:
     """Where prompts stand: as the source run noted it, where the settings leave it to the model."""
-    noted = runs.noted(root / plan.source).get("position")
+    first = plan.source if plan.experiment.sources else plan.cells[0].run
+    noted = runs.noted(root / first).get("position")
     return str(noted or plan.experiment.prompt.position)
 
 
@@ -122,6 +128,9 @@ def _story(plan: "Plan", root: Path, seconds: float | None) -> str:
 
 def _source_story(plan: "Plan") -> list[str]:
     experiment = plan.experiment
+    if experiment.source is None or not experiment.sources:
+        tasks = ", ".join(plan.teachers)
+        return [f"Source prompts are those that come with weft ({tasks})."] if plan.source else []
     distils = experiment.source.distill.weight > 0
     how = "these teachers are distilled into" if distils else "all source tasks together train"
     return [

@@ -68,7 +68,9 @@ def losses(plan: "Plan", root: Path) -> str:
     teachers = {
         name: _curve(run.lines("metrics.jsonl"), "loss") for name, run in _teachers(plan, root).items()
     }
-    weight = plan.experiment.source.distill.weight
+    stage = plan.experiment.source
+    assert stage is not None
+    weight = stage.distill.weight
     weighted = (
         f"; the distillation terms, logits and hidden, with their weight {weight:g}" if len(terms) > 1 else ""
     )
