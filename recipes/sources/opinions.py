@@ -1,7 +1,7 @@
 """Rows of the source task `opinion`: python -m recipes.sources.opinions FOLDER
 
 Sentences that praise or blame, as users' texts come: with capitals or without, with and without a word before them. Of
-words and turns of our own (`recipes.pocket.opinions`), and the demo's own rows on sentiment.
+words and turns of our own (`recipes.pocket.opinions`), and the demo's own rows on sentiment, each twice.
 """
 
 import json
@@ -23,28 +23,32 @@ def dressed(draw: random.Random, said: str) -> str:
     if draw.random() < 0.7:
         parts = [part[:1].upper() + part[1:] for part in parts]
     text = (". " if draw.random() < 0.7 else " . ").join(parts)
-    text = text.replace(" ,", ",") if draw.random() < 0.7 else text
-    text += draw.choice(AFTER) if draw.random() < 0.6 else ""
+    if draw.random() < 0.7:
+        text = text.replace(" ,", ",")
+    if draw.random() < 0.6:
+        text += draw.choice(AFTER)
     return draw.choice(BEFORE) + text
 
 
-def rows(count: int = COUNT, seed: int = 5) -> list[dict[str, str]]:
-    """Training rows, no text twice, in an order of their own."""
-    draw = random.Random(seed)
-    found = {dressed(draw, said): label for label, said in opinions(count, seed)}
-    found |= {row["text"]: row["label"] for row in map(json.loads, (DEMO / "train.jsonl").open(encoding="utf-8"))}
-    listed = [{"text": text, "label": label} for text, label in found.items()]
-    draw.shuffle(listed)
-    return listed
+def rows(count: int = COUNT) -> list[dict[str, str]]:
+    """Training rows in an order of their own."""
+    draw = random.Random(1)
+    found = [{"text": dressed(draw, said), "label": label} for label, said in opinions(count, seed=5)]
+    for line in (DEMO / "train.jsonl").read_text("utf-8").splitlines():
+        found += [json.loads(line)] * 2
+    draw.shuffle(found)
+    return found
 
 
 def main(folder: Path) -> None:
     """Write the rows and the task's file into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps(row) + "\n" for row in rows())
-    (folder / "opinion-train.jsonl").write_text(lines, "utf-8")
-    dev = (DEMO / "dev.jsonl").read_text("utf-8")
-    (folder / "opinion-dev.jsonl").write_text(dev, "utf-8")
+    files = {
+        "opinion-train.jsonl": rows(),
+        "opinion-dev.jsonl": list(map(json.loads, (DEMO / "dev.jsonl").read_text("utf-8").splitlines())),
+    }
+    for name, lines in files.items():
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     (folder / "opinion.yaml").write_text(Path(__file__).with_name("opinion.yaml").read_text("utf-8"), "utf-8")
 
 
