@@ -169,14 +169,31 @@ def test_confidence_is_the_factor_with_the_least_loss():
     y = draw.permutation(["a", "b", "c"] * 12).tolist()
     shift = np.array([[one == "a", one == "b", 0, 0] for one in y])
     held = readers.hold_out(draw.normal(size=(36, 4)) + 3 * shift, y, 0.03)
-    factor = readers.confidence(held)
-    losses = {one: held.times(one).loss for one in np.exp(np.linspace(-1, 3, 41))}
-    assert factor > 1.5
-    assert held.times(factor).loss <= min(losses.values()) + 1e-5
-    assert np.allclose(np.exp(held.times(factor).logs).sum(1), 1)
+    factor, none = readers.confidence(held)
+    losses = {one: held.changed(one).loss for one in np.exp(np.linspace(-1, 3, 41))}
+    assert (factor > 1.5, none) == (True, 0)
+    assert held.changed(factor).loss <= min(losses.values()) + 1e-5
+    assert np.allclose(np.exp(held.changed(factor).logs).sum(1), 1)
     logs = factor * held.logs
     by_hand = [np.log(np.exp(row[k]) / np.exp(row).sum()) for row, k in zip(logs, held.right, strict=True)]
-    assert held.times(factor).loss == pytest.approx(-np.mean(by_hand))
+    assert held.changed(factor).loss == pytest.approx(-np.mean(by_hand))
+
+
+def test_what_the_words_say_counts_as_far_as_held_out_rows_bear_it_out():
+    """Both factors together: of a grid none is better; what misleads counts for nothing."""
+    draw = np.random.default_rng(5)
+    y = draw.permutation(["a", "b", "c"] * 12).tolist()
+    gold = np.array([[one == answer for answer in "abc"] for one in y], float)
+    held = readers.hold_out(draw.normal(size=(36, 4)) + gold @ draw.normal(size=(3, 4)), y, 0.03)
+    knows, misleads = 0.3 * gold + 0.2 * draw.normal(size=(36, 3)), -0.1 * gold
+    factor, counts = readers.confidence(held, knows)
+    factors, counting = np.exp(np.linspace(-1, 3, 21)), np.linspace(0, 40, 41)
+    grid = [held.changed(a, b * knows).loss for a in factors for b in counting]
+    assert counts > 2
+    assert held.changed(factor, counts * knows).loss <= min(grid) + 1e-4
+    assert readers.confidence(held, misleads)[1] == pytest.approx(0, abs=1e-3)
+    alone = readers.hold_out(np.eye(2), ["a", "b"], 1.0)
+    assert readers.confidence(alone, np.eye(2)) == (1.0, readers.UNTRIED)
 
 
 def test_a_column_that_hardly_varies_has_no_weight():
@@ -195,7 +212,7 @@ def test_a_row_that_is_alone_with_its_answer_is_in_no_fold():
     """All others take turns; where none can be held out, every reader weighs alike."""
     assert readers.fold_numbers(["a", "b", "a", "c", "b", "a"], 2).tolist() == [0, 0, 1, -1, 1, 0]
     assert readers.hold_out(np.eye(2), ["a", "b"], 1.0).loss == 0.0
-    assert readers.confidence(readers.hold_out(np.eye(2), ["a", "b"], 1.0)) == 1.0
+    assert readers.confidence(readers.hold_out(np.eye(2), ["a", "b"], 1.0)) == (1.0, 0.0)
     rows = [row for i, row in enumerate(ROWS) if i in (0, 8, 16)]
     backbone = build_backbone("llama-suffix")
     saved = Weft(sources=False, encoders=(), views=9).fit(setup_of(backbone, rows=(rows,)))
@@ -212,6 +229,44 @@ def test_rounding_leaves_the_mean_scores():
     assert np.allclose(near.weights, head.weights, rtol=2**-8)
     means = [x.mean(0, dtype=np.float64) @ one.weights.T + one.bias for one in (head, near)]
     assert means[0] == pytest.approx(means[1], abs=1e-3)
+
+
+# the answers' words
+
+
+def test_texts_are_held_against_the_words_of_the_answers():
+    """Beside what rows teach, a factor times the mean cosine of two encoders, by a loop over all."""
+    backbone, names = build_backbone("llama-suffix"), ("bert-reader", "roberta")
+    setup = replace(setup_of(backbone), load_encoder=build_reader)
+    asked = {"sources": False, "encoders": names, "views": 5}
+    saved = through_files(Weft(**asked).fit(setup))
+    bare = through_files(Weft(**asked, words=False).fit(setup))
+    notes = saved.notes["tone"]["views"]
+    said = [view for view in notes if view["compares"] == "words"]
+    assert [view["encoder"] for view in said] == list(names)
+    assert notes[:5] == bare.notes["tone"]["views"]
+    counts, width = said[0]["weight"], 24
+    assert counts > 0
+    models = [build_reader(name) for name in names]
+    last = {text: [mean_states(one, text)[-1] for one in models] for text in (*TEXTS, *ANSWERS)}
+    cosines = np.array(
+        [[np.mean([a @ b for a, b in zip(last[x], last[y], strict=True)]) for y in ANSWERS] for x in TEXTS]
+    )
+    weights = saved.tensors["0.weights"].float().numpy()
+    assert weights.shape[1] == bare.tensors["0.weights"].shape[1] + 2 * width
+    vectors = [np.concatenate(last[text]) for text in TEXTS]
+    found = np.array(vectors) @ weights[:, -2 * width :].T / counts
+    expected = cosines - cosines.mean(1, keepdims=True)
+    order = [ANSWERS.index(answer) for answer in saved.notes["tone"]["answers"]]
+    assert np.allclose(found, expected[:, order], atol=5e-3)
+    method = Weft(**asked)
+    answers = method.restore(setup, saved).answer(TEXTS, [0] * len(TEXTS))
+    part = {"0.weights": saved.tensors["0.weights"][:, : -2 * width], "0.bias": saved.tensors["0.bias"]}
+    fewer = {"tone": {**saved.notes["tone"], "views": notes[:5]}}
+    without = method.restore(setup, replace(saved, tensors=part, notes=fewer)).answer(TEXTS, [0] * len(TEXTS))
+    logs = np.log(shares_of(without)) + counts * expected
+    odds = np.exp(logs)
+    assert np.allclose(shares_of(answers), odds / odds.sum(1, keepdims=True), atol=1e-2)
 
 
 # comparisons
@@ -270,8 +325,8 @@ def test_alike_or_not_is_learnt_from_what_is_compared():
     setup = replace(setup_of(backbone, tasks, (rows[:30], rows[:30])), load_encoder=build_reader)
     method = Weft(sources=False, encoders=("bert-reader",), views=4)
     saved = through_files(method.fit(setup))
-    assert any(view["compares"] for view in saved.notes["alike"]["views"])
-    assert not any(view["compares"] for view in saved.notes["tone"]["views"])
+    assert any(named(view).apart for view in saved.notes["alike"]["views"])
+    assert not any(named(view).apart for view in saved.notes["tone"]["views"])
     answerer = method.restore(setup, saved)
     texts = [row.source for row in rows[30:]]
     told = answerer.answer([text for text in texts for _ in (0, 1)], [0, 1] * len(texts))
@@ -282,7 +337,7 @@ def test_alike_or_not_is_learnt_from_what_is_compared():
         answerer.answer([*texts, *texts, "another form"], [0] * (2 * len(texts) + 1))
     assert caught.value.number == 2 * len(texts)
     plain = Weft(sources=False, encoders=("bert-reader",), views=4, compare=False).fit(setup)
-    assert not any(view["compares"] for view in plain.notes["alike"]["views"])
+    assert not any(named(view).apart for view in plain.notes["alike"]["views"])
 
 
 # the method
@@ -292,7 +347,7 @@ def test_alike_or_not_is_learnt_from_what_is_compared():
 @pytest.mark.parametrize("encoders", [(), ("bert-reader",)])
 def test_what_is_kept_answers_as_what_was_fitted(name, encoders):
     """Through the files of a run, without the runs it came from: one head on the views with most weight."""
-    backbone, method = build_backbone(name), Weft(encoders=encoders, views=20)
+    backbone, method = build_backbone(name), Weft(encoders=encoders, views=20, words=False)
     setup = setup_with_prompts(backbone)
     saved = through_files(method.fit(setup))
     answering = replace(setup_of(backbone), load_encoder=build_reader)
@@ -313,7 +368,7 @@ def test_what_is_kept_answers_as_what_was_fitted(name, encoders):
         head = readers.fit_reader(train[named(view)], targets, 0.01)
         total = total + view["weight"] * np.log(head.shares(test[named(view)], ANSWERS))
     parts = [readers.hold_out(train[named(view)], targets, 0.01) for view in notes["views"]]
-    factor = readers.confidence(readers.mixed(parts, [view["weight"] for view in notes["views"]]))
+    factor, _ = readers.confidence(readers.mixed(parts, [view["weight"] for view in notes["views"]]))
     odds = np.exp(factor * total)
     assert factor > 1
     assert np.allclose(shares_of(answers), odds / odds.sum(1, keepdims=True), atol=5e-3)  # 16 bits
@@ -412,7 +467,7 @@ def test_an_encoder_reads_a_batch_as_each_text_alone(name):
 
 def test_one_head_on_one_view_is_logistic_regression():
     """With an encoder as the base model and one view, weft is five lines of scikit-learn."""
-    encoder, method = build_reader("mpnet"), Weft(sources=False, encoders=(), views=1)
+    encoder, method = build_reader("mpnet"), Weft(sources=False, encoders=(), views=1, words=False)
     saved = method.fit(setup_of(encoder))
     answers = method.restore(setup_of(encoder), through_files(saved)).answer(TEXTS, [0] * len(TEXTS))
     [view] = saved.notes["tone"]["views"]

@@ -1,11 +1,13 @@
 """The base model smollm2: found, whole, and able to do what the demo asks of it."""
 
 import importlib.metadata
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
+import weft
 from weft.config.model import BaseConfig
 from weft.config.training import OptimConfig
 from weft.data.batch import collate
@@ -17,6 +19,7 @@ from weft.models import CausalBackbone, base_folder, load_backbone
 from weft.models.text_cache import TextCache
 from weft.models.tuned import with_prompts
 from weft.prompts.initial import sampled_vocabulary
+from weft.runs import bundled, find
 from weft.tasks import from_spec, load_spec
 from weft.training.course import Hooks
 from weft.training.loop import fit
@@ -128,3 +131,19 @@ def test_a_text_is_read_to_the_same_bits_whatever_is_read_beside_it(smollm2: Cau
         for (keys, values), (k, v) in zip(together, alone, strict=True):
             assert torch.equal(keys[i : i + 1, :, -len(sources[i]) :], k)
             assert torch.equal(values[i : i + 1, :, -len(sources[i]) :], v)
+
+
+def test_the_prompts_that_come_with_weft_fit_it() -> None:
+    """They are whole and of this model; the one for opinions knows praise from blame."""
+    base = base_folder.resolve(BaseConfig())
+    source, teachers = bundled.start("smollm2")
+    assert list(teachers) == ["opinion", "clinc150", "scitail", "spam", "question"]
+    for name in (source, *teachers.values()):
+        run = find(Path("nowhere"), name)
+        assert run.env()["base_hash"] == base.hash
+        assert run.tensors()
+    rows = [json.loads(line) for line in (DEMO / "data/sentiment/test.jsonl").read_text("utf-8").splitlines()]
+    model = weft.load(bundled.FOLDER / "smollm2" / teachers["opinion"])
+    answers = model.predict([{"text": row["text"]} for row in rows])
+    right = sum(one.answer == row["label"] for one, row in zip(answers, rows, strict=True))
+    assert right / len(rows) > 0.65  # 0.5 is chance; of 40 rows

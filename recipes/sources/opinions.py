@@ -1,7 +1,7 @@
 """Rows of the source task `opinion`: python -m recipes.sources.opinions FOLDER
 
-Sentences that praise or blame, as users' texts come: with capitals or without, with and without a word before them. Of
-words and turns of our own (`recipes.pocket.opinions`), and the demo's own rows on sentiment, each twice.
+Sentences that praise or blame, as users' texts come: with capitals or without, with and without a word before
+them. Of words and turns of our own (`recipes.pocket.opinions`), and the demo's rows on sentiment, each twice.
 """
 
 import json

@@ -18,6 +18,10 @@ from weft.evaluation.linear import STILL, LinearHead, fit_head, held_out, standa
 FOLDS = 8
 LEAST = 1e-12  # of a probability, so that its logarithm is a number
 CONFIDENCE = (-1.0, 3.0)  # logarithms of the least and largest factor on log-probabilities
+MOST_WORDS, UNTRIED = (
+    40.0,
+    5.0,
+)  # the largest factor on cosines with answers' words, and that where none is tried
 Array = NDArray[np.float64]
 View = TypeVar("View", bound=Hashable)
 
@@ -103,21 +107,23 @@ class HeldOut:
     Attributes:
         logs: log-probability of each answer `[M, C]`, in the order of the rows.
         right: the place of each row's own answer `[M]`.
+        rows: their places among all rows `[M]`.
     """
 
     logs: Array
     right: NDArray[np.int64]
+    rows: NDArray[np.intp]
 
     @property
     def loss(self) -> float:
         """Mean of `-log p(answer)` (nats); 0 where no row could be held out, so that readers weigh alike."""
         return float(-self.logs[np.arange(len(self.right)), self.right].mean()) if len(self.right) else 0.0
 
-    def times(self, factor: float) -> "HeldOut":
-        """Log-probabilities times a factor, made to add up to one again."""
-        logs = factor * self.logs
+    def changed(self, factor: float, words: Array | float = 0.0) -> "HeldOut":
+        """Log-probabilities times a factor, with something added `[M, C]`, made to add up to one again."""
+        logs = factor * self.logs + words
         top = logs.max(1, keepdims=True)
-        return HeldOut(logs - top - np.log(np.exp(logs - top).sum(1, keepdims=True)), self.right)
+        return HeldOut(logs - top - np.log(np.exp(logs - top).sum(1, keepdims=True)), self.right, self.rows)
 
 
 def hold_out(view: Any, targets: Sequence[str], strength: float) -> HeldOut:
@@ -134,27 +140,57 @@ def hold_out(view: Any, targets: Sequence[str], strength: float) -> HeldOut:
         test, train = folds == fold, folds != fold
         shares = fit_head(x[train], list(gold[train]), strength).shares(x[test], answers)
         logs[test] = np.log(np.maximum(shares, LEAST))
-    rows = folds >= 0
-    return HeldOut(logs[rows], np.asarray([answers.index(answer) for answer in gold[rows]], np.int64))
+    rows = np.flatnonzero(folds >= 0)
+    right = np.asarray([answers.index(answer) for answer in gold[rows]], np.int64)
+    return HeldOut(logs[rows], right, rows)
 
 
 def mixed(parts: Sequence[HeldOut], shares: Sequence[float]) -> HeldOut:
     """What a mixture says of the same rows."""
     total = sum(share * one.logs for share, one in zip(shares, parts, strict=True))
-    return HeldOut(np.asarray(total), parts[0].right).times(1.0)
+    return HeldOut(np.asarray(total), parts[0].right, parts[0].rows).changed(1.0)
 
 
-def confidence(held: HeldOut) -> float:
-    """The factor on a mixture's log-probabilities with the least held-out loss; 1 where nothing was held out.
+def confidence(held: HeldOut, words: Any = None) -> tuple[float, float]:
+    """The factor on a mixture's log-probabilities, and that on cosines, with the least held-out loss.
 
     Readers with so much regularisation are less sure than they are right (their temperature is the inverse).
+    What the answers' words say needs no rows; the fewer there are, the more it counts.
+
+    Args:
+        held: what the mixture says of held-out rows; where there are none, the factors are 1 and `UNTRIED`.
+        words: cosines of all rows with the words of each answer `[N, C]`; none: their factor is 0.
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import minimize
 
     if not len(held.right):
-        return 1.0
-    found = minimize_scalar(lambda log: held.times(np.exp(log)).loss, bounds=CONFIDENCE, method="bounded")
-    return float(np.exp(found.x))
+        return 1.0, 0.0 if words is None else UNTRIED
+    said = np.zeros_like(held.logs) if words is None else np.asarray(words, np.float64)[held.rows]
+    bounds = [CONFIDENCE, (0.0, 0.0 if words is None else MOST_WORDS)]
+
+    def loss(at: Array) -> float:
+        return held.changed(float(np.exp(at[0])), float(at[1]) * said).loss
+
+    starts = [(0.0, 0.0), (1.0, bounds[1][1] and UNTRIED)]
+    found = [minimize(loss, start, bounds=bounds, method="L-BFGS-B") for start in starts]
+    best = min(found, key=lambda one: float(one.fun)).x
+    return float(np.exp(best[0])), float(best[1])
+
+
+def with_words(head: LinearHead, words: Any, factor: float) -> LinearHead:
+    """The head with one more part: cosines with the words of its answers, times a factor.
+
+    Args:
+        head: on the views.
+        words: the answers' own vectors, one long, `[C, D]`.
+        factor: of `confidence`.
+    """
+    middle = words - words.mean(0)  # what all answers share changes nothing
+    return LinearHead(
+        np.concatenate([head.weights, np.float32(factor) * middle.astype(np.float32)], axis=1),
+        head.bias,
+        head.answers,
+    )
 
 
 def fold_numbers(targets: Sequence[str], folds: int = FOLDS) -> NDArray[np.int64]:

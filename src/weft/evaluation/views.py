@@ -10,9 +10,11 @@ from torch import Tensor
 
 from weft.data.batch import Tokens
 from weft.evaluation.answering import text_tokens
+from weft.evaluation.class_means import unit
 from weft.models import Backbone
 from weft.models.features import Reading, features, prompted_features
 
+WORDS = "words"  # as `View.compares`
 PROMPTED = (0.67, 0.84, 0.97)  # of the depth: layers whose answer state is read under each prompt
 PLAIN = (0.17, 0.34, 0.5, 0.67, 0.84)  # of the depth: layers whose mean state is read without one
 
@@ -24,13 +26,19 @@ class View(NamedTuple):
         encoder: the model that reads; none: the base model.
         prompt: under which it reads; none: the bare text.
         layer: whose states are taken.
-        compares: fields of the text that are read apart (`comparisons`); none: the whole text is read.
+        compares: `words`: the vector is made one long, to be held against those of the answers' words; else
+            fields of the text that are read apart and held against each other (`comparisons`); none: neither.
     """
 
     encoder: str
     prompt: str
     layer: int
     compares: str = ""
+
+    @property
+    def apart(self) -> bool:
+        """Whether the text's fields are read, and not the whole text."""
+        return self.compares not in ("", WORDS)
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,12 @@ class Views:
             names += [View(name, "", layer) for layer in range(encoder.depths[0] + 1)]
         return names
 
+    @cached_property
+    def words(self) -> list[View]:
+        """Of each encoder the last layer's mean, made one long: products with answers' words are cosines."""
+        models = {**({"": self.backbone} if self.backbone.only_reads else {}), **self.encoders}
+        return [View(name, "", model.depths[0], WORDS) for name, model in models.items()]
+
     def width(self, view: View) -> int:
         """How many numbers a view has."""
         return (self.encoders[view.encoder] if view.encoder else self.backbone).width
@@ -78,13 +92,14 @@ class Views:
         Args:
             texts: the texts.
             limit: longest text, in each model's tokens.
-            wanted: the views; none: all.
+            wanted: the views, of `names` and `words`; none: all of `names`.
             batch_size: rows read at once, of like length; it changes no number but for rounding.
 
         Raises:
             TextError: for a text without a token.
         """
-        views = [view for view in self.names if wanted is None or view in wanted]
+        listed = [*self.names, *self.words]
+        views = self.names if wanted is None else [view for view in listed if view in wanted]
         found: dict[View, Any] = {}
         for name in dict.fromkeys(view.encoder for view in views):
             model = self.encoders[name] if name else self.backbone
@@ -92,7 +107,8 @@ class Views:
             sources = [text_tokens(model, i, text, longest) for i, text in enumerate(texts)]
             own = [(view.prompt, view.layer) for view in views if view.encoder == name]
             found |= {View(name, *view): x for view, x in self._read(model, sources, own, batch_size).items()}
-        return {view: found[view] for view in views}
+        plain = {view: found[view._replace(compares="")] for view in views}
+        return {view: unit(x) if view.compares else x for view, x in plain.items()}
 
     def _read(
         self, model: Backbone, sources: Sequence[Tokens], views: Sequence[tuple[str, int]], batch_size: int

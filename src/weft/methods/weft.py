@@ -6,7 +6,7 @@ shared.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -68,6 +68,7 @@ class Weft(FittedMethod):
     compare: bool = Field(
         True, description="where a text has two or three fields, the encoders read them apart as well"
     )
+    words: bool = Field(True, description="texts are held against the words of the answers too")
     strength: float = Field(
         0.01, gt=0, description="C of a reader's regression on as many columns as its model"
     )
@@ -117,29 +118,39 @@ class Weft(FittedMethod):
     ) -> "tuple[LinearHead, dict[View, float]]":
         """A head on the views that are kept, and their weights. All views of many rows fill no memory."""
         from weft.evaluation.linear import choice_rows
-        from weft.evaluation.readers import fit_reader, mixture, rounded
+        from weft.evaluation.readers import fit_reader, mixture, rounded, with_words
 
         compared, part = comparisons(views, template if self.compare else ""), choice_rows(targets)
         some = [texts[i] for i in part]
         read = views.read(some, limit) | compared.read(some, limit)
         strengths = {view: self.strength * views.width(view) / x.shape[1] for view, x in read.items()}
-        kept, factor = self._weights(read, [targets[i] for i in part], strengths)
+        said = Words(views, targets, limit) if self.words else None
+        known = [targets[i] for i in part]
+        kept, factors = self._weights(read, known, strengths, said and said.cosines(some))
+        noted = kept | (said.shares(factors[1]) if said else {})
         if len(part) < len(texts):
             read = views.read(texts, limit, kept) | compared.read(texts, limit, kept)
         heads = {view: fit_reader(read[view], targets, strengths[view]) for view in kept}
-        joined = np.concatenate([read[view] for view in kept], axis=1)
-        return rounded(mixture(heads, kept, factor), joined), kept
+        head, joined = mixture(heads, kept, factors[0]), np.concatenate([read[view] for view in kept], axis=1)
+        if said and noted.keys() > kept.keys():
+            head = with_words(head, said.vectors, factors[1])
+            joined = np.concatenate([joined, said.read(texts)], axis=1)
+        return rounded(head, joined), noted
 
     def _weights(
-        self, read: "Mapping[View, Any]", targets: Sequence[str], strengths: "Mapping[View, float]"
-    ) -> "tuple[dict[View, float], float]":
-        """The weights of the views that are kept, and how sure their mixture may be."""
+        self,
+        read: "Mapping[View, Any]",
+        targets: Sequence[str],
+        strengths: "Mapping[View, float]",
+        cosines: Any,
+    ) -> "tuple[dict[View, float], tuple[float, float]]":
+        """The weights of the views that are kept, and how much their mixture and the answers' words count."""
         from weft.evaluation.readers import confidence, heaviest, hold_out, mixed, weights
 
         held = {view: hold_out(x, targets, strengths[view]) for view, x in read.items()}
         shares = weights([one.loss for one in held.values()], self.sharpness).tolist()
         kept = heaviest(dict(zip(held, shares, strict=True)), self.views)
-        return kept, confidence(mixed([held[view] for view in kept], list(kept.values())))
+        return kept, confidence(mixed([held[view] for view in kept], list(kept.values())), cosines)
 
     def _views(self, setup: Setup, prompts: "Mapping[str, Tensor]") -> "Views":
         from weft.evaluation.views import Views
@@ -162,6 +173,39 @@ class Weft(FittedMethod):
             parts = [saved.tensors[f"{k}.{name}"].float().numpy() for name in ("weights", "bias")]
             heads.append((views_of(notes), LinearHead(parts[0], parts[1], tuple(notes["answers"]))))
         return ViewClassifiers(views, setup.tasks, setup.source_tokens, tuple(heads))
+
+
+@dataclass(frozen=True)
+class Words:
+    """Texts held against the words of the answers, by each encoder; of several encoders it is the mean.
+
+    Attributes:
+        views: the frozen models.
+        targets: the answers of the training rows.
+        limit: longest text, in tokens.
+    """
+
+    views: "Views"
+    targets: Sequence[str]
+    limit: int
+
+    def read(self, texts: Sequence[str]) -> Any:
+        """Vectors of texts `[N, D]`, those of the encoders side by side, each one long."""
+        found = self.views.read(texts, self.limit, self.views.words)
+        return np.concatenate([found[view] for view in self.views.words], axis=1)
+
+    @cached_property
+    def vectors(self) -> Any:
+        """Those of the answers `[C, D]`, so that a product with a text's vector is a mean of cosines."""
+        return self.read(sorted(set(self.targets))) / len(self.views.words)
+
+    def cosines(self, texts: Sequence[str]) -> Any:
+        """Of texts with each answer `[N, C]`; none without an encoder."""
+        return self.read(texts) @ self.vectors.T if self.views.words else None
+
+    def shares(self, factor: float) -> "dict[View, float]":
+        """How much each of the views counts; none, if they do not."""
+        return dict.fromkeys(self.views.words, factor) if factor > 0 else {}
 
 
 def comparisons(views: "Views", template: str) -> "Comparisons":
@@ -194,7 +238,7 @@ class ViewClassifiers:
             return {i: texts[i] for i, k in enumerate(task_ids) if self.tasks[k].template == form}
 
         whole = read_once(dict(enumerate(texts)), read)
-        forms = {self.tasks[k].template for k in task_ids if any(view.compares for view in self.heads[k][0])}
+        forms = {self.tasks[k].template for k in task_ids if any(view.apart for view in self.heads[k][0])}
         compared = {
             form: read_once(of(form), partial(read, models=comparisons(self.views, form))) for form in forms
         }
@@ -203,7 +247,7 @@ class ViewClassifiers:
             views, head = self.heads[k]
             parts = []
             for view in views:
-                places, read = compared[self.tasks[k].template] if view.compares else whole
+                places, read = compared[self.tasks[k].template] if view.apart else whole
                 parts.append(read[view][[places[i] for i in rows]])
             return head.shares(np.concatenate(parts, 1), self.tasks[k].choices)
 
@@ -243,13 +287,13 @@ def check_kept(setup: Setup, saved: Saved, views: "Views") -> None:
         kept = views_of(notes)
         check_once("views", [" ".join(map(str, view)) for view in kept], task)
         compared = comparisons(views, task.template)
-        if unknown := [view for view in kept if view not in {*views.names, *compared.names}]:
+        if unknown := [view for view in kept if view not in {*views.names, *views.words, *compared.names}]:
             raise ArtifactError(
                 f"the run reads {tuple(unknown[0])} for task {task.name!r}, which is not there", code="A07"
             )
         axes |= {f"{k}.weights": [f"C{k}", f"F{k}"], f"{k}.bias": [f"C{k}"]}
         sizes |= {
             f"C{k}": len(notes["answers"]),
-            f"F{k}": sum((compared if view.compares else views).width(view) for view in kept),
+            f"F{k}": sum((compared if view.apart else views).width(view) for view in kept),
         }
     check_shapes(saved.tensors, axes, **sizes)
