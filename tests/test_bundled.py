@@ -100,6 +100,29 @@ def test_rows_that_need_no_source_stage_need_none_that_comes_with_weft(made, tmp
     assert len(list((tmp_path / "runs").glob("adapt-weft-*"))) == 1
 
 
+def test_their_rows_are_known_by_their_tasks_alone(shipped, tmp_path, capsys):
+    """Nothing is looked for where rows do not lie; a target that was one of their sources is named."""
+    (shipped / "adapt.yaml").write_text(
+        "base: {model: base, dtype: float32, attention: eager}\nprompt: {length: 4, position: suffix}\n"
+        "tasks: [tasks/alpha.yaml]\nmethod: {name: weft, encoders: []}\nsource: bundled\nshots: 6\n"
+    )
+    for task in ("alpha", "beta"):
+        (shipped / "tasks" / f"{task}-train.jsonl").rename(tmp_path / f"{task}-kept.jsonl")
+    shutil.copy(tmp_path / "alpha-kept.jsonl", shipped / "tasks" / "alpha-train.jsonl")
+    try:
+        assert command("adapt", "adapt.yaml", "--runs", tmp_path / "runs") == 0
+        told = " ".join(capsys.readouterr().err.split())
+        assert "come with weft were trained on a task 'alpha'" in told
+        assert "not looked for" not in told
+        [run] = (tmp_path / "runs").glob("adapt-*")
+        assert command("evaluate", run.name, "--runs", tmp_path / "runs", "--quiet") == 0
+        [scored] = (tmp_path / "runs").glob("evaluate-*")
+        assert Run(scored).result()["leaks"]["alpha"]["unread"] == ["alpha", "beta"]
+    finally:
+        for task in ("alpha", "beta"):
+            shutil.copy(tmp_path / f"{task}-kept.jsonl", shipped / "tasks" / f"{task}-train.jsonl")
+
+
 def test_a_run_of_its_own_names_them_in_one_word(shipped, tmp_path):
     """`source: bundled`: as far as the method needs the runs, under their own ids."""
     (shipped / "adapt.yaml").write_text(

@@ -13,7 +13,7 @@ from weft.checks.used_rows import SHOWN, Used, load, share, use
 from weft.config.base import Split
 from weft.errors import ArtifactError, DataError
 from weft.methods.no_prompt import NoPrompt
-from weft.runs import tensor_file
+from weft.runs import bundled, tensor_file
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, RunConfig
 from weft.runs.workspace import Workspace
 
@@ -69,26 +69,45 @@ def leaks_of(config: AdaptRun | EvaluateRun, workspace: Workspace, found: Findin
     folder of runs and the data still hold; findings come with the first comparison in a workspace.
 
     Returns:
-        for each task `rows`, `by_task`, and `unread`, the tasks whose rows could not be read.
+        for each task `rows`, `by_task`, and `unread`, the tasks whose rows could not be read: among them those
+        of prompts that come with weft, known by name alone.
     """
-    trained = [part for run in lineage(config, workspace.root) for part in _parts(run)]
-    return {
-        scored.tasks[0].name: _leaks_into(scored, trained, workspace, found)
-        for scored in _scored(config, workspace)
-    }
+    behind, shipped = lineage(config, workspace.root)
+    trained = [part for run in behind for part in _parts(run)]
+    result = {}
+    for scored in _scored(config, workspace):
+        name = scored.tasks[0].name
+        if name in shipped:
+            cause = (
+                f"the prompts that come with weft were trained on a task {name!r}: its score is no transfer"
+            )
+            found.warn(
+                DataError(cause, where=f"task {name}", fix="give source tasks of your own", code="C11")
+            )
+        leaked = _leaks_into(scored, trained, workspace, found)
+        result[name] = {**leaked, "unread": sorted({*leaked["unread"], *shipped})}
+    return result
 
 
-def lineage(config: AnyRun, root: Path) -> list[AnyRun]:
-    """The trainings behind a run, itself among them, as far as the folder of runs has them."""
-    found = {"": config}
+def lineage(config: AnyRun, root: Path) -> tuple[list[AnyRun], set[str]]:
+    """The trainings behind a run, itself among them, as far as the folder of runs has them.
+
+    Returns:
+        these, and the tasks of those that come with weft.
+    """
+    found, shipped, seen = [config], set[str](), set[str]()
     names = tensor_file.parents(config)
     while names:
         name = names.pop(0)
         with suppress(ArtifactError):
-            if name not in found:
-                found[name] = runs.find(root, name).config()
-                names += tensor_file.parents(found[name])
-    return [one for one in found.values() if not isinstance(one, EvaluateRun)]
+            if name not in seen:
+                run = runs.find(root, name)
+                names += tensor_file.parents(run.config())
+                tasks = bundled.tasks_of(run)
+                shipped |= tasks
+                found += [] if tasks else [run.config()]
+        seen.add(name)
+    return [one for one in found if not isinstance(one, EvaluateRun)], shipped
 
 
 def _parts(config: C) -> list[C]:

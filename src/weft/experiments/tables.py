@@ -185,7 +185,7 @@ def _caps(plan: "Plan") -> list[str]:
 def _allowed(plan: "Plan") -> list[str]:
     """Faults of the data that the experiment allows, and targets that are sources too."""
     experiment = plan.experiment
-    both = [name for name in experiment.targets if name in experiment.sources]
+    both = [name for name in experiment.targets if name in {*experiment.sources, *plan.teachers}]
     allowed = [f"Allowed in the data: {', '.join(experiment.allow)}."] if experiment.allow else []
     return allowed + ([f"Targets that are also sources: {', '.join(both)}."] if both else [])
 

@@ -39,6 +39,11 @@ def known() -> list[str]:
     return sorted(path.name for path in FOLDER.glob("*") if path.is_dir())
 
 
+def tasks_of(run: Run) -> set[str]:
+    """The tasks of a run that comes with weft: their rows do not; none of another run."""
+    return {task.name for task in run.config().tasks} if FOLDER in run.path.parents else set()
+
+
 def places(name: str) -> list[Path]:
     """Where a run of this id may lie."""
     return [FOLDER / model / name for model in known()]
