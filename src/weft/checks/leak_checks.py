@@ -69,8 +69,8 @@ def leaks_of(config: AdaptRun | EvaluateRun, workspace: Workspace, found: Findin
     folder of runs and the data still hold; findings come with the first comparison in a workspace.
 
     Returns:
-        for each task `rows`, `by_task`, and `unread`, the tasks whose rows could not be read: among them those
-        of prompts that come with weft, known by name alone.
+        for each task `rows`, `by_task`, and `unread`, the tasks whose rows could not be read, those of
+        prompts that come with weft among them, known by name alone.
     """
     behind, shipped = lineage(config, workspace.root)
     trained = [part for run in behind for part in _parts(run)]
