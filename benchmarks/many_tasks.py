@@ -3,8 +3,8 @@
     .venv/bin/python -m benchmarks.many_tasks [--rounds 5]
 
 Three of the demo's tasks, 16 rows an answer, under the source prompts that come with weft. The same 32 texts
-are answered for one task, for all three, and for a hundred (the heads of the three, again and again); `text` is
-the bare text through both models, which no classifier on them could do without.
+are answered for one task, for all three, and for a hundred (the heads of the three, again and again); `text`
+is the bare text through both models, which no classifier on them could do without.
 """
 
 import sys
