@@ -12,7 +12,7 @@ from tiny_job import EXPERIMENT, FULL, command, write_job
 
 import weft
 from weft import cli, runs, stages, storage
-from weft.errors import ArtifactError, ConfigError, DataError, NumericError, WeftError
+from weft.errors import ArtifactError, ConfigError, NumericError, WeftError
 from weft.experiments import validation
 from weft.models.text_cache import TextCache
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, TeacherRun
@@ -221,15 +221,46 @@ def test_what_the_machine_refuses_is_found_without_weights(
 
 
 def test_predict_names_the_bad_row(job: Path) -> None:
-    """A missing field and an unknown task are named with their row."""
-    model = predictor.load(of(job, "adapt-mpt-gamma-s0")[0].id, root=job / "runs")
-    with pytest.raises(DataError, match="no 'text'") as fault:
-        model.predict([{"text": "the film"}, {"txt": "the film"}])
-    assert "row 2" in fault.value.where
-    assert "'txt'" in str(fault.value) or "txt" in fault.value.fix
-    with pytest.raises(DataError, match="no task 'gama'") as fault:
-        model.predict([{"text": "the film", "task": "gama"}])
-    assert "'gamma'" in fault.value.fix
+    """A missing field and an unknown task: the row says so, with the remedy, and the others are answered."""
+    names = [of(job, f"adapt-mpt-{task}-s0")[0].id for task in ("gamma", "delta")]
+    model = predictor.load(*names, root=job / "runs")
+    rows = [
+        {"text": "the film", "task": "gamma"},
+        {"txt": "the film", "task": "delta"},
+        {"text": "x", "task": "gama"},
+    ]
+    good, missing, unknown = model.predict(rows)
+    assert (good.row, good.error) == (0, None)
+    assert good.answer in ("positive", "negative")
+    assert (missing.row, missing.task, missing.answer, unknown.task) == (1, "delta", None, None)
+    assert "no 'text'; it has txt" in missing.error
+    assert "no task 'gama' (did you mean 'gamma'?)" in unknown.error
+
+
+def test_a_column_task_chooses_nothing_where_there_is_one_task(
+    job: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """A to-do list has such a column too."""
+    (tmp_path / "new.csv").write_text("text,task\nthe good film,paint the door\nthe bad dog,\n", "utf-8")
+    run = of(job, "adapt-prompt-tuning-gamma-s0")[0].id
+    assert command("predict", run, tmp_path / "new.csv", "--runs", job / "runs") == 0
+    assert [json.loads(line)["task"] for line in capsys.readouterr().out.splitlines()] == ["gamma"] * 2
+
+
+def test_rows_that_cannot_be_answered_are_named_at_the_end(
+    job: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Exit code 3; all others are answered, and each of them says why."""
+    lines = ["text", "the good film", '"  "', "\u200b\u200b", "the bad dog"]
+    (tmp_path / "new.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    run = of(job, "adapt-prompt-tuning-gamma-s0")[0].id
+    assert command("predict", run, tmp_path / "new.csv", "--runs", job / "runs") == 3
+    told = capsys.readouterr()
+    found = [json.loads(line) for line in told.out.splitlines()]
+    assert [one["answer"] is None for one in found] == [False, True, True, False]
+    assert all("blank" in one["error"] for one in found[1:3])
+    assert "2 answers are missing" in told.err
+    assert "rows 2, 3" in told.err
 
 
 def test_predict_command(job: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -8,6 +8,7 @@ from weft.checks.findings import Findings
 from weft.checks.overlap import repeats
 from weft.checks.used_rows import SHOWN, Used, share
 from weft.errors import ConfigError, DataError, WeftError
+from weft.tasks import template
 
 WARN, STOP = 0.01, 0.20  # shares of rows
 IDS = ("id", "idx")
@@ -15,11 +16,26 @@ IDS = ("id", "idx")
 
 def check_rows(used: Used, found: Findings) -> None:
     """Copies, ids, empty texts and answers of one split."""
+    _told(used, found)
     _ids(used, found)
     _copies(used, found)
     _blanks(used, found)
     _answers(used, found)
     _numbers(used, found)
+
+
+def _told(used: Used, found: Findings) -> None:
+    """D20: a text that shows the column of its answer: every score is 100 for nothing."""
+    told = sorted({*template.names(used.spec.source)} & {*template.names(used.spec.target)})
+    if told:
+        found.warn(
+            DataError(
+                f"the text shows {told[0]!r}, the column of the answer: it need not be learnt",
+                where=f"task {used.spec.name} (source)",
+                fix=f"take {{{told[0]}}} out of the text; new rows will not have it",
+                code="D20",
+            )
+        )
 
 
 def _ids(used: Used, found: Findings) -> None:

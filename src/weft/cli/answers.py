@@ -2,18 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from weft.cli.app import RUNS, Data, Quiet, Runs, Sets, app, open_workspace, show_findings
 from weft.config.base import Split
 from weft.config.files import changed, parse_overrides
-from weft.errors import ConfigError
+from weft.errors import ConfigError, DataError
 from weft.runs.config import EvaluateRun
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command
@@ -68,14 +65,29 @@ def predict(
     rows = read_rows(Path(names[-1]))
     with open_workspace(runs, data, quiet=True, keep_texts=False) as workspace:
         model = predictor.load(*names[:-1], workspace=workspace)
-        found = [
-            json.dumps(one.as_dict(), ensure_ascii=False) for one in model.predict(rows, generate=generate)
-        ]
+        found = model.predict(rows, generate=generate)
+    lines = [json.dumps(one.as_dict(), ensure_ascii=False) for one in found]
     if out is None:
-        print("\n".join(found))
-        return
-    storage.write_text(out, "\n".join(found) + "\n")
-    print(out)
+        print("\n".join(lines))
+    else:
+        storage.write_text(out, "\n".join(lines) + "\n")
+        print(out)
+    check_answered(names[-1], [(one.row, one.error) for one in found if one.error])
+
+
+def check_answered(file: str, faults: list[tuple[int, str]]) -> None:
+    """Refuse, after all answers are out, rows that have none.
+
+    Raises:
+        DataError: with the first of them.
+    """
+    if faults:
+        raise DataError(
+            f"{len(faults)} answers are missing; the first: {faults[0][1]}",
+            where=f"{file}, rows {', '.join(str(row + 1) for row, _ in faults[:5])}",
+            fix="each of these rows says why in its 'error'; the others are answered",
+            code="D02",
+        )
 
 
 @app.command

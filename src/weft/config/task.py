@@ -1,5 +1,6 @@
 """A task as its YAML file declares it."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -57,7 +58,9 @@ class TaskSpec(Config):
     )
     hub: HubConfig | None = Field(None, description="where the rows come from when there is no data folder")
     format: Format = Field("plain", description="what makes template fields of a row; plain: its columns")
-    drop: tuple[str, ...] = Field((), description="values of the target whose rows are left out")
+    drop: tuple[str, ...] = Field(
+        (), description='values of the target whose rows are left out; "" for rows without one'
+    )
     source: str = Field(description="text the model reads; {field} stands for a column")
     target: str = Field(description="answer it should write; {field} stands for a column")
     labels: dict[str, str] | None = Field(
@@ -84,6 +87,13 @@ class TaskSpec(Config):
             raise ValueError(f"positive is {self.positive!r}, which is no label word ({', '.join(words)})")
         if not self.metrics:
             raise ValueError("a task needs at least one metric")
+        return self
+
+    @model_validator(mode="after")
+    def _braces_are_single(self) -> "TaskSpec":
+        for template in (self.source, self.target):
+            if found := re.search(r"\{\{\s*(\w+)\s*\}\}", template):
+                raise ValueError(f"{found[0]!r} would put braces around every text: write {{{found[1]}}}")
         return self
 
     @model_validator(mode="after")

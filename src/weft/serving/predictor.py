@@ -1,8 +1,10 @@
 """Answers for new rows: any number of finished runs, plain prompts mixed in one batch.
 
-A text is cut where its task's training cut it; tasks with unlike limits have batches of their own.
+A text is cut where its task's training cut it; tasks with unlike limits have batches of their own. A row that
+cannot be answered says why in its place, and the others are answered.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,9 @@ from weft.models.tuned import TunedModel
 from weft.prompts.bank import SoftPrompts
 from weft.runs import parents
 from weft.runs.workspace import Workspace
-from weft.tasks import Task
+from weft.tasks import Task, template
+
+Rows = Any  # a list of dicts, or a DataFrame
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,18 @@ class Prediction:
     Attributes:
         row: number of the row it answers, from 0.
         task: the task it answers for.
-        answer: the likeliest choice of a closed set, else what the model wrote.
+        answer: the likeliest choice of a closed set, else what the model wrote; none for a row with a fault.
         written: what the model wrote, if it was asked to.
         probabilities: choice -> probability, for closed sets.
+        error: why the row was not answered, with the remedy.
     """
 
     row: int
-    task: str
-    answer: str
-    written: str | None
-    probabilities: dict[str, float] | None
+    task: str | None
+    answer: str | None
+    written: str | None = None
+    probabilities: dict[str, float] | None = None
+    error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -56,61 +62,103 @@ class Predictor:
         self.tasks = {task.name: task for one in self.answerers for task in one.tasks}
         self._places = {task.name: (one, k) for one in self.answerers for k, task in enumerate(one.tasks)}
 
-    def predict(
-        self, rows: Sequence[Mapping[str, object]], *, generate: bool = False, batch_size: int = 64
-    ) -> list[Prediction]:
-        """Answers of rows, in their order.
+    def predict(self, rows: Rows, *, generate: bool = False, batch_size: int = 64) -> list[Prediction]:
+        """Answers of rows, in their order; a row with a fault has its error in the place of an answer.
 
         Args:
-            rows: fields of the tasks' templates. A row with the field `task` is answered for that task,
-                one without for every task; with suffix prompts its text is read once all the same.
+            rows: dicts with the fields of the tasks' templates, or a DataFrame. If there are several tasks, a
+                row with the field `task` is answered for that one, others for every task; with suffix prompts
+                its text is read once all the same.
             generate: also write freely where answers are closed.
             batch_size: rows read at once.
 
         Raises:
-            DataError: for an unknown task or a missing field, with the row's number.
+            DataError: if these are no rows.
         """
-        wanted = [(i, name) for i, row in enumerate(rows) for name in self._tasks_of(i, row)]
-        texts = [self._text(i, rows[i], self.tasks[name]) for i, name in wanted]
+        wanted: list[tuple[int, str | None]] = []
+        texts, faults = dict[int, str](), dict[int, DataError]()
+        for i, row in enumerate(listed(rows)):
+            for name, text in self._texts(row):
+                if isinstance(text, DataError):
+                    faults[len(wanted)] = text
+                else:
+                    texts[len(wanted)] = text
+                wanted.append((i, name))
         found: dict[int, Answer] = {}
         for one in self.answerers:
-            places = [j for j, (_, name) in enumerate(wanted) if self._places[name][0] is one]
-            ids = [self._places[wanted[j][1]][1] for j in places]
+            own = [j for j in texts if self._places[wanted[j][1] or ""][0] is one]
+            found |= self._answers(one, own, wanted, texts, faults, generate=generate, batch_size=batch_size)
+        return [_prediction(i, name, found.get(j), faults.get(j)) for j, (i, name) in enumerate(wanted)]
+
+    def _answers(
+        self,
+        one: Answerer,
+        places: list[int],
+        wanted: Sequence[tuple[int, str | None]],
+        texts: Mapping[int, str],
+        faults: dict[int, DataError],
+        **how: Any,
+    ) -> dict[int, Answer]:
+        """What one answerer says of the texts at these places; those that it cannot read join the faults."""
+        while places:
+            ids = [self._places[wanted[j][1] or ""][1] for j in places]
             try:
-                answers = one.answer(
-                    [texts[j] for j in places], ids, batch_size=batch_size, generate=generate
-                )
+                answers = one.answer([texts[j] for j in places], ids, **how)
             except TextError as error:
-                raise _at_row(wanted[places[error.number]][0], error) from None
-            found.update(zip(places, answers, strict=True))
-        return [
-            Prediction(i, name, found[j].text, found[j].written, found[j].probabilities)
-            for j, (i, name) in enumerate(wanted)
-        ]
+                faults[places.pop(error.number)] = error
+            else:
+                return dict(zip(places, answers, strict=True))
+        return {}
 
-    def _tasks_of(self, number: int, row: Mapping[str, object]) -> list[str]:
-        name = row.get("task")
-        if name is None:
-            return list(self.tasks)
-        if name not in self.tasks:
-            raise DataError(
-                f"there is no task {name!r}",
-                where=f"row {number + 1}",
-                fix=did_you_mean(str(name), self.tasks),
-            )
-        return [str(name)]
-
-    def _text(self, number: int, row: Mapping[str, object], task: Task) -> str:
-        try:
-            return task.source(dict(row))
-        except DataError as error:
-            raise _at_row(number, error) from None
+    def _texts(self, row: Mapping[str, object]) -> list[tuple[str | None, str | DataError]]:
+        """The tasks that a row is answered for, each with the row's text, or what is wrong with it."""
+        asked = None if len(self.tasks) == 1 or template.missing("task", row) else str(row["task"])
+        if asked is not None and asked.strip() and asked not in self.tasks:
+            return [(None, DataError(f"there is no task {asked!r}", fix=did_you_mean(asked, self.tasks)))]
+        names = [asked] if asked and asked.strip() else list(self.tasks)
+        return [(name, _text(row, self.tasks[name])) for name in names]
 
 
-def _at_row(number: int, error: DataError) -> DataError:
-    """A fault of a row, with the row's number."""
-    where = f"row {number + 1}" + (f", {error.where}" if error.where else "")
-    return DataError(error.cause, where=where, fix=error.fix, code=error.code)
+def listed(rows: Rows) -> list[Mapping[str, object]]:
+    """Rows as a list of mappings.
+
+    Raises:
+        DataError: saying what rows are.
+    """
+    found = rows.to_dict("records") if hasattr(rows, "columns") and hasattr(rows, "to_dict") else rows
+    plain = isinstance(found, str | bytes | Mapping) or not hasattr(found, "__iter__")
+    wrong = [found] if plain else [one for one in found if not isinstance(one, Mapping)]
+    if wrong:
+        raise DataError(
+            f"rows are dicts with the fields of the template, and this is a {type(wrong[0]).__name__}",
+            fix='give a list of them: predict([{"text": "..."}]), or a DataFrame',
+            code="D05",
+        )
+    return list(found)
+
+
+def _text(row: Mapping[str, object], task: Task) -> str | DataError:
+    """A row's text for a task, or what is wrong with it."""
+    try:
+        text = task.source(dict(row))
+    except DataError as error:
+        return error
+    if not any(map(shows, template.fields(task.template, text))):
+        return DataError("the row has no text: its fields are blank", fix="complete the row", code="D02")
+    return text
+
+
+def shows(text: str) -> bool:
+    """Whether a text has a character that can be seen: neither a space nor a control or format sign."""
+    return any(unicodedata.category(sign)[0] not in "ZC" for sign in text)
+
+
+def _prediction(row: int, task: str | None, answer: Answer | None, fault: DataError | None) -> Prediction:
+    if answer is None:
+        assert fault is not None
+        said = f"{fault.cause} ({fault.fix})" if fault.fix else fault.cause
+        return Prediction(row, task, None, error=said)
+    return Prediction(row, task, answer.text, answer.written, answer.probabilities)
 
 
 def load(*names: str | Path, root: str | Path = "runs", workspace: Workspace | None = None) -> Predictor:

@@ -1,7 +1,7 @@
 """A task from a YAML file: rows of a file or a data set, a format and a template."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -148,9 +148,11 @@ def _rows(
 def _checked(spec: TaskSpec, place: Place, split: Split) -> list[Row]:
     """All rows of a file, of which every one fits the task."""
     rows, where = place.rows(split), place.where(split)
-    fields = _numbered(spec, rows, where)
+    fields = [
+        (number, row) for number, row in _numbered(spec, rows, where) if not _dropped(spec, row, empty=True)
+    ]
     _check_columns(spec, fields, where)
-    kept = [(number, row) for number, row in fields if template.fill(spec.target, row) not in spec.drop]
+    kept = [(number, row) for number, row in fields if not _dropped(spec, row)]
     if not kept:
         raise DataError("no row of the file has an answer", where=where, code="D13")
     _check_labels(spec, kept, where)
@@ -171,21 +173,17 @@ def _numbered(spec: TaskSpec, rows: list[Row], where: str) -> Numbered:
 
 def _check_columns(spec: TaskSpec, rows: Numbered, where: str) -> None:
     """Every field of the template is a column, and has a value in every row."""
-    needed = (
-        template.names(spec.source)
-        + template.names(spec.target)
-        + ([spec.references] if spec.references else [])
-    )
+    needed = dict.fromkeys([*template.names(spec.source), *template.names(spec.target)])
     found = {str(column) for _, row in rows for column in row}
-    for column in needed if rows else ():
-        if column not in found:
+    for column in [*needed, *([spec.references] if spec.references else [])] if rows else ():
+        if not any(template.has(column, row) for _, row in rows):
             raise DataError(
                 f"there is no column {column!r}; the file has {', '.join(sorted(found))}",
                 where=f"{where} (template of task {spec.name})",
                 fix=did_you_mean(column, found),
                 code="D01",
             )
-        empty = [number for number, row in rows if row.get(column) is None]
+        empty = [number for number, row in rows if template.missing(column, row)]
         if empty:
             raise DataError(
                 f"{len(empty)} rows have no {column!r}: row {', '.join(map(str, empty[:5]))}",
@@ -193,6 +191,17 @@ def _check_columns(spec: TaskSpec, rows: Numbered, where: str) -> None:
                 fix="complete the rows or remove them",
                 code="D02",
             )
+    for number, row in rows:
+        _check_values(needed, row, f"{where}, row {number}")
+
+
+def _check_values(columns: Iterable[str], row: Row, where: str) -> None:
+    """Every value that a template shows can be written as text."""
+    for column in columns:
+        try:
+            template.written(column, row)
+        except DataError as error:
+            raise DataError(error.cause, where=where, fix=error.fix, code=error.code) from None
 
 
 def _check_labels(spec: TaskSpec, rows: Numbered, where: str) -> None:
@@ -223,24 +232,28 @@ def _source(spec: TaskSpec, row: Row) -> str:
 
 
 def _text(spec: TaskSpec, fields: Row) -> str:
-    missing = [column for column in template.names(spec.source) if fields.get(column) is None]
-    if missing:
-        raise DataError(
-            f"the row has no {missing[0]!r}; it has {', '.join(map(str, fields)) or 'nothing'}",
-            where=f"task {spec.name}",
-            fix=did_you_mean(missing[0], map(str, fields)),
-            code="D01",
-        )
-    return template.fill(spec.source, fields)
+    try:
+        return template.fill(spec.source, fields)
+    except DataError as error:
+        raise DataError(error.cause, where=f"task {spec.name}", fix=error.fix, code=error.code) from None
 
 
 def _examples(spec: TaskSpec, row: Row) -> list[Example]:
     """The text pairs of a row: none for a row without an answer, several for one with several."""
-    return [
-        _example(spec, fields)
-        for fields in fields_of(spec.format, row)
-        if template.fill(spec.target, fields) not in spec.drop
-    ]
+    return [_example(spec, fields) for fields in fields_of(spec.format, row) if not _dropped(spec, fields)]
+
+
+def _dropped(spec: TaskSpec, fields: Row, *, empty: bool = False) -> bool:
+    """Whether a row's answer is one of those that are left out; an empty one is where `""` stands among them.
+
+    Args:
+        spec: the task.
+        fields: of its templates.
+        empty: ask for empty answers alone.
+    """
+    if any(template.missing(name, fields) for name in template.names(spec.target)):
+        return "" in spec.drop and all(template.has(name, fields) for name in template.names(spec.target))
+    return not empty and template.fill(spec.target, fields) in spec.drop
 
 
 def _example(spec: TaskSpec, fields: Row) -> Example:
@@ -256,4 +269,6 @@ def _example(spec: TaskSpec, fields: Row) -> Example:
 def _reason(spec: TaskSpec, row: Row) -> str:
     """Why a row gives no example."""
     fields = fields_of(spec.format, row)
-    return f"answer {template.fill(spec.target, fields[0])!r} is left out" if fields else "no answer"
+    if not fields or any(template.missing(name, fields[0]) for name in template.names(spec.target)):
+        return "no answer"
+    return f"answer {template.fill(spec.target, fields[0])!r} is left out"

@@ -1,9 +1,18 @@
-"""Templates: `{field}` stands for a column. A row fills one; a text that it made gives the fields back."""
+"""Templates: `{field}` stands for a column, `{a.b}` for field b of what column a holds.
+
+A row fills a template; a text that it made gives the fields back. Values become text here, and nowhere else:
+text as it is, bytes as UTF-8, numbers, truth values and dates as Python writes them. What is missing (null or
+NaN) and what has parts (lists, objects) is refused, so that no text says `nan` or `['a', 'b']` unseen.
+"""
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
+
+from weft.errors import DataError, did_you_mean
 
 FIELD = re.compile(r"\{([^{}]*)\}")
+Values = Mapping[str, object]
 
 
 def names(template: str) -> list[str]:
@@ -11,10 +20,78 @@ def names(template: str) -> list[str]:
     return FIELD.findall(template)
 
 
-def fill(template: str, row: Mapping[str, object]) -> str:
-    """The template with the row's values."""
-    value: Callable[[re.Match[str]], str] = lambda match: str(row[match[1]])  # noqa: E731
+def fill(template: str, row: Values) -> str:
+    """The template with the row's values.
+
+    Raises:
+        DataError: for a field that is not there, is missing or is no single value.
+    """
+    value: Callable[[re.Match[str]], str] = lambda match: written(match[1], row)  # noqa: E731
     return FIELD.sub(value, template)
+
+
+def has(name: str, row: Values) -> bool:
+    """Whether a row has a field, be it null."""
+    return name in row or _inside(name, row) is not None
+
+
+def missing(name: str, row: Values) -> bool:
+    """Whether a row has nothing in a field: no such field, null, or NaN."""
+    value: Any = row[name] if name in row else _inside(name, row)
+    if value is None or type(value).__name__ == "NAType":  # pandas.NA has no truth value
+        return True
+    return not _has_parts(value) and bool(value != value)
+
+
+def written(name: str, row: Values) -> str:
+    """A field of a row as text.
+
+    Raises:
+        DataError: saying what it holds instead.
+    """
+    if not has(name, row):
+        there = [str(column) for column in row]
+        cause = f"the row has no {name!r}; it has {', '.join(there) or 'nothing'}"
+        raise DataError(cause, fix=did_you_mean(name, there), code="D01")
+    if missing(name, row):
+        fix = "complete the rows or remove them"
+        raise DataError(f"the row's {name!r} is empty (null or NaN)", fix=fix, code="D02")
+    return _text(name, row[name] if name in row else _inside(name, row))
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes | bytearray):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            cause = f"{name!r} holds bytes that are no UTF-8 text"
+            raise DataError(cause, fix="write the column as text", code="D05") from None
+    if isinstance(value, Mapping):
+        fix = f"name a part of it: {{{name}.{next(iter(value), 'field')}}}"
+        raise DataError(f"{name!r} holds an object with fields of its own", fix=fix, code="D05")
+    if _has_parts(value):
+        fix = "give one value a row; all accepted answers of a question are named under 'references'"
+        raise DataError(f"{name!r} holds a list", fix=fix, code="D05")
+    return str(value)
+
+
+def _has_parts(value: Any) -> bool:
+    """Lists, sets, arrays; NumPy's single numbers have a shape too, of no axis."""
+    return not isinstance(value, str | bytes | bytearray) and (
+        hasattr(value, "__iter__") and getattr(value, "shape", (1,)) != ()
+    )
+
+
+def _inside(name: str, row: Values) -> object:
+    """What lies at `a.b`; none if nothing does."""
+    value: object = row
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
+    return value
 
 
 def fields(template: str, text: str) -> tuple[str, ...]:
