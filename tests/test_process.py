@@ -94,3 +94,14 @@ def test_doctor_says_when_others_hold_the_processor(monkeypatch):
         assert f"4 cores, load {load:.1f}" in said
     monkeypatch.delattr(os, "getloadavg")
     assert doctor.processor() == "4 cores"
+
+
+def test_answers_in_any_script_are_written(tmp_path):
+    """Whatever code the system's pipes have: UTF-8 comes out, and no fault of weft."""
+    (tmp_path / "t.jsonl").write_text('{"text": "a", "label": "1"}\n', "utf-8")
+    text = 'name: t\nfiles: {train: t.jsonl}\nsource: "{text}"\ntarget: "{label}"\n'
+    (tmp_path / "t.yaml").write_text(text + 'labels: {"1": "日本", "2": "ж"}\n', "utf-8")
+    command = [sys.executable, "-m", "weft", "tasks", str(tmp_path / "t.yaml")]
+    done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "cp1252"}, capture_output=True)
+    assert done.returncode == 0
+    assert "日本, ж" in done.stdout.decode("utf-8")

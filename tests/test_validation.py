@@ -224,6 +224,7 @@ WARNINGS = {
     "dev row in training": (seen("alpha-train.csv", "alpha-dev.csv"), "D11", "1 of 8 (12.5 %) dev rows stand in the training rows of alpha"),
     "more shots than rows": (setting("shots: 4", "shots: 13"), "D13", "13 rows of 'no' are asked for, and there are 12: all are taken"),
     "more shots in all than rows": (setting("shots: 4", "shots_total: 26"), "D13", "13 rows of 'no' are asked for, and there are 12: all are taken"),
+    "the text shows the answer": (swap("tasks/alpha.yaml", '"{text}"', '"{text} {label}"'), "D20", "the text shows 'label', the column of the answer"),
     "one first token": (both(*(swap(f"tasks/{name}.yaml", '"y": "yes"', '"y": "no fine"') for name in ("alpha",))), "D18", "label words begin with the same token: 'no fine', 'no'"),
 }  # fmt: skip
 

@@ -23,9 +23,10 @@ C = TypeVar("C", bound=RunConfig)
 def check_leaks(
     used: Used, seen: Iterable[Used], found: Findings, *, scored: bool = True
 ) -> dict[str, set[int]]:
-    """D11: rows whose whole input is in training rows: for each task that has any, their places.
+    """D11: rows whose whole input is in rows seen before: for each task that has any, their places.
 
-    Scored rows that leak are an error unless allowed; dev rows, which only choose a state, a warning.
+    Scored rows in training rows are an error unless allowed; with dev rows, which only choose a state, on
+    either side, a warning.
     """
     leaked: dict[str, set[int]] = {}
     for train in seen:
@@ -35,11 +36,12 @@ def check_leaks(
         leaked[train.spec.name] = {pair.scored for pair in pairs}
         exact = sum(pair.exact for pair in pairs)
         shown = "; ".join(
-            f"row {used.row(one.scored)} = training row {train.row(one.seen)}" for one in pairs[:SHOWN]
+            f"row {used.row(one.scored)} = {_called(train.split)} row {train.row(one.seen)}"
+            for one in pairs[:SHOWN]
         )
         fault = DataError(
-            f"{share(len(pairs), len(used.inputs))} {used.split} rows stand in the training rows of "
-            f"{train.spec.name}, {exact} of them letter for letter",
+            f"{share(len(pairs), len(used.inputs))} {used.split} rows stand in the {_called(train.split)} "
+            f"rows of {train.spec.name}, {exact} of them letter for letter",
             where=f"{used.name} and {train.name}: {shown}{'; …' if len(pairs) > SHOWN else ''}",
             fix="remove them from one of the files",
             code="D11",
@@ -49,6 +51,11 @@ def check_leaks(
         else:
             found.warn(fault)
     return leaked
+
+
+def _called(split: Split) -> str:
+    """A split's rows in words."""
+    return "training" if split == "train" else split
 
 
 def shared_sentences(scored: Used, seen: Iterable[Used]) -> int:

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import suppress
+from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError
 
@@ -11,6 +12,7 @@ from weft.stopping import Stop
 
 def main() -> None:
     """Entry point: what a user can act on is one message; `--debug` keeps the traceback."""
+    _speak_utf8()
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
@@ -29,6 +31,14 @@ def main() -> None:
         with suppress(OSError):  # the disk under standard error may be the one that is full
             print(f"error: {error if isinstance(error, WeftError) else _unforeseen(error)}", file=sys.stderr)
         raise SystemExit(getattr(error, "exit_code", 5 if isinstance(error, OSError) else 1)) from None
+
+
+def _speak_utf8() -> None:
+    """Answers in any script are written, whatever the system's own code is; JSON is UTF-8 by its standard."""
+    for stream in (sys.stdout, sys.stderr):
+        code = (getattr(stream, "encoding", None) or "").lower().replace("-", "").replace("_", "")
+        if isinstance(stream, TextIOWrapper) and code != "utf8":
+            stream.reconfigure(encoding="utf-8", errors="replace")
 
 
 def _program() -> App:

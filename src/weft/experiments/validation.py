@@ -220,7 +220,7 @@ def _batches(configs: Sequence[AnyRun], used: dict[tuple[str, Split], Used], fou
 
 
 def _leaks(configs: Sequence[AnyRun], used: dict[tuple[str, Split], Used], checked: Checked) -> None:
-    """D11: dev rows against own training rows; scored ones also against those of group and sources."""
+    """D11: dev rows against own training rows; scored ones against those of group, sources and dev."""
     sources = {spec.name for one in configs if isinstance(one, TeacherRun | SourceRun) for spec in one.tasks}
     scored = {(spec.name, one.split) for one in configs if isinstance(one, EvaluateRun) for spec in one.tasks}
     groups = [{spec.name for spec in one.tasks} for one in configs if isinstance(one, AdaptRun)]
@@ -231,6 +231,8 @@ def _leaks(configs: Sequence[AnyRun], used: dict[tuple[str, Split], Used], check
         trains = together | sources if (name, split) in scored else {name}
         seen = [used[task, "train"] for task in sorted(trains) if (task, "train") in used]
         leaked = leak_checks.check_leaks(one, seen, checked.findings, scored=(name, split) in scored)
+        if (name, split) in scored and split != "dev" and (name, "dev") in used:
+            leak_checks.check_leaks(one, [used[name, "dev"]], checked.findings, scored=False)
         if (name, split) in scored:
             checked.leaks[name] = leak_checks.counts(leaked)
             checked.shared[name] = leak_checks.shared_sentences(one, seen)
