@@ -244,7 +244,7 @@ CONFIG: dict[str, Case] = {
     "sliding window": (model(sliding_window=8), "C08", 2, "sees a window of 8 tokens", "base (sliding_window)", ""),
     "kappa 1": (setting("kappa: 2", "kappa: 1"), "C09", 2, "greater than or equal to 2", "(source.sampling.kappa)", ""),
     "kappa over sources": (setting("kappa: 2", "kappa: 3, replacement: false"), "C09", 2, "source.sampling.kappa (3) exceeds the number of sources (2)", "small.yaml", ""),
-    "one source": (setting("[alpha, beta]", "[alpha]"), "C10", 2, "at least 2 items", "small.yaml:6 (sources)", ""),
+    "one source": (setting("[alpha, beta]", "[alpha]"), "C10", 2, "two or more sources, or none", "small.yaml:6 (sources)", ""),
     "no target": (setting("[gamma]", "[]"), "C10", 2, "at least 1 item", "(targets)", ""),
     "source twice": (setting("[alpha, beta]", "[alpha, beta, alpha]"), "C10", 2, "a source is named twice: alpha", "small.yaml", ""),
     "target twice": (setting("[gamma]", "[gamma, gamma]"), "C10", 2, "a target is named twice: gamma", "small.yaml", ""),

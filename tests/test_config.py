@@ -344,7 +344,7 @@ FAULTS = {
     "one source alone": (
         "sources: [a, b]",
         "sources: [a]  #!",
-        "Tuple should have at least 2 items after validation, not 1",
+        "a shared prompt needs two or more sources, or none",
         "sources",
         "weft config Experiment",
     ),

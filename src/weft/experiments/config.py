@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from weft.config.base import Allowance, Config, HoldoutDraw, Name, RelationError, Split, check_shots
 from weft.config.model import BaseConfig
@@ -115,12 +115,15 @@ class Experiment(Config):
                 raise RelationError(f"a {what} is named twice: {', '.join(twice)}", "C10")
         return self
 
+    @field_validator("sources")
+    @classmethod
+    def _sources_are_two(cls, sources: tuple[str, ...]) -> tuple[str, ...]:
+        if len(sources) == 1:
+            raise RelationError("a shared prompt needs two or more sources, or none", "C10")
+        return sources
+
     @model_validator(mode="after")
     def _sources_have_stages(self) -> "Experiment":
-        if len(self.sources) == 1:
-            raise RelationError(
-                "source training shares a prompt between tasks: name two or more sources", "C10"
-            )
         missing = [name for name in ("teachers", "source") if getattr(self, name) is None]
         if self.sources and missing:
             raise RelationError(f"the sources need {' and '.join(missing)}", "C02")
