@@ -109,10 +109,12 @@ def lineage(config: AnyRun, root: Path) -> tuple[list[AnyRun], set[str]]:
         with suppress(ArtifactError):
             if name not in seen:
                 run = runs.find(root, name)
-                names += tensor_file.parents(run.config())
-                tasks = bundled.tasks_of(run)
-                shipped |= tasks
-                found += [] if tasks else [run.config()]
+                own = run.config()
+                names += tensor_file.parents(own)
+                if bundled.ships(run):
+                    shipped |= {task.name for task in own.tasks}
+                else:
+                    found.append(own)
         seen.add(name)
     return [one for one in found if not isinstance(one, EvaluateRun)], shipped
 

@@ -231,9 +231,9 @@ def _leaks(configs: Sequence[AnyRun], used: dict[tuple[str, Split], Used], check
         trains = together | sources if (name, split) in scored else {name}
         seen = [used[task, "train"] for task in sorted(trains) if (task, "train") in used]
         leaked = leak_checks.check_leaks(one, seen, checked.findings, scored=(name, split) in scored)
-        if (name, split) in scored and split != "dev" and (name, "dev") in used:
-            leak_checks.check_leaks(one, [used[name, "dev"]], checked.findings, scored=False)
         if (name, split) in scored:
+            dev = [used[name, "dev"]] if split != "dev" and (name, "dev") in used else []
+            leak_checks.check_leaks(one, dev, checked.findings, scored=False)
             checked.leaks[name] = leak_checks.counts(leaked)
             checked.shared[name] = leak_checks.shared_sentences(one, seen)
 

@@ -39,9 +39,9 @@ def known() -> list[str]:
     return sorted(path.name for path in FOLDER.glob("*") if path.is_dir())
 
 
-def tasks_of(run: Run) -> set[str]:
-    """The tasks of a run that comes with weft: their rows do not; none of another run."""
-    return {task.name for task in run.config().tasks} if FOLDER in run.path.parents else set()
+def ships(run: Run) -> bool:
+    """Whether a run comes with weft; the rows of its tasks do not."""
+    return FOLDER in run.path.parents
 
 
 def places(name: str) -> list[Path]:

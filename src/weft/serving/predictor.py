@@ -23,6 +23,7 @@ from weft.runs.workspace import Workspace
 from weft.tasks import Task, template
 
 Rows = Any  # a list of dicts, or a DataFrame
+Asked = tuple[Answerer, int, str]  # who answers, for which of its tasks, and the text
 
 
 @dataclass(frozen=True)
@@ -76,39 +77,19 @@ class Predictor:
             DataError: if these are no rows.
         """
         wanted: list[tuple[int, str | None]] = []
-        texts, faults = dict[int, str](), dict[int, DataError]()
+        asked, faults = dict[int, Asked](), dict[int, DataError]()
         for i, row in enumerate(listed(rows)):
             for name, text in self._texts(row):
                 if isinstance(text, DataError):
                     faults[len(wanted)] = text
                 else:
-                    texts[len(wanted)] = text
+                    asked[len(wanted)] = (*self._places[str(name)], text)
                 wanted.append((i, name))
         found: dict[int, Answer] = {}
         for one in self.answerers:
-            own = [j for j in texts if self._places[wanted[j][1] or ""][0] is one]
-            found |= self._answers(one, own, wanted, texts, faults, generate=generate, batch_size=batch_size)
+            own = {place: (k, text) for place, (whose, k, text) in asked.items() if whose is one}
+            found |= _answers(one, own, faults, generate=generate, batch_size=batch_size)
         return [_prediction(i, name, found.get(j), faults.get(j)) for j, (i, name) in enumerate(wanted)]
-
-    def _answers(
-        self,
-        one: Answerer,
-        places: list[int],
-        wanted: Sequence[tuple[int, str | None]],
-        texts: Mapping[int, str],
-        faults: dict[int, DataError],
-        **how: Any,
-    ) -> dict[int, Answer]:
-        """What one answerer says of the texts at these places; those that it cannot read join the faults."""
-        while places:
-            ids = [self._places[wanted[j][1] or ""][1] for j in places]
-            try:
-                answers = one.answer([texts[j] for j in places], ids, **how)
-            except TextError as error:
-                faults[places.pop(error.number)] = error
-            else:
-                return dict(zip(places, answers, strict=True))
-        return {}
 
     def _texts(self, row: Mapping[str, object]) -> list[tuple[str | None, str | DataError]]:
         """The tasks that a row is answered for, each with the row's text, or what is wrong with it."""
@@ -117,6 +98,21 @@ class Predictor:
             return [(None, DataError(f"there is no task {asked!r}", fix=did_you_mean(asked, self.tasks)))]
         names = [asked] if asked and asked.strip() else list(self.tasks)
         return [(name, _text(row, self.tasks[name])) for name in names]
+
+
+def _answers(
+    one: Answerer, own: dict[int, tuple[int, str]], faults: dict[int, DataError], **how: Any
+) -> dict[int, Answer]:
+    """What one answerer says of its texts, by their places; those that it cannot read join the faults."""
+    while own:
+        places, ids = list(own), [k for k, _ in own.values()]
+        try:
+            return dict(zip(places, one.answer([text for _, text in own.values()], ids, **how), strict=True))
+        except TextError as error:
+            place = places[error.number]
+            faults[place] = error
+            del own[place]
+    return {}
 
 
 def listed(rows: Rows) -> list[Mapping[str, object]]:
