@@ -153,16 +153,6 @@ def test_weights_add_up_to_one_and_fall_with_the_loss(losses, sharpness, most):
     )
 
 
-@pytest.mark.parametrize("shape", [(6, 40), (40, 6)])
-def test_a_regression_sees_nothing_of_the_rotation(shape):
-    """Few rows are turned into the space they span, and back; many are left alone."""
-    x = np.random.default_rng(1).normal(size=shape)
-    turned, back = readers.rotated(x)
-    assert turned.shape[1] == min(shape)
-    assert np.allclose(turned @ back, x)
-    assert np.allclose(turned @ turned.T, x @ x.T)
-
-
 def test_confidence_is_the_factor_with_the_least_loss():
     """Of a grid of factors none is better; rows that are right more often than said want one above 1."""
     draw = np.random.default_rng(4)
@@ -472,7 +462,7 @@ def test_one_head_on_one_view_is_logistic_regression():
     answers = method.restore(setup_of(encoder), through_files(saved)).answer(TEXTS, [0] * len(TEXTS))
     [view] = saved.notes["tone"]["views"]
     views = Views(encoder, {}, {})
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000, tol=1e-9))
     pipeline.fit(views.read([row.source for row in ROWS], 16)[named(view)], [row.target for row in ROWS])
     order = [list(pipeline.classes_).index(word) for word in ANSWERS]
     expected = pipeline.predict_log_proba(views.read(TEXTS, 16)[named(view)])[:, order]
@@ -480,4 +470,4 @@ def test_one_head_on_one_view_is_logistic_regression():
     spread = [logs - logs.mean(1, keepdims=True) for logs in (found, expected)]
     ratio = (spread[0] / spread[1]).mean()
     assert ratio > 1
-    assert np.allclose(spread[0], ratio * spread[1], atol=2e-2)
+    assert np.allclose(spread[0], ratio * spread[1], atol=2e-3 * ratio)  # weights of 16 bits

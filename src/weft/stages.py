@@ -24,6 +24,7 @@ from weft.data.selection import few_shot, subset
 from weft.data.token_store import TokenStore
 from weft.errors import ArtifactError, DataError, WeftError
 from weft.evaluation.answers import Answer, Answerer
+from weft.evaluation.folds import Fitted, out_of_fold
 from weft.evaluation.scores import score
 from weft.losses.distillation import distillation_loss
 from weft.losses.objective import lm_loss
@@ -100,15 +101,17 @@ def fit(config: AdaptRun, workspace: Workspace) -> Run:
 
 
 def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
-    """Answer and score rows of a split: of a run, of the frozen model, or of the majority answer."""
+    """Answer and score rows of a split: of a run, of what learns nothing, or by cross-validation."""
     with workspace.open(config) as out:
         clock = time.monotonic()
-        answerer = _answerer(config, workspace)
+        answerer = None if config.folds else _answerer(config, workspace)
         scores, lines = {}, []
-        for task in workspace.tasks(config):
+        for number, task in enumerate(workspace.tasks(config)):
             examples = subset(task.load(config.split), config.limits.test_rows)
-            answer = _answering(config, task, answerer)
-            answers = answer_blocks.answers(answer, task.name, examples, out)
+            if answerer is None:
+                answers = _cross_validated(config, number, examples, workspace)
+            else:
+                answers = answer_blocks.answers(_answering(config, task, answerer), task.name, examples, out)
             scores[task.name] = asdict(score(task, examples, answers))
             pairs = zip(examples, answers, strict=True)
             lines += [answer_blocks.line(i, task, *pair) for i, pair in enumerate(pairs)]
@@ -147,6 +150,25 @@ def _answering(config: EvaluateRun, task: Task, answerer: Answerer) -> answer_bl
         return answerer.answer(texts, [number] * len(texts), batch_size=size, generate=config.generate)
 
     return answer
+
+
+def _cross_validated(
+    config: EvaluateRun, number: int, examples: list[Example], workspace: Workspace
+) -> list[Answer]:
+    """An answer for each row of one task, by the method as it was fitted to the rows of other folds."""
+    own, method = config.model_copy(update={"tasks": (config.tasks[number],)}), config.method
+    assert config.folds is not None
+    assert method is not None
+    [task] = workspace.tasks(own)
+
+    def fitted(rows: list[Example]) -> Fitted:
+        workspace.stop.check()
+        encode = lambda backbone: [_encoded(own, task, rows, backbone, workspace)]  # noqa: E731
+        setup = parents.training_setup(own, workspace, [rows], encode)
+        saved = method.fit(setup) if isinstance(method, FittedMethod) else Saved()
+        return _answering(own, task, method.restore(setup, saved))
+
+    return out_of_fold(examples, config.folds, config.seed, fitted)
 
 
 def perform(config: AnyRun, workspace: Workspace) -> Run:

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from weft.evaluation.linear import STILL, LinearHead, fit_head, held_out, standard
+from weft.evaluation.linear import STILL, LinearHead, held_out, standard
+from weft.evaluation.logistic import fit_parts, orthogonal
 
 FOLDS = 8
-LEAST = 1e-12  # of a probability, so that its logarithm is a number
 CONFIDENCE = (-1.0, 3.0)  # logarithms of the least and largest factor on log-probabilities
 MOST_WORDS, UNTRIED = (
     40.0,
@@ -80,24 +80,22 @@ def fit_reader(view: Any, targets: Sequence[str], strength: float) -> LinearHead
         targets: the answer of each row.
         strength: C, the inverse of regularisation.
     """
+    answers, gold = numbered(targets)
     x, mean, scale = standard(view, share=STILL)
-    turned, back = rotated(x)
-    head = fit_head(turned, targets, strength)
-    weights = (head.weights.astype(np.float64) @ back) / scale
-    bias = head.bias - weights @ mean.astype(np.float64)
-    return LinearHead(weights.astype(np.float32), bias.astype(np.float32), head.answers)
+    if len(answers) == 1:
+        return LinearHead(np.zeros((1, x.shape[1]), np.float32), np.zeros(1, np.float32), answers)
+    turned, back = orthogonal(x)
+    [turned_weights], [bias] = fit_parts(turned, gold, len(answers), strength, np.ones((1, len(x))))
+    weights = (turned_weights @ back) / scale
+    bias = bias - weights @ mean.astype(np.float64)
+    return LinearHead(weights.astype(np.float32), bias.astype(np.float32), answers)
 
 
-def rotated(x: Any) -> tuple[Any, Any]:
-    """Rows `[N, R]` in the space that they span, R at most N, and the way back: `rows @ back` is `x`.
-
-    A regression with an L2 penalty has the same solution there, for what no row reaches stays zero; and of
-    few rows, hundreds of columns become a few dozen.
-    """
-    if len(x) >= x.shape[1]:
-        return x, np.eye(x.shape[1])
-    left, sizes, back = np.linalg.svd(x, full_matrices=False)
-    return left * sizes, back
+def numbered(targets: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The answers in order, and the number of each row's `[N]`."""
+    answers = tuple(sorted(set(targets)))
+    number = {answer: i for i, answer in enumerate(answers)}
+    return answers, np.asarray([number[target] for target in targets], np.int64)
 
 
 @dataclass(frozen=True)
@@ -132,17 +130,18 @@ def hold_out(view: Any, targets: Sequence[str], strength: float) -> HeldOut:
     An answer's only row is in every training part. Columns are standardised on all rows: that knows no
     answers.
     """
-    answers, gold = sorted(set(targets)), np.asarray(targets)
-    folds = fold_numbers(targets) if held_out(targets) is not None else np.full(len(targets), -1)
-    x = rotated(standard(view, share=STILL)[0])[0]
-    logs = np.zeros((len(targets), len(answers)))
-    for fold in range(folds.max() + 1):
-        test, train = folds == fold, folds != fold
-        shares = fit_head(x[train], list(gold[train]), strength).shares(x[test], answers)
-        logs[test] = np.log(np.maximum(shares, LEAST))
+    answers, gold = numbered(targets)
+    if held_out(targets) is None:
+        return HeldOut(np.zeros((0, len(answers))), gold[:0], np.zeros(0, np.intp))
+    folds = fold_numbers(targets)
+    x, _ = orthogonal(standard(view, share=STILL)[0])
+    parts = folds != np.arange(folds.max() + 1)[:, None]
+    weights, biases = fit_parts(x, gold, len(answers), strength, parts)
+    scores = np.zeros((len(targets), len(answers)))
+    for fold, part in enumerate(parts):
+        scores[~part] = x[~part] @ weights[fold].T + biases[fold]
     rows = np.flatnonzero(folds >= 0)
-    right = np.asarray([answers.index(answer) for answer in gold[rows]], np.int64)
-    return HeldOut(logs[rows], right, rows)
+    return HeldOut(scores[rows], gold[rows], rows).changed(1.0)
 
 
 def mixed(parts: Sequence[HeldOut], shares: Sequence[float]) -> HeldOut:

@@ -131,11 +131,18 @@ class AdaptRun(RunConfig):
 
 
 class EvaluateRun(RunConfig):
-    """Scores of one run, or of the frozen model or the majority answer, on one split."""
+    """Scores of one run, of a method that learns nothing, or of one that is cross-validated, on one split."""
 
     stage: Literal["evaluate"] = "evaluate"
     run: str | None = Field(None, description="the run that is scored; none: see `method`")
-    method: AnyMethod | None = Field(None, description="one that learns nothing, where there is no run")
+    method: AnyMethod | None = Field(
+        None, description="where there is no run: one that learns nothing; or, with folds, one that is fitted"
+    )
+    folds: int | None = Field(
+        None, ge=2, description="cross-validation: each row is answered by what the rows of other folds made"
+    )
+    source: str | None = Field(None, description="as of an adaptation; with folds only")
+    teachers: dict[str, str] = Field(default_factory=dict, description="as of an adaptation; with folds only")
     split: Split = "test"
     batch_size: int = Field(64, gt=0)
     generate: bool = Field(True, description="also write answers freely where the answer set is closed")
@@ -144,9 +151,21 @@ class EvaluateRun(RunConfig):
     def _something_is_scored(self) -> "EvaluateRun":
         if self.run is None and self.method is None:
             raise ValueError("name the run that is scored, or a method that learns nothing")
-        if self.run is None and self.method is not None and self.method.learns:
+        if self.folds is not None:
+            self._can_be_fitted_anew()
+        elif self.run is None and self.method is not None and self.method.learns:
             raise ValueError(f"{self.method.name!r} learns from rows: adapt it, and score that run")
+        elif self.source or self.teachers:
+            raise ValueError("source and teachers go with folds, and only with them")
         return self
+
+    def _can_be_fitted_anew(self) -> None:
+        if self.run is not None:
+            raise ValueError("a finished run is not cross-validated: name its method, and no run")
+        if self.method is not None and self.method.groups:
+            raise ValueError(
+                f"{self.method.name!r} trains by gradient, and folds are for what is fitted at once"
+            )
 
 
 def check_optim(method: Method, optim: OptimConfig | None) -> None:
@@ -167,7 +186,7 @@ AnyRun = TeacherRun | SourceRun | AdaptRun | EvaluateRun
 def splits(config: AnyRun) -> list[Split]:
     """The splits a run reads."""
     if isinstance(config, EvaluateRun):
-        asks = config.method is not None and config.method.asks_rows
+        asks = config.method is not None and config.method.asks_rows and config.folds is None
         return ["train", config.split] if asks else [config.split]
     return ["train", "dev"] if config.optim is not None and config.optim.eval_every else ["train"]
 

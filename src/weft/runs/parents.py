@@ -20,6 +20,7 @@ from weft.models import Backbone
 from weft.models.fresh_prompt import fresh_prompt
 from weft.models.tuned import STOP_NORM, TunedModel
 from weft.prompts.bank import PromptBank, SoftPrompts
+from weft.runs import bundled
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, touches_weights
 from weft.runs.folder import Run
 from weft.runs.tensor_file import answer_words, text_form
@@ -81,7 +82,8 @@ def setup_of(
     own = {spec.name: spec for spec in config.tasks}
     specs = [own.get(spec.name, spec) for spec in (made_by or config).tasks]
     tasks = tuple(workspace.task(spec) for spec in specs)
-    asks = isinstance(config, EvaluateRun) and config.method is not None and config.method.asks_rows
+    method = config.method if isinstance(config, EvaluateRun) and config.folds is None else None
+    asks = method is not None and method.asks_rows
     return Setup(
         tasks=tasks,
         rows=[task.load("train") for task in tasks] if asks else [],
@@ -99,7 +101,7 @@ def setup_of(
 
 
 def training_setup(
-    config: AdaptRun,
+    config: AdaptRun | EvaluateRun,
     workspace: Workspace,
     rows: list[list[Example]],
     encode: Callable[[Backbone], list[EncodedTask]],
@@ -107,11 +109,12 @@ def training_setup(
     """What a method is given to learn; all but the rows is loaded when it is first asked for.
 
     Args:
-        config: the run's.
+        config: the run's; an evaluation is a cross-validation.
         workspace: gives models, tasks and finished runs.
         rows: the training rows of each task.
         encode: makes them tokens.
     """
+    assert config.method is not None
     loaders: dict[Need, Callable[[], Any]] = {
         "source": lambda: _source_bank(config, workspace),
         "teachers": lambda: {
@@ -151,7 +154,7 @@ def check_fit(run: Run, wanted_by: AnyRun | None, workspace: Workspace) -> None:
             )
     trained = {task.name: task for task in run.config().tasks}
     for task in wanted.tasks:
-        if task.name in trained:
+        if task.name in trained and not bundled.ships(run):  # a user's task may have the name of one of ours
             _check_text(trained[task.name], task, run)
 
 
@@ -235,7 +238,9 @@ def teacher_of(config: SourceRun, backbone: Backbone, workspace: Workspace) -> T
     return TunedModel(backbone, module, {}, tuple(names))
 
 
-def _prompt_of(run_name: str, task: str, config: SourceRun | AdaptRun, workspace: Workspace) -> Tensor:
+def _prompt_of(
+    run_name: str, task: str, config: SourceRun | AdaptRun | EvaluateRun, workspace: Workspace
+) -> Tensor:
     """One task's prompt `[P, D]` of a finished run, checked against the run that wants it."""
     run = runs.find(workspace.root, run_name)
     model = tuned(run, workspace, config)
@@ -286,7 +291,7 @@ def _nearest(
     return workspace.nearest[key]
 
 
-def _source_bank(config: AdaptRun, workspace: Workspace) -> PromptBank:
+def _source_bank(config: AdaptRun | EvaluateRun, workspace: Workspace) -> PromptBank:
     if config.source is None:
         raise ConfigError(
             "MPT needs the run of a source stage", where="source", fix="run 'weft source' first", code="C12"

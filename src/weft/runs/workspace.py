@@ -265,7 +265,7 @@ class Workspace:
 
     def encoder_hashes(self, config: AnyRun) -> dict[str, str]:
         """SHA-256 over the files of every encoder that a run's method reads with, by name."""
-        method = config.made_by
+        method = config.method if isinstance(config, EvaluateRun) else config.made_by
         return {name: self.encoder_folder(name).hash for name in (method.also_reads if method else ())}
 
     def run(self, config: AnyRun) -> Run:
