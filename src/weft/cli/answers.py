@@ -25,10 +25,7 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Answer and score rows of RUN's tasks; prints tables, and the folder with the answers in the last line.
 
-    --json prints one object: `run`, `split`, `folder`, and `tasks`. Each task has `rows`, `metric`, `metrics`,
-    `intervals`, `majority`, `answers`, `confusion` (`counts`: a list for each true answer), `sureness`,
-    `written`, `unparsable` and `empty`. Shares are in percent.
-
+    --json prints one object instead: `run`, `split`, `folder`, and under `tasks` the same figures of each.
     Keys for --set: weft config EvaluateRun. A table's evaluation has the experiment's limits.test_rows.
     """
     from weft import stages

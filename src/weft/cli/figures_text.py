@@ -6,11 +6,16 @@ from weft.evaluation.figures import BINS, Confusion, Figures, PerAnswer, Surenes
 from weft.evaluation.intervals import DRAWS, Interval
 from weft.text_table import columns, filled, fitted, plain, render, room, shorten
 
-DASH = "—"
+DASH, EMPTY = "—", "(empty)"
 ACROSS, LISTED, MISTAKES = 10, 20, 10  # answers of a matrix, answers of a list, confusions of a list
 NAME, LONG = 12, 24  # columns that a name needs beside a matrix; a longer one has a number, for it may be cut
 FEW, SMALL = 100, 5.0  # rows of a rough estimate; points of calibration error that do no harm
 OVERVIEW = ("task", "rows", "metric", "score", "95 % interval", "majority")
+
+NOTE = (
+    f"In percent. Intervals: Wilson for shares of right rows, bootstrap (up to {DRAWS:,} draws) for others. "
+    "Majority: share of the commonest true answer."
+)
 
 
 def text(found: Sequence[Figures], most: int) -> str:
@@ -26,9 +31,7 @@ def text(found: Sequence[Figures], most: int) -> str:
 def _overview(found: Sequence[Figures], most: int) -> str:
     """Every task's rows, scores and majority."""
     rows = fitted(OVERVIEW, [row for one in found for row in _score_rows(one)], most)
-    said = f"In percent. Intervals: Wilson for shares of right rows, bootstrap ({DRAWS:,} draws) for others. "
-    said += "Majority: share of the commonest true answer."
-    return render(OVERVIEW, rows, "<><>>>", most=most) + "\n\n" + filled(said, most)
+    return render(OVERVIEW, rows, "<><>>>", most=most) + "\n\n" + filled(NOTE, most)
 
 
 def _score_rows(one: Figures) -> list[list[str]]:
@@ -86,13 +89,13 @@ def _confusions(one: Figures, confusion: Confusion, most: int) -> str:
 
 def _labels(confusion: Confusion) -> dict[str, str]:
     """Answers as they are shown: with their numbers if some are so long that they may be cut alike."""
-    names = [plain(answer) for answer in confusion.answers]
+    names = [plain(answer) or EMPTY for answer in confusion.answers]
     shown = _numbered(confusion) if max(map(columns, names)) > LONG else names
     return dict(zip(confusion.answers, shown, strict=True))
 
 
 def _numbered(confusion: Confusion) -> list[str]:
-    return [f"{i} {plain(answer)}" for i, answer in enumerate(confusion.answers, start=1)]
+    return [f"{i} {plain(answer) or EMPTY}" for i, answer in enumerate(confusion.answers, start=1)]
 
 
 def _mistakes(confusion: Confusion, most: int) -> str:
@@ -105,11 +108,19 @@ def _mistakes(confusion: Confusion, most: int) -> str:
 
 def _said(one: Figures) -> list[str]:
     """In sentences: how sure the probabilities are, what was written, what is empty."""
-    said = _sure(one.sureness, one.scores.rows) if one.sureness else []
+    said = _beside_majority(one) + (_sure(one.sureness, one.scores.rows) if one.sureness else [])
     if one.confusion is not None and one.scores.written is not None:
         scores = ", ".join(f"{name} {_number(score)}" for name, score in one.scores.written.items())
         said.append(f"Written freely: {scores}; {_number(one.scores.unparsable)} % outside the answers.")
     return said + ([] if one.empty is None else [f"{_number(one.empty)} % of the answers are empty."])
+
+
+def _beside_majority(one: Figures) -> list[str]:
+    """A warning, where the rows do not show that closed answers are better than one and the same."""
+    found, (answer, share) = one.intervals.get("accuracy"), one.majority
+    if one.confusion is None or found is None or found.low > share:
+        return []
+    return [f"Not surely better than always answering {plain(answer)!r}, which is right for {share:.1f} %."]
 
 
 def _sure(found: Sureness, rows: int) -> list[str]:

@@ -122,7 +122,16 @@ class Figures:
     empty: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the attributes by their names; `answers` are those of `Confusion.per_answer`."""
+        """For JSON, in percent but for the log loss and the Brier score; null where a value is undefined.
+
+        {"task": ..., "metric": ..., "rows": ..., "metrics": {name: score},
+         "intervals": {name: {"low": ..., "high": ..., "method": "Wilson" or "bootstrap"}},
+         "majority": {"answer": ..., "share": ...},
+         "answers": [{"answer", "rows", "answered", "precision", "recall", "f1"}, ...],
+         "confusion": {"answers": [...], "counts": [[...], ...]},  a list for each true answer
+         "sureness": {"mean", "right", "calibration_error", "log_loss", "brier"},
+         "written": {name: score}, "unparsable": ..., "empty": ...}
+        """
         per_answer = self.confusion.per_answer() if self.confusion else []
         found = {**asdict(self), **asdict(self.scores), "answers": [asdict(one) for one in per_answer]}
         del found["scores"]
