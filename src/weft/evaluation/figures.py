@@ -212,12 +212,12 @@ def _sureness_of(lines: Sequence[Mapping[str, Any]], true: Sequence[str]) -> Sur
     return sureness(shares, [place.get(one, -1) for one in true])
 
 
-def sureness(shares: Any, true: Sequence[int]) -> Sureness:
+def sureness(shares: Any, true: Any) -> Sureness:
     """How far probabilities can be believed.
 
     Args:
-        shares: probability of each answer, `[rows, answers]`.
-        true: place of each row's true answer; -1 where it is none of them.
+        shares: probability of each answer, `[rows, answers]`: an array, or lists.
+        true: place of each row's true answer, `[rows]`; -1 where it is none of them.
     """
     shares, places = np.asarray(shares, np.float64), np.asarray(true)
     truth = (places[:, None] == np.arange(shares.shape[1])).astype(np.float64)
@@ -230,5 +230,5 @@ def sureness(shares: Any, true: Sequence[int]) -> Sureness:
     return Sureness(mean, share, error, float(loss), float(brier.mean()))
 
 
-def _percent(part: float, whole: float) -> float | None:
+def _percent(part: int, whole: int) -> float | None:
     return 100 * part / whole if whole else None
