@@ -1,5 +1,6 @@
 """The main job through the command line, on tiny models of both families."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import build_lm, build_tokenizer
+from rich.cells import cell_len
 from tiny_job import EXPERIMENT, FULL, command, write_job
 
 import weft
@@ -274,13 +276,88 @@ def test_predict_command(job: Path, tmp_path: Path, capsys: Capture) -> None:
     assert all(line["answer"] in ("positive", "negative") for line in lines)
 
 
+def test_predict_writes_the_form_that_the_file_is_named_for(
+    job: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """JSON lines, or CSV with the same answers; another form is refused before anything is read."""
+    (tmp_path / "new.csv").write_text("text\nthe good film\nthe bad dog\n", "utf-8")
+    words = (
+        "predict",
+        of(job, "adapt-prompt-tuning-gamma-s0")[0].id,
+        tmp_path / "new.csv",
+        "--runs",
+        job / "runs",
+    )
+    for name in ("out.jsonl", "out.csv"):
+        assert command(*words, "--out", tmp_path / name) == 0
+        assert capsys.readouterr().out == f"{tmp_path / name}\n"
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        cells = list(csv.DictReader(file))
+    assert [one["answer"] for one in cells] == [one["answer"] for one in lines]
+    for cell, line in zip(cells, lines, strict=True):
+        assert float(cell["probability"]) == line["probabilities"][line["answer"]]
+        assert json.loads(cell["probabilities"]) == line["probabilities"]
+    assert command("predict", "no-run", "no-file.csv", "--out", tmp_path / "out.tsv") == 2
+    assert "answers are not written as .tsv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_a_terminal_gets_a_table(
+    job: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """On a terminal people read; the lines fit. `--json` is for programs there too."""
+    text = "the good film " + "was very long " * 5
+    (tmp_path / "new.csv").write_text(f'text\n{text}\n日本語\n" "\n', "utf-8")
+    words = (
+        "predict",
+        of(job, "adapt-prompt-tuning-gamma-s0")[0].id,
+        tmp_path / "new.csv",
+        "--runs",
+        job / "runs",
+    )
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert command(*words) == 3
+    shown = capsys.readouterr().out.splitlines()
+    assert max(map(cell_len, shown)) <= columns
+    assert shown[0].split() == ["row", "answer", "sure", "text"]
+    assert shown[-1] == "2 answers, 1 fault"
+    assert command(*words, "--json") == 3
+    first, other, fault = map(json.loads, capsys.readouterr().out.splitlines())
+    assert shown[2].split()[:2] == ["1", first["answer"]]
+    assert f"{100 * first['probabilities'][first['answer']]:.1f} %" in shown[2]
+    assert "日本語" in next(line for line in shown if line.startswith("  2 "))
+    assert (other["error"], fault["answer"]) == (None, None)
+
+
 def test_evaluate_command_on_dev_rows(job: Path, capsys: Capture) -> None:
     """A source run is scored on all its tasks."""
     run = of(job, "source-")[0].id
     assert command("evaluate", run, "--split", "dev", "--runs", job / "runs") == 0
     out = capsys.readouterr().out
-    assert out.startswith("alpha {")
-    assert "\nbeta {" in out
+    scored = runs.Run(Path(out.splitlines()[-1])).result()["scores"]
+    for task in ("alpha", "beta"):
+        line = next(one.split() for one in out.splitlines() if one.startswith(f"{task} "))
+        assert line[:4] == [task, "10", "accuracy", f"{scored[task]['metrics']['accuracy']:.1f}"]
+
+
+def test_evaluate_prints_one_object_for_programs(job: Path, capsys: Capture) -> None:
+    """The scores of result.json, and what follows from the answers; nothing else on standard output."""
+    run = of(job, "adapt-prompt-tuning-gamma-s0")[0].id
+    assert command("evaluate", run, "--json", "--runs", job / "runs") == 0
+    found = json.loads(capsys.readouterr().out)
+    scored = runs.Run(Path(found["folder"]))
+    lines, gamma = scored.lines("predictions.jsonl"), found["tasks"]["gamma"]
+    assert (found["run"], found["split"], list(found["tasks"])) == (run, "test", ["gamma"])
+    scores = scored.result()["scores"]["gamma"]
+    assert {name: gamma[name] for name in scores} == scores
+    for i, true in enumerate(gamma["confusion"]["answers"]):
+        for j, given in enumerate(gamma["confusion"]["answers"]):
+            pairs = [(line["references"], line["answer"]) for line in lines]
+            assert gamma["confusion"]["counts"][i][j] == pairs.count(([true], given))
+    top = [max(line["probabilities"].values()) for line in lines]
+    assert gamma["sureness"]["mean"] == pytest.approx(100 * sum(top) / len(top))
 
 
 LEAKY = """

@@ -1,6 +1,7 @@
 """Commands that answer: evaluate, predict, export."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,19 +12,25 @@ from weft.config.base import Split
 from weft.config.files import changed, parse_overrides
 from weft.errors import ConfigError, DataError
 from weft.runs.config import EvaluateRun
+from weft.text_table import screen_width
+
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="print JSON, for programs")]
 
 
 @app.command
 def evaluate(
     run: str, *, split: Split = "test",
     rows: Annotated[int | None, Parameter(help="score so many rows, always the same ones; else all")] = None,
-    runs: Runs = RUNS, data: Data = None, set_: Sets = None, quiet: Quiet = False,
+    runs: Runs = RUNS, data: Data = None, set_: Sets = None, quiet: Quiet = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Answer and score rows of RUN's tasks; prints the scores and the folder with the answers.
+    """Answer and score rows of RUN's tasks; prints tables, and the folder with the answers in the last line.
 
+    --json prints one object instead: `run`, `split`, `folder`, and under `tasks` the same figures of each.
     Keys for --set: weft config EvaluateRun. A table's evaluation has the experiment's limits.test_rows.
     """
     from weft import stages
+    from weft.cli import figures_text
+    from weft.evaluation.figures import figures
     from weft.experiments import validation
     from weft.runs import find
 
@@ -37,9 +44,14 @@ def evaluate(
         config = changed(whole, {"limits.test_rows": rows, **parse_overrides(set_ or [])})
         show_findings(validation.check_evaluation(config, workspace))
         scored = stages.perform(config, workspace)
-        for task, scores in scored.result()["scores"].items():
-            print(task, json.dumps(scores))
-        print(scored.path)
+        lines = scored.lines("predictions.jsonl")
+        found = [figures(task, lines) for task in workspace.tasks(config)]
+    if as_json:
+        about = {"run": config.run, "split": config.split, "folder": str(scored.path)}
+        tasks = {one.task: one.as_dict() for one in found}
+        print(json.dumps({**about, "tasks": tasks}, ensure_ascii=False, allow_nan=False))
+    else:
+        print(f"{figures_text.text(found, screen_width())}\n\n{scored.path}")
 
 
 @app.command
@@ -50,28 +62,41 @@ def predict(
     generate: Annotated[
         bool, Parameter(negative="", help="also write freely where answers are closed")
     ] = False,
-    out: Annotated[Path | None, Parameter(help="JSON-lines file; else the answers are printed")] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(help="file of the answers: JSON lines, or CSV if it ends so; else they are printed"),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Answer the rows of a file: weft predict RUN... FILE (CSV, TSV, JSONL or Parquet).
 
-    A row with a column 'task' is answered for that task, one without for every task of the runs.
+    A row with a column 'task' is answered for that task, one without for every task of the runs. A
+    terminal shows a table, its rows counted from 1; --json, a pipe or a file get JSON lines, `row` from 0.
     """
     from weft import storage
+    from weft.cli import predictions_text
     from weft.serving import predictor
     from weft.tasks.files import read_rows
 
     if len(names) < 2:
         raise ConfigError("predict needs one or more runs, and a file", fix="weft predict RUN... FILE")
+    if out is not None:
+        predictions_text.check_ending(out)
     rows = read_rows(Path(names[-1]))
     with open_workspace(runs, data, quiet=True, keep_texts=False) as workspace:
         model = predictor.load(*names[:-1], workspace=workspace)
         found = model.predict(rows, generate=generate)
-    lines = [json.dumps(one.as_dict(), ensure_ascii=False) for one in found]
-    if out is None:
-        print("\n".join(lines))
-    else:
-        storage.write_text(out, "\n".join(lines) + "\n")
+    if out is not None:
+        as_csv = predictions_text.is_csv(out)
+        storage.write_text(
+            out, predictions_text.csv_text(found) if as_csv else predictions_text.json_lines(found)
+        )
         print(out)
+    elif as_json or not sys.stdout.isatty():
+        print(predictions_text.json_lines(found), end="")
+    else:
+        texts = {name: task.source for name, task in model.tasks.items()}
+        print(predictions_text.table(found, rows, texts, screen_width()))
     check_answered(names[-1], [(one.row, one.error) for one in found if one.error])
 
 

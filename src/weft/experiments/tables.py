@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from weft.experiments import config
 from weft.experiments.results import DASH, OPEN, SEEN, ZERO, Entry, Line, collect, lines
 from weft.experiments.verdict import verdict
+from weft.text_table import columns, render
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
     from weft.experiments.jobs import Plan
@@ -51,38 +52,16 @@ def _block(table: list[Line], part: range, *, last: bool) -> str:
     for joint, width, gap in LAYOUTS:
         head = ["\n".join(wrap(name, width)) for name in names]
         body = [_cells(line, part, joint, last) for line in table]
-        widths = [max(_width(row[i]) for row in [head, *body]) for i in range(1, len(head))]
+        widths = [max(columns(row[i]) for row in [head, *body]) for i in range(1, len(head))]
         if LABEL + sum(widths) + gap * len(widths) <= WIDTH:
             break
-    return _render(head, body, gap)
+    return render(head, body, "<" + ">" * len(widths), most=WIDTH, gap=gap)
 
 
 def _cells(line: Line, part: range, joint: str, last: bool) -> list[str]:
     cells = [line.entries[i].text(joint) for i in part]
     end = [line.text(joint), *cost_texts(line, "\n")] if last else []
     return [line.label, *cells, *end]
-
-
-def _width(cell: str) -> int:
-    return max(len(part) for part in cell.split("\n"))
-
-
-def _render(head: list[str], body: list[list[str]], gap: int) -> str:
-    """Cells as a rich table; labels take the width that is left, on several lines where they must."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    # rich sets one space between columns itself
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
-    for i, text in enumerate(head):
-        table.add_column(Text(text), justify="right" if i else "left", no_wrap=i > 0, overflow="fold")
-    for row in body:
-        table.add_row(*(Text(cell) for cell in row))
-    out = StringIO()
-    Console(file=out, width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False).print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().split("\n"))
 
 
 def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:

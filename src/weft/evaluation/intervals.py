@@ -1,0 +1,78 @@
+"""95 % intervals: how far a score may lie from that on all rows of the kind. Loads without torch."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from weft.tasks.metrics import Metric, References
+
+SHARES = ("accuracy", "exact_match", "squad_em")  # metrics by which each row is right or wrong
+MEANS = ("squad_f1",)  # metrics that are means over rows
+NORMAL = 1.959963984540054  # 97.5 % of a normal distribution lie below
+DRAWS, LEAST, WORK = 1000, 200, 1_000_000  # of rows; fewer where there are many rows, which are WORK in all
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval of a score, in the score's own percent."""
+
+    low: float
+    high: float
+    method: Literal["Wilson", "bootstrap"]
+
+
+def interval(
+    name: str, metric: Metric, predictions: Sequence[str], references: References
+) -> Interval | None:
+    """The interval of a metric over rows: Wilson's for shares of right rows, else a percentile bootstrap.
+
+    Args:
+        name: of the metric.
+        metric: the metric itself.
+        predictions: answers.
+        references: accepted answers of each row.
+
+    Returns:
+        none where no draw, or no second value, has a score: it says nothing of how far off it may be.
+    """
+    if name in SHARES:
+        score = metric(predictions, references)
+        return None if score is None else wilson(round(score / 100 * len(predictions)), len(predictions))
+    if name in MEANS:
+        rows = np.array(
+            [metric([one], [accepted]) for one, accepted in zip(predictions, references, strict=True)]
+        )
+        return bootstrap(lambda drawn: float(rows[drawn].mean()), len(rows))
+
+    def of(drawn: list[int]) -> float | None:
+        return metric([predictions[i] for i in drawn], [references[i] for i in drawn])
+
+    return bootstrap(of, len(predictions))
+
+
+def wilson(right: int, rows: int) -> Interval:
+    """Wilson's score interval of a share (Wilson 1927): sound for few rows, and for shares of 0 and 1."""
+    share, spread = right / rows, NORMAL**2 / rows
+    middle = (share + spread / 2) / (1 + spread)
+    half = NORMAL * math.sqrt(share * (1 - share) / rows + spread / (4 * rows)) / (1 + spread)
+    return Interval(100 * max(0.0, middle - half), 100 * min(1.0, middle + half), "Wilson")
+
+
+def bootstrap(statistic: Callable[[list[int]], float | None], rows: int) -> Interval | None:
+    """Percentiles of a statistic over rows drawn with return, the same draws every time.
+
+    Args:
+        statistic: places of rows -> a score, or none where it is undefined.
+        rows: how many there are.
+    """
+    chance = np.random.default_rng(0)
+    count = min(DRAWS, max(LEAST, WORK // max(1, rows)))
+    drawn = [statistic(chance.integers(rows, size=rows).tolist()) for _ in range(count)]
+    found = [one for one in drawn if one is not None]
+    if len(set(found)) < 2:
+        return None
+    low, high = np.percentile(found, [2.5, 97.5])
+    return Interval(float(low), float(high), "bootstrap")
