@@ -6,7 +6,7 @@ shared.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from weft.evaluation.comparisons import Comparisons
     from weft.evaluation.linear import LinearHead
+    from weft.evaluation.view_heads import TaskRows
     from weft.evaluation.views import View, Views
 
 SHARED = "P*"  # name of the shared prompt among the source tasks' prompts
@@ -74,6 +75,9 @@ class Weft(FittedMethod):
     )
     sharpness: float = Field(10.0, ge=0, description="a reader weighs exp(-sharpness * its held-out loss)")
     views: int = Field(8, gt=0, description="how many views a task keeps, those with the largest weights")
+    looks: int = Field(
+        64, gt=0, description="rows that choose these views, eight an answer at least; all rows weigh them"
+    )
     keeps: ClassVar[Literal["arrays"]] = "arrays"
     noted: ClassVar[type[BaseModel]] = RootModel[dict[str, Noted]]
     closed_only: ClassVar[bool] = True
@@ -94,14 +98,15 @@ class Weft(FittedMethod):
         import torch
 
         from weft.evaluation.linear import fitted_numbers
+        from weft.evaluation.view_heads import TaskRows
 
         prompts = {**setup.teachers, SHARED: setup.source.shared.detach()} if self.sources else {}
         views = self._views(setup, prompts)
         tensors: dict[str, Tensor] = {}
         notes, used, size = {}, set[str](), 0
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
-            texts, targets = [row.source for row in rows], [row.target for row in rows]
-            head, shares = self._fitted(views, task.template, texts, targets, setup.source_tokens)
+            read = TaskRows.of(rows, views, task.template if self.compare else "", setup.source_tokens)
+            head, shares = self._fitted(read)
             tensors |= {
                 f"{k}.weights": torch.from_numpy(head.weights).bfloat16(),
                 f"{k}.bias": torch.from_numpy(head.bias),
@@ -113,44 +118,19 @@ class Weft(FittedMethod):
         tensors |= {f"{PROMPT}{name}": one for name, one in prompts.items() if name in used}
         return Saved(tensors, notes, size)
 
-    def _fitted(
-        self, views: "Views", template: str, texts: Sequence[str], targets: Sequence[str], limit: int
-    ) -> "tuple[LinearHead, dict[View, float]]":
+    def _fitted(self, rows: "TaskRows") -> "tuple[LinearHead, dict[View, float]]":
         """A head on the views that are kept, and their weights. All views of many rows fill no memory."""
         from weft.evaluation.linear import choice_rows
-        from weft.evaluation.readers import fit_reader, mixture, rounded, with_words
+        from weft.evaluation.readers import first_rows, heaviest, weights
 
-        compared, part = comparisons(views, template if self.compare else ""), choice_rows(targets)
-        some = [texts[i] for i in part]
-        read = views.read(some, limit) | compared.read(some, limit)
-        strengths = {view: self.strength * views.width(view) / x.shape[1] for view, x in read.items()}
-        said = Words(views, targets, limit) if self.words else None
-        known = [targets[i] for i in part]
-        kept, factors = self._weights(read, known, strengths, said and said.cosines(some))
-        noted = kept | (said.shares(factors[1]) if said else {})
-        if len(part) < len(texts):
-            read = views.read(texts, limit, kept) | compared.read(texts, limit, kept)
-        heads = {view: fit_reader(read[view], targets, strengths[view]) for view in kept}
-        head, joined = mixture(heads, kept, factors[0]), np.concatenate([read[view] for view in kept], axis=1)
-        if said and noted.keys() > kept.keys():
-            head = with_words(head, said.vectors, factors[1])
-            joined = np.concatenate([joined, said.read(texts)], axis=1)
-        return rounded(head, joined), noted
-
-    def _weights(
-        self,
-        read: "Mapping[View, Any]",
-        targets: Sequence[str],
-        strengths: "Mapping[View, float]",
-        cosines: Any,
-    ) -> "tuple[dict[View, float], tuple[float, float]]":
-        """The weights of the views that are kept, and how much their mixture and the answers' words count."""
-        from weft.evaluation.readers import confidence, heaviest, hold_out, mixed, weights
-
-        held = {view: hold_out(x, targets, strengths[view]) for view, x in read.items()}
+        few, some = first_rows(rows.texts, rows.targets, self.looks), choice_rows(rows.targets)
+        held = rows.held_out(few, self.strength)
         shares = weights([one.loss for one in held.values()], self.sharpness).tolist()
-        kept = heaviest(dict(zip(held, shares, strict=True)), self.views)
-        return kept, confidence(mixed([held[view] for view in kept], list(kept.values())), cosines)
+        kept = list(heaviest(dict(zip(held, shares, strict=True)), self.views))
+        if len(few) < len(some):
+            held = rows.held_out(some, self.strength, kept)
+        shares = weights([held[view].loss for view in kept], self.sharpness).tolist()
+        return rows.head(some, held, dict(zip(kept, shares, strict=True)), self.strength, words=self.words)
 
     def _views(self, setup: Setup, prompts: "Mapping[str, Tensor]") -> "Views":
         from weft.evaluation.views import Views
@@ -176,47 +156,6 @@ class Weft(FittedMethod):
 
 
 @dataclass(frozen=True)
-class Words:
-    """Texts held against the words of the answers, by each encoder; of several encoders it is the mean.
-
-    Attributes:
-        views: the frozen models.
-        targets: the answers of the training rows.
-        limit: longest text, in tokens.
-    """
-
-    views: "Views"
-    targets: Sequence[str]
-    limit: int
-
-    def read(self, texts: Sequence[str]) -> Any:
-        """Vectors of texts `[N, D]`, those of the encoders side by side, each one long."""
-        found = self.views.read(texts, self.limit, self.views.words)
-        return np.concatenate([found[view] for view in self.views.words], axis=1)
-
-    @cached_property
-    def vectors(self) -> Any:
-        """Those of the answers `[C, D]`, so that a product with a text's vector is a mean of cosines."""
-        return self.read(sorted(set(self.targets))) / len(self.views.words)
-
-    def cosines(self, texts: Sequence[str]) -> Any:
-        """Of texts with each answer `[N, C]`; none without an encoder."""
-        return self.read(texts) @ self.vectors.T if self.views.words else None
-
-    def shares(self, factor: float) -> "dict[View, float]":
-        """How much each of the views counts; none, if they do not."""
-        return dict.fromkeys(self.views.words, factor) if factor > 0 else {}
-
-
-def comparisons(views: "Views", template: str) -> "Comparisons":
-    """The encoders among a task's models, as they compare the fields of its texts."""
-    from weft.evaluation.comparisons import Comparisons
-
-    base = {"": views.backbone} if views.backbone.only_reads else {}
-    return Comparisons({**base, **views.encoders}, template)
-
-
-@dataclass(frozen=True)
 class ViewClassifiers:
     """A head for each task on its views, on one reading of the texts."""
 
@@ -229,6 +168,8 @@ class ViewClassifiers:
         self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
     ) -> list[Answer]:
         """See `Answerer`; a text that several tasks ask for is read once, in the views that any keeps."""
+        from weft.evaluation.view_heads import comparisons
+
         wanted = {view for k in task_ids for view in self.heads[k][0]}
 
         def read(some: list[str], models: "Views | Comparisons" = self.views) -> "dict[View, Any]":
@@ -278,6 +219,8 @@ def check_kept(setup: Setup, saved: Saved, views: "Views") -> None:
     Raises:
         ArtifactError: naming the first.
     """
+    from weft.evaluation.view_heads import comparisons
+
     axes: dict[str, Sequence[str]] = {f"{PROMPT}{name}": "PD" for name in views.prompts}
     sizes = {"D": setup.backbone.width}
     for k, task in enumerate(setup.tasks):

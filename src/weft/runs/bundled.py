@@ -5,6 +5,7 @@ They are ordinary sealed runs, each with its configuration: `bundled_runs/MODEL/
 
 from pathlib import Path
 
+from weft.config.training import PromptConfig
 from weft.errors import ConfigError
 from weft.runs.config import SourceRun
 from weft.runs.folder import Run
@@ -22,10 +23,28 @@ def start(model: str) -> tuple[str, dict[str, str]]:
     Raises:
         ConfigError: if there is none.
     """
+    run = _run(model)
+    return run.id, dict(_config(run).teachers)
+
+
+def prompt(model: str) -> PromptConfig:
+    """Length and place of its prompts, which whatever starts from them must have.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    return _config(_run(model)).prompt
+
+
+def _config(run: Run) -> SourceRun:
+    config = run.config()
+    assert isinstance(config, SourceRun)
+    return config
+
+
+def _run(model: str) -> Run:
     for path in sorted((FOLDER / model).glob("source-*")) if model in known() else ():
-        config = Run(path).config()
-        assert isinstance(config, SourceRun)
-        return path.name, dict(config.teachers)
+        return Run(path)
     raise ConfigError(
         f"no source stage comes with weft for the base model {model!r}",
         where="source",

@@ -1,0 +1,136 @@
+"""One task's head on views of its texts: readers weighted by held-out rows, and the words of its answers."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from weft.evaluation.comparisons import Comparisons
+from weft.evaluation.linear import LinearHead
+from weft.evaluation.readers import (
+    HeldOut,
+    confidence,
+    fit_reader,
+    hold_out,
+    mixed,
+    mixture,
+    rounded,
+    with_words,
+)
+from weft.evaluation.views import View, Views
+from weft.tasks import Example
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """The training rows of a task, as views read them.
+
+    Attributes:
+        views: the frozen models on whole texts.
+        compared: the encoders on the fields of texts.
+        texts: of the rows.
+        targets: their answers.
+        limit: longest text, in each model's tokens.
+    """
+
+    views: Views
+    compared: Comparisons
+    texts: Sequence[str]
+    targets: Sequence[str]
+    limit: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Example], views: Views, template: str, limit: int) -> "TaskRows":
+        """Those of a task; without a template no fields are compared."""
+        texts, targets = [row.source for row in rows], [row.target for row in rows]
+        return cls(views, comparisons(views, template), texts, targets, limit)
+
+    def read(self, rows: Sequence[int], wanted: Collection[View] | None = None) -> dict[View, Any]:
+        """Vectors of some rows in each view that is wanted; none: in all."""
+        some = [self.texts[i] for i in rows]
+        return self.views.read(some, self.limit, wanted) | self.compared.read(some, self.limit, wanted)
+
+    def held_out(
+        self, rows: Sequence[int], strength: float, wanted: Collection[View] | None = None
+    ) -> dict[View, HeldOut]:
+        """What the reader of each view says of rows that it was not fitted on; all of `rows` in turn."""
+        known = [self.targets[i] for i in rows]
+        read = self.read(rows, wanted)
+        held = {view: hold_out(x, known, self.strength(strength, view, x)) for view, x in read.items()}
+        return {view: held[view] for view in wanted or held}
+
+    def strength(self, strength: float, view: View, x: Any) -> float:
+        """C of a view's regression: more for fewer columns, so that rows are as long in every view."""
+        return strength * self.views.width(view) / float(x.shape[1])
+
+    def head(
+        self,
+        some: Sequence[int],
+        held: Mapping[View, HeldOut],
+        shares: Mapping[View, float],
+        strength: float,
+        *,
+        words: bool,
+    ) -> tuple[LinearHead, dict[View, float]]:
+        """The head of all rows on the views side by side, and what is noted of each view.
+
+        Args:
+            some: places of the rows that were held out.
+            held: of each view, what its reader says of them.
+            shares: the weight of each view.
+            strength: of the readers.
+            words: whether the answers' words count, as far as held-out rows bear it out.
+        """
+        said = Words(self.views, self.targets, self.limit) if words else None
+        sure = mixed([held[view] for view in shares], list(shares.values()))
+        factor, counts = confidence(sure, said and said.cosines([self.texts[i] for i in some]))
+        read = self.read(range(len(self.texts)), shares)
+        strengths = {view: self.strength(strength, view, read[view]) for view in shares}
+        heads = {view: fit_reader(read[view], self.targets, strengths[view]) for view in shares}
+        head, joined = mixture(heads, shares, factor), np.concatenate([read[view] for view in shares], axis=1)
+        noted = said.shares(counts) if said else {}
+        if said and noted:
+            head = with_words(head, said.vectors, counts)
+            joined = np.concatenate([joined, said.read(self.texts)], axis=1)
+        return rounded(head, joined), {**shares, **noted}
+
+
+@dataclass(frozen=True)
+class Words:
+    """Texts held against the words of the answers, by each encoder; of several encoders it is the mean.
+
+    Attributes:
+        views: the frozen models.
+        targets: the answers of the training rows.
+        limit: longest text, in tokens.
+    """
+
+    views: Views
+    targets: Sequence[str]
+    limit: int
+
+    def read(self, texts: Sequence[str]) -> Any:
+        """Vectors of texts `[N, D]`, those of the encoders side by side, each one long."""
+        found = self.views.read(texts, self.limit, self.views.words)
+        return np.concatenate([found[view] for view in self.views.words], axis=1)
+
+    @cached_property
+    def vectors(self) -> Any:
+        """Those of the answers `[C, D]`, so that a product with a text's vector is a mean of cosines."""
+        return self.read(sorted(set(self.targets))) / len(self.views.words)
+
+    def cosines(self, texts: Sequence[str]) -> Any:
+        """Of texts with each answer `[N, C]`; none without an encoder."""
+        return self.read(texts) @ self.vectors.T if self.views.words else None
+
+    def shares(self, factor: float) -> dict[View, float]:
+        """How much each of the views counts; none, if they do not."""
+        return dict.fromkeys(self.views.words, factor) if factor > 0 else {}
+
+
+def comparisons(views: Views, template: str) -> Comparisons:
+    """The encoders among a task's models, as they compare the fields of its texts."""
+    base = {"": views.backbone} if views.backbone.only_reads else {}
+    return Comparisons({**base, **views.encoders}, template)

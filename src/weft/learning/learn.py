@@ -1,0 +1,222 @@
+"""`weft learn`: rows of a file -> a task, a run that answers, and scores that say how well."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from weft import runs, stages
+from weft.config.model import BaseConfig
+from weft.config.task import TaskSpec
+from weft.errors import ArtifactError, DataError
+from weft.experiments import validation
+from weft.experiments.validation import Checked
+from weft.learning import plan, task_file
+from weft.learning.columns import Columns
+from weft.learning.columns import find as find_columns
+from weft.learning.plan import Plan
+from weft.learning.rows import Rows, understand
+from weft.runs import Run
+from weft.runs.config import AdaptRun
+from weft.runs.workspace import Workspace
+from weft.tasks import Row, template
+from weft.tasks.files import read_rows
+
+HELD = 0.2  # of the rows: those that a trained prompt is scored on
+MOST_HELD = 100
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user asks for beside a file.
+
+    Attributes:
+        texts: columns of the text; none: they are found.
+        answer: column of the answer; none: it is found.
+        name: of the task; none: of the file.
+        base: the base model; none: that of the earlier run, or smollm2.
+        earlier: a run of `weft learn` that is gone on from.
+        whole: an answer with separators in it is one answer.
+        peft: the run must be one that PEFT can hold.
+        folds: of the cross-validation.
+        seed: of all that is drawn.
+    """
+
+    texts: tuple[str, ...] = ()
+    answer: str | None = None
+    name: str | None = None
+    base: str | None = None
+    earlier: str | None = None
+    whole: bool = False
+    peft: bool = False
+    folds: int = plan.FOLDS
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What a file asks for.
+
+    Attributes:
+        rows: that are learnt from, those of an earlier run among them.
+        read: rows of the file.
+        before: rows of the earlier run that stay.
+        spec: the task as the earlier run has it, if there is one.
+        base: the base model.
+        name: of the task.
+    """
+
+    rows: Rows
+    read: int
+    before: int
+    spec: TaskSpec | None
+    base: BaseConfig
+    name: str
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What was made.
+
+    Attributes:
+        spec: the task, as its file has it.
+        run: what answers.
+        label: its name among the scores.
+        scores: label -> run of its score, the best possible comparison on the same rows; its own first.
+    """
+
+    spec: TaskSpec
+    run: Run
+    label: str
+    scores: dict[str, Run]
+
+
+def look(file: Path, wish: Wish, root: Path) -> Understood:
+    """Read a file, and say what it asks for.
+
+    Args:
+        file: of rows.
+        wish: of the user.
+        root: the folder of runs, for the earlier one.
+
+    Raises:
+        WeftError: if the file, or what is wished, makes no task.
+    """
+    read = read_rows(file)
+    earlier = _earlier(wish, root)
+    spec = earlier.tasks[0] if earlier else None
+    texts = wish.texts or (tuple(template.names(spec.source)) if spec else ())
+    answer = wish.answer or (template.names(spec.target)[0] if spec else None)
+    columns = find_columns(read, texts, answer)
+    old = _old_rows(spec, columns) if spec else []
+    rows = understand(read, columns, whole=wish.whole or spec is not None)
+    joined = _joined(old, rows) if old else rows
+    base = (
+        BaseConfig(model=wish.base) if wish.base else earlier.base if earlier else BaseConfig(model="smollm2")
+    )
+    name = wish.name or (spec.name if spec else task_file.name_of(file.name))
+    return Understood(joined, len(read), len(joined.rows) - len(rows.rows), spec, base, name)
+
+
+def learn(found: Understood, wish: Wish, folder: Path, workspace: Workspace) -> tuple[Plan, Checked]:
+    """Leave the task in a folder, plan its runs, and check them before any weights load.
+
+    Raises:
+        WeftError: if the task cannot be written or planned.
+    """
+    order = tuple(found.spec.labels or ()) if found.spec else ()
+    trains = found.rows.kind == "open" or wish.peft
+    held = _held(found.rows, wish.seed) if trains else ()
+    spec = task_file.write(folder, found.name, found.rows, order, held)
+    if trains:
+        planned = plan.trained(spec, found.base, seed=wish.seed, peft=wish.peft)
+    else:
+        planned = plan.closed(spec, found.base, seed=wish.seed, folds=_folds(found.rows, wish.folds))
+    return planned, validation.check_runs([planned.run], workspace)
+
+
+def perform(planned: Plan, workspace: Workspace) -> Learned:
+    """Run what is not run yet: the scores on held-out rows, and what answers."""
+    total = 1.0 + len(planned.scored)
+    workspace.progress.total = total
+    workspace.progress.begin(f"{planned.label}: reading and learning", 1)
+    run = stages.perform(planned.run, workspace)
+    workspace.progress.end(planned.label, 1, "learnt")
+    scored = planned.scored if planned.run.optim is None else plan.of_run(planned, run.id)
+    scores = {}
+    for label, config in scored.items():
+        workspace.progress.begin(f"{label}: scored on rows that it did not learn from", 1)
+        scores[label] = stages.perform(config, workspace)
+        workspace.progress.end(label, 1, "scored")
+    return Learned(planned.run.tasks[0], run, planned.label, scores)
+
+
+def _earlier(wish: Wish, root: Path) -> AdaptRun | None:
+    """The run that is gone on from.
+
+    Raises:
+        ArtifactError: if it is no run of one task whose columns can be read.
+    """
+    if wish.earlier is None:
+        return None
+    config = runs.find(root, wish.earlier).config()
+    if not isinstance(config, AdaptRun) or len(config.tasks) != 1 or config.tasks[0].format != "plain":
+        raise ArtifactError(
+            "only a run of one task that `weft learn` made can be gone on from",
+            where=wish.earlier,
+            fix="learn the file without --from",
+            code="C12",
+        )
+    return config
+
+
+def _old_rows(spec: TaskSpec, columns: Columns) -> list[dict[str, str]]:
+    """Rows that an earlier run learnt from, held-out ones among them.
+
+    Raises:
+        DataError: if they are gone.
+    """
+    rows: list[Row] = []
+    for name in spec.files.values():
+        path = Path(spec.folder) / name
+        if not path.is_file():
+            raise DataError(
+                "the rows of the earlier run are gone",
+                where=str(path),
+                fix="put the file back, or learn from a file with all rows, without --from",
+                code="D23",
+            )
+        rows += read_rows(path)
+    names = (*columns.texts, columns.answer)
+    return [{name: template.written(name, row) for name in names} for row in rows]
+
+
+def _joined(old: Sequence[dict[str, str]], new: Rows) -> Rows:
+    """Earlier rows and new ones; where both have one text, the new answer stands."""
+    fresh = {_text(row, new.columns) for row in new.rows}
+    rows: list[Row] = [dict(row) for row in old if _text(row, new.columns) not in fresh]
+    rows += [dict(row) for row in new.rows]
+    return replace(understand(rows, new.columns, whole=True), left_out=new.left_out)
+
+
+def _text(row: dict[str, str], columns: Columns) -> tuple[str, ...]:
+    return tuple(row[name] for name in columns.texts)
+
+
+def _folds(rows: Rows, wanted: int) -> int:
+    """As many folds as are wanted, or as the rarest answer but those alone has rows; two at least."""
+    fewest = min((count for count in rows.counts.values() if count > 1), default=2)
+    return max(2, min(wanted, fewest))
+
+
+def _held(rows: Rows, seed: int) -> tuple[int, ...]:
+    """Places of the rows that a trained prompt does not see."""
+    count = min(MOST_HELD, round(HELD * len(rows.rows)))
+    if not count:
+        raise DataError(
+            f"{len(rows.rows)} rows are too few to train a prompt and to hold some out",
+            where="the file",
+            fix="give ten rows or more",
+            code="D13",
+        )
+    return tuple(sorted(random.Random(seed).sample(range(len(rows.rows)), count)))
