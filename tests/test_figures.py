@@ -76,10 +76,11 @@ def test_how_sure_is_as_scikit_learn_has_it():
 
 def test_how_sure_by_hand():
     """An edge of a bin belongs to the bin below; what had no probability costs a finite loss."""
-    found = sureness([[0.7, 0.3], [0.65, 0.35], [0.0, 1.0]], [0, 1, 0])
-    assert found.calibration_error == pytest.approx(100 * (abs(1 + 0 - 0.7 - 0.65) + 1.0) / 3)
-    assert found.log_loss == pytest.approx(-np.log([0.7, 0.35, np.finfo(float).eps]).mean())
-    assert found.brier == pytest.approx((2 * 0.3**2 + 2 * 0.65**2 + 2) / 3)
+    found = sureness([[0.5, 0.25, 0.25], [0.45, 0.35, 0.2], [0.0, 1.0, 0.0]], [0, 1, 0])
+    assert found.calibration_error == pytest.approx(100 * (abs(1 + 0 - 0.5 - 0.45) + 1.0) / 3)
+    assert found.log_loss == pytest.approx(-np.log([0.5, 0.35, np.finfo(float).eps]).mean())
+    squares = 0.5**2 + 2 * 0.25**2, 0.45**2 + 0.65**2 + 0.2**2, 2
+    assert found.brier == pytest.approx(sum(squares) / 3)
     outside = sureness([[0.75, 0.25]], [-1])
     assert (outside.right, outside.brier) == (0, pytest.approx(0.75**2 + 0.25**2 + 1))
 

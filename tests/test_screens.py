@@ -76,7 +76,12 @@ def test_the_table_of_two_answers():
 @pytest.mark.parametrize("most", [60, 80, 200])
 @pytest.mark.parametrize("count", [2, 10, 11, 77])
 @pytest.mark.parametrize(
-    "name", ["word {}", "question {} about a card that was lost abroad", "質問の番号は{}です"]
+    "name",
+    [
+        "word {}",
+        "the customer asks why a payment {} was refused at a shop on a journey abroad",
+        "質問の番号は{}です",
+    ],
 )
 def test_tables_fit_the_screen(most, count, name):
     """With many answers, long ones and wide ones; those that are cut are told apart by their numbers."""

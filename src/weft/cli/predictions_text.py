@@ -47,7 +47,7 @@ def json_lines(found: Sequence["Prediction"]) -> str:
 def csv_text(found: Sequence["Prediction"]) -> str:
     """The fields of the JSON lines as columns, and `probability`, that of the answer.
 
-    The field `probabilities` stays a JSON object; what is none is empty.
+    What is neither text nor a number is JSON, such as `probabilities`; what is none is empty.
     """
     out = StringIO()
     lines = [_csv_line(one) for one in found]
@@ -58,8 +58,12 @@ def csv_text(found: Sequence["Prediction"]) -> str:
 
 
 def _csv_line(one: "Prediction") -> dict[str, object]:
-    shares = json.dumps(one.probabilities, ensure_ascii=False) if one.probabilities else None
-    return {**one.as_dict(), "probabilities": shares, "probability": _probability(one)}
+    fields = {name: _csv_value(value) for name, value in one.as_dict().items()}
+    return {**fields, "probability": _probability(one)}
+
+
+def _csv_value(value: object) -> object:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | dict | list | tuple) else value
 
 
 def _probability(one: "Prediction") -> float | None:
