@@ -3,6 +3,7 @@
 import weft
 model = weft.load("runs/adapt-mpt-banking-s0-3f2a91c0")
 model.predict([{"text": "My card was swallowed by the machine."}])
+weft.Classifier().fit(texts, answers)  # scikit-learn's way
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,12 @@ from weft.errors import (
 )
 
 if TYPE_CHECKING:
+    from weft.learning.classifier import Classifier
     from weft.serving.predictor import Prediction, Predictor, load
 
 __all__ = [
     "ArtifactError",
+    "Classifier",
     "ConfigError",
     "DataError",
     "NumericError",
@@ -40,6 +43,10 @@ _LAZY = ("Prediction", "Predictor", "load")  # these need torch, which takes sec
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Classifier":
+        from weft.learning.classifier import Classifier
+
+        return Classifier
     if name in _LAZY:
         from weft.serving import predictor
 

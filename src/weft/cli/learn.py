@@ -53,7 +53,6 @@ def learn(
         found = work.look(file, wish, runs)
         if not as_json:
             _say(rows.described(found.rows, found.read))
-            _say([f"with {found.before:,} rows of {from_}"] if found.before else [])
         planned, checked = work.learn(found, wish, tasks, workspace)
         show_findings(checked)
         learned = work.perform(planned, workspace)

@@ -1,8 +1,7 @@
 """`weft learn`: rows of a file -> a task, a run that answers, and scores that say how well."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from weft import runs, stages
@@ -60,7 +59,6 @@ class Understood:
     Attributes:
         rows: that are learnt from, those of an earlier run among them.
         read: rows of the file.
-        before: rows of the earlier run that stay.
         spec: the task as the earlier run has it, if there is one.
         base: the base model.
         name: of the task.
@@ -68,7 +66,6 @@ class Understood:
 
     rows: Rows
     read: int
-    before: int
     spec: TaskSpec | None
     base: BaseConfig
     name: str
@@ -109,13 +106,12 @@ def look(file: Path, wish: Wish, root: Path) -> Understood:
     answer = wish.answer or (template.names(spec.target)[0] if spec else None)
     columns = find_columns(read, texts, answer)
     old = _old_rows(spec, columns) if spec else []
-    rows = understand(read, columns, whole=wish.whole or spec is not None)
-    joined = _joined(old, rows) if old else rows
+    rows = understand(read, columns, whole=wish.whole or spec is not None, earlier=old)
     base = (
         BaseConfig(model=wish.base) if wish.base else earlier.base if earlier else BaseConfig(model="smollm2")
     )
     name = wish.name or (spec.name if spec else task_file.name_of(file.name))
-    return Understood(joined, len(read), len(joined.rows) - len(rows.rows), spec, base, name)
+    return Understood(rows, len(read), spec, base, name)
 
 
 def learn(found: Understood, wish: Wish, folder: Path, workspace: Workspace) -> tuple[Plan, Checked]:
@@ -139,15 +135,15 @@ def perform(planned: Plan, workspace: Workspace) -> Learned:
     """Run what is not run yet: the scores on held-out rows, and what answers."""
     total = 1.0 + len(planned.scored)
     workspace.progress.total = total
-    workspace.progress.begin(f"{planned.label}: reading and learning", 1)
+    workspace.progress.begin(f"{planned.label}: reading and learning", 1.0)
     run = stages.perform(planned.run, workspace)
-    workspace.progress.end(planned.label, 1, "learnt")
+    workspace.progress.end(planned.label, 1.0, "learnt")
     scored = planned.scored if planned.run.optim is None else plan.of_run(planned, run.id)
     scores = {}
     for label, config in scored.items():
-        workspace.progress.begin(f"{label}: scored on rows that it did not learn from", 1)
+        workspace.progress.begin(f"{label}: scored on rows that it did not learn from", 1.0)
         scores[label] = stages.perform(config, workspace)
-        workspace.progress.end(label, 1, "scored")
+        workspace.progress.end(label, 1.0, "scored")
     return Learned(planned.run.tasks[0], run, planned.label, scores)
 
 
@@ -189,18 +185,6 @@ def _old_rows(spec: TaskSpec, columns: Columns) -> list[dict[str, str]]:
         rows += read_rows(path)
     names = (*columns.texts, columns.answer)
     return [{name: template.written(name, row) for name in names} for row in rows]
-
-
-def _joined(old: Sequence[dict[str, str]], new: Rows) -> Rows:
-    """Earlier rows and new ones; where both have one text, the new answer stands."""
-    fresh = {_text(row, new.columns) for row in new.rows}
-    rows: list[Row] = [dict(row) for row in old if _text(row, new.columns) not in fresh]
-    rows += [dict(row) for row in new.rows]
-    return replace(understand(rows, new.columns, whole=True), left_out=new.left_out)
-
-
-def _text(row: dict[str, str], columns: Columns) -> tuple[str, ...]:
-    return tuple(row[name] for name in columns.texts)
 
 
 def _folds(rows: Rows, wanted: int) -> int:

@@ -47,9 +47,7 @@ def closed(spec: TaskSpec, base: BaseConfig, *, seed: int, folds: int) -> Plan:
 
     It and its rivals are scored on the same folds, where every row is answered by what other rows made.
     """
-    run = AdaptRun(
-        tasks=(spec,), base=base, seed=seed, limits=LimitsConfig(source_tokens=TOKENS), **_weft(base)
-    )
+    run = weft(spec, base, seed=seed)
     rivals: dict[str, Method] = {
         "frozen features + LR": FrozenFeatures(layers=_middle(base), poolings=("mean",)),
         "TF-IDF + LR": TfIdf(),
@@ -58,6 +56,12 @@ def closed(spec: TaskSpec, base: BaseConfig, *, seed: int, folds: int) -> Plan:
     own = _scored(run, run.method, "train", folds=folds, source=run.source, teachers=run.teachers)
     others = {label: _scored(run, method, "train", folds=folds) for label, method in rivals.items()}
     return Plan(run, "weft", {"weft": own, **others})
+
+
+def weft(spec: TaskSpec, base: BaseConfig, *, seed: int) -> AdaptRun:
+    """The run of `method: weft` on a task's rows."""
+    limits = LimitsConfig(source_tokens=TOKENS)
+    return AdaptRun(tasks=(spec,), base=base, seed=seed, limits=limits, **_weft(base))
 
 
 def trained(spec: TaskSpec, base: BaseConfig, *, seed: int, peft: bool) -> Plan:

@@ -25,6 +25,7 @@ class Rows:
         counts: rows of each answer, in the order in which the file first has them.
         left_out: why a row is left out -> the numbers of such rows, from 1.
         kind: whether answers are a closed set, or open texts to write.
+        before: how many of the rows, the first ones, are of an earlier run.
     """
 
     columns: Columns
@@ -32,6 +33,7 @@ class Rows:
     counts: dict[str, int]
     left_out: dict[str, list[int]]
     kind: Literal["closed", "open"]
+    before: int = 0
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -39,13 +41,16 @@ class Rows:
         return tuple(self.counts)
 
 
-def understand(rows: Sequence[Row], columns: Columns, *, whole: bool = False) -> Rows:
+def understand(
+    rows: Sequence[Row], columns: Columns, *, whole: bool = False, earlier: Sequence[dict[str, str]] = ()
+) -> Rows:
     """The rows that can be learnt from.
 
     Args:
         rows: of the file.
         columns: where texts and answers stand.
         whole: an answer with separators in it is one answer.
+        earlier: rows of an earlier run, which stay but where the file has their text, and so its new answer.
 
     Raises:
         DataError: if no row is left, or all have one answer.
@@ -59,6 +64,9 @@ def understand(rows: Sequence[Row], columns: Columns, *, whole: bool = False) ->
             continue
         kept.append({name: template.written(name, row) for name in columns.texts})
         kept[-1][columns.answer] = _answer(row, columns.answer, number)
+    new = {_text(row, columns) for row in kept}
+    old = [row for row in earlier if _text(row, columns) not in new]
+    kept = [*old, *kept]
     counts = dict(Counter(row[columns.answer] for row in kept))
     _check(counts, columns, whole)
     kind: Literal["closed", "open"] = "closed" if len(counts) * FEWEST <= len(kept) else "open"
@@ -68,7 +76,11 @@ def understand(rows: Sequence[Row], columns: Columns, *, whole: bool = False) ->
             where=f"column {columns.answer}",
             fix="weft chooses among answers and does not estimate numbers: put them into a few named ranges",
         )
-    return Rows(columns, kept, counts, left_out, kind)
+    return Rows(columns, kept, counts, left_out, kind, len(old))
+
+
+def _text(row: dict[str, str], columns: Columns) -> tuple[str, ...]:
+    return tuple(row[name] for name in columns.texts)
 
 
 def _fault(row: Row, columns: Columns) -> str:
@@ -151,6 +163,7 @@ def described(rows: Rows, read: int) -> list[str]:
     columns = rows.columns
     said = [f"{name} (found)" if name in columns.found else name for name in (*columns.texts, columns.answer)]
     lines = [f"{read:,} rows; text: {', '.join(said[:-1])}; answer: {said[-1]}"]
+    lines += [f"with {rows.before:,} rows of the earlier run"] if rows.before else []
     for why, numbers in rows.left_out.items():
         shown = ", ".join(map(str, numbers[:SHOWN])) + (", ..." if len(numbers) > SHOWN else "")
         lines.append(f"left out: {len(numbers):,} rows with {why} (row {shown})")
