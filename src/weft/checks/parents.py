@@ -7,10 +7,16 @@ from weft import runs
 from weft.checks.findings import Findings
 from weft.errors import ArtifactError, ConfigError, did_you_mean
 from weft.methods import Method
+from weft.methods.method import Need
 from weft.runs import Run
 from weft.runs.config import AdaptRun, AnyRun, SourceRun
 from weft.runs.parents import check_fit
 from weft.runs.workspace import Workspace
+
+NEEDS: dict[Need, str] = {  # how to get what a method starts from
+    "teachers": "run 'weft teachers', and name its runs: teachers: {TASK: RUN}",
+    "source": "run 'weft source', and name its run: source: RUN",
+}
 
 
 def check_parents(config: AnyRun, workspace: Workspace, found: Findings) -> None:
@@ -46,10 +52,10 @@ def _check_start(config: AdaptRun, workspace: Workspace) -> None:
     missing = sorted(need for need in method.needs if not named[need])
     if missing:
         raise ConfigError(
-            f"{method.title} starts from {' and '.join(map(_runs, missing))}, and the run names none"
-            + ("" if start is None else f" (method.start: {start})"),
+            f"{method.title}{'' if start is None else f' (start: {start})'} starts from finished runs, "
+            f"and none is named as {' or '.join(missing)}",
             where=", ".join(missing),
-            fix="train them with 'weft teachers' and 'weft source' and name the runs; or source: bundled",
+            fix="; ".join(NEEDS[need] for need in missing),
             code="C12",
         )
     if method.starts is None or start in method.starts:
@@ -64,10 +70,6 @@ def _check_start(config: AdaptRun, workspace: Workspace) -> None:
             fix=did_you_mean(str(start), [*known, *method.starts]),
             code="C12",
         )
-
-
-def _runs(need: str) -> str:
-    return {"teachers": "teachers", "source": "the run of a source stage"}[need]
 
 
 def _check_parent(config: AnyRun, task: str | None, name: str, workspace: Workspace) -> None:

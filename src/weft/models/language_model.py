@@ -27,17 +27,8 @@ def outline(folder: BaseFolder) -> Any:
         ArtifactError: if the files do not make a model, lack a part of it, or hold more layers than it has.
     """
     asked = {"device_map": "meta", "output_loading_info": True, "ignore_mismatched_sizes": True}
-    try:
-        with _silent():
-            lm, report = _pretrained(folder, dtype=torch.float32, **asked)
-    except Exception as error:  # the library raises what its parts raise
-        raise ArtifactError(
-            f"transformers cannot make the model of its config.json ({type(error).__name__}: {_line(error)})",
-            where=str(folder.path / "config.json"),
-            fix="mend the setting that is named, or take the config.json that the model was saved with; "
-            "a newer version of transformers may read it as it is",
-            code="C24",
-        ) from None
+    with settings_named(folder), _silent():
+        lm, report = _pretrained(folder, dtype=torch.float32, **asked)
     _check_report(report, lm, folder)
     _check_start(lm, folder)
     return lm
@@ -58,6 +49,25 @@ def _pretrained(folder: BaseFolder, **asked: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         return auto.from_pretrained(folder.path, local_files_only=True, use_safetensors=True, **asked)
+
+
+@contextmanager
+def settings_named(folder: BaseFolder) -> Iterator[None]:
+    """What transformers raises of a model's settings, as weft says it.
+
+    Raises:
+        ArtifactError: with the library's words.
+    """
+    try:
+        yield
+    except Exception as error:  # the library raises what its parts raise
+        raise ArtifactError(
+            f"transformers cannot make the model of its config.json ({type(error).__name__}: {_line(error)})",
+            where=str(folder.path / "config.json"),
+            fix="mend the setting that is named, or take the config.json that the model was saved with; "
+            "a newer version of transformers may read it as it is",
+            code="C24",
+        ) from None
 
 
 @contextmanager
@@ -121,7 +131,8 @@ def _check_start(lm: Any, folder: BaseFolder) -> None:
     """
     if folder.family != "seq2seq":
         return
-    start, rows = lm.config.decoder_start_token_id, len(lm.get_output_embeddings().weight)
+    start = getattr(lm.config, "decoder_start_token_id", None)
+    rows = len(lm.get_output_embeddings().weight)
     if type(start) is not int or not 0 <= start < rows:
         raise ArtifactError(
             f"config.json names no token with which an answer begins (decoder_start_token_id: {start})",

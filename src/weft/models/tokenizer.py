@@ -6,6 +6,7 @@ from typing import Any
 from weft.data.batch import Tokens
 from weft.errors import ArtifactError
 from weft.models.base_folder import BaseFolder
+from weft.models.language_model import settings_named
 
 MARK = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")  # how signs of control are written: <|im_start|>, [CLS]
 FILLER = re.compile(r"\[unused\d+\]|<unused\d+>|<extra_id_\d+>|<0x[0-9A-Fa-f]{2}>")  # of no text, or a byte
@@ -20,10 +21,12 @@ def load_tokenizer(folder: BaseFolder) -> Any:
     Raises:
         ArtifactError: if the folder has none that can be read, or neither it nor config.json names those.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     if not any(_is_vocabulary(file.name) for file in folder.path.iterdir()):
         raise _no_tokenizer(folder, "no file holds its vocabulary")  # the library would make up an empty one
+    with settings_named(folder):
+        AutoConfig.from_pretrained(folder.path, local_files_only=True)  # which the tokenizer reads as well
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder.path, local_files_only=True)
     except Exception as error:  # the library raises what its parts raise
