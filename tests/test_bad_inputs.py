@@ -281,7 +281,7 @@ CONFIG: dict[str, Case] = {
     "group that is a number": (setting("label: multi", "label: multi\n    group: 1.5"), "C02", 2, "valid boolean", "(rows.2.group)", ""),
     "runs in a file": (put("runs", "x"), "C23", 2, "the folder of runs is a file", "runs", "name another with --runs"),
     "base misspelt": (setting("model: base", "model: smollm"), "C24", 4, "there is no base model 'smollm'", "base.model", "did you mean 'smollm2'?"),
-    "base without weights": (both(model(), remove("base/model.safetensors")), "C24", 4, "no *.safetensors weights", "base", ""),
+    "base without weights": (both(model(), remove("base/model.safetensors")), "C24", 4, "no model.safetensors", "base", ""),
     "base without config": (both(model(), remove("base/config.json")), "", 4, "", "config.json", ""),
     "base of a strange family": (model(model_type="mamba"), "C08", 2, "does not know models of type 'mamba'", "config.json", "use one of bert, distilbert, encoder-decoder, gpt2"),
     "base with an encoder that is no BERT": (model(model_type="encoder-decoder", encoder={"model_type": "vit"}), "C08", 2, "does not know models of type 'encoder-decoder of vit'", "config.json", ""),

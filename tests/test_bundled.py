@@ -83,6 +83,24 @@ def test_an_experiment_without_sources_starts_from_them(shipped, tmp_path, capsy
     assert "Source run: `source-alpha+beta" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        (("prompt: {length: 4", "prompt: {length: 5"), 2, "have 4 tokens, and this run's 5"),
+        (("start: nearest", "start: gamma"), 2, "there is no prompt 'gamma' to start from"),
+        (("start: mean", "start: delta"), 2, "there is no prompt 'delta' to start from"),
+        (("position: suffix", "position: prefix"), 4, "trained on another prompt position"),
+    ],
+)
+def test_an_experiment_that_does_not_fit_them_is_refused(shipped, tmp_path, change, code, message, capsys):
+    """By the pass, before anything trains."""
+    text = (shipped / "bare.yaml").read_text("utf-8")
+    assert change[0] in text
+    (shipped / "unfit.yaml").write_text(text.replace(*change))
+    assert command("run", "unfit.yaml", "--runs", tmp_path / "runs", "--dry-run", *SMALL) == code
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
 def test_rows_that_need_no_source_stage_need_none_that_comes_with_weft(made, tmp_path, monkeypatch, capsys):
     """Where there is none for the base model: refused before anything is trained, or not asked for at all."""
     monkeypatch.setattr(durable.os, "fsync", lambda handle: None)

@@ -113,7 +113,7 @@ def test_an_encoder_is_not_asked_for_answers(tmp_path, rows, said, capsys, monke
     path = job(tmp_path, rows)
     text = path.read_text("utf-8").replace(str(tmp_path / "base"), str(tmp_path / "encoder"), 1)
     path.write_text(text.replace("suffix", "auto").replace("attention: eager", "attention: auto"), "utf-8")
-    monkeypatch.setattr("weft.models._language_model", lambda *a: pytest.fail("weights were loaded"))
+    monkeypatch.setattr("weft.models.load_language_model", lambda *a: pytest.fail("weights were loaded"))
     assert command("validate", path, *SMALL) != 0
     assert said in " ".join(capsys.readouterr().out.split())
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -206,13 +207,51 @@ def test_a_parent_that_does_not_fit_is_found_without_weights(
     assert codes(config.model_copy(update={"base": other}), workspace) == {"C13"}
 
 
+def test_a_parent_of_another_kind_is_found_without_weights(
+    job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other answer words, a start that is none of its tasks, a run without such a prompt, a changed file."""
+    monkeypatch.setattr("weft.runs.workspace.load_backbone", no_weights)
+    workspace, config = Workspace(job / "runs"), of(job, "adapt-mpt-gamma-s0")[0].config()
+    teacher, source = of(job, "teachers-alpha")[0], of(job, "source-")[0].config()
+    scored, spot = of(job, "evaluate-")[0], of(job, "adapt-prompt-tuning-gamma-s0")
+    assert codes(source, workspace) == set()
+    words = source.tasks[0].model_copy(update={"labels": {"y": "good", "n": "bad"}})
+    assert codes(source.model_copy(update={"tasks": (words, *source.tasks[1:])}), workspace) == {"C14"}
+    other = config.method.model_copy(update={"start": "delta"})
+    assert codes(config.model_copy(update={"method": other}), workspace) == {"C12"}
+    assert codes(config.model_copy(update={"source": None}), workspace) == {"C12"}
+    for name in (teacher.id, scored.id):
+        assert codes(config.model_copy(update={"source": name}), workspace) == {"C12"}
+    assert codes(
+        source.model_copy(update={"teachers": {**source.teachers, "beta": scored.id}}), workspace
+    ) == {"C12"}
+    [nearest] = [run.config() for run in spot if run.config().teachers]
+    assert codes(nearest, workspace) == set()
+    assert codes(nearest.model_copy(update={"teachers": {}}), workspace) == {"C12"}
+    named = nearest.method.model_copy(update={"start": "alpha"})
+    assert codes(nearest.model_copy(update={"method": named}), workspace) == set()
+    named = nearest.method.model_copy(update={"start": "gamma"})
+    assert codes(nearest.model_copy(update={"method": named}), workspace) == {"C12"}
+    kept = (teacher.path / "prompts.safetensors").read_bytes()
+    (teacher.path / "prompts.safetensors").write_bytes(kept[:-4] + b"\0\0\0\1")
+    try:
+        assert codes(source, workspace) - {"C12", "C14"}
+    finally:
+        (teacher.path / "prompts.safetensors").write_bytes(kept)
+
+
 def test_what_the_machine_refuses_is_found_without_weights(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A number format that the device does not compute with, and a folder that cannot be written."""
 
-    def refuses(*_: object, **__: object) -> None:
-        raise RuntimeError("not implemented for this device")
+    ones = torch.ones
+
+    def refuses(*sizes: int, **given: Any) -> torch.Tensor:
+        if "device" in given:
+            raise RuntimeError("not implemented for this device")
+        return ones(*sizes, **given)
 
     config = of(job, "adapt-mpt-gamma-s0")[0].config()
     with monkeypatch.context() as patch:

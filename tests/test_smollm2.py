@@ -111,6 +111,19 @@ def test_missing_wheel_names_both_remedies(monkeypatch: pytest.MonkeyPatch, tmp_
     assert "--base HuggingFaceTB/SmolLM2-135M-Instruct" in fault.value.fix
 
 
+@pytest.mark.parametrize("data", ["", "version https://git-lfs.github.com/spec/v1\n"])
+def test_a_file_that_stands_for_the_weights_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str
+) -> None:
+    """A pointer, or nothing, where the 4-bit file should be: named, and no folder is sealed."""
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("weft.models.bundled.installed", lambda *_: tmp_path / "model.gguf")
+    (tmp_path / "model.gguf").write_text(data)
+    with pytest.raises(ArtifactError, match="pointer of Git LFS" if data else "model.gguf is empty"):
+        base_folder.resolve(BaseConfig())
+    assert not list((tmp_path / "cache").glob("*/manifest.json"))
+
+
 def test_an_encoder_decoder_has_no_suffix(tmp_path: Path) -> None:
     """A suffix prompt on T5 is refused before weights load."""
     folder = base_folder.BaseFolder("t5", tmp_path, "seq2seq", "0", "test", {"model_type": "t5"})

@@ -272,6 +272,86 @@ def test_parent_that_is_no_run_is_refused(world: Path, capsys: Capture, parent: 
     assert "task 'beta' has no teacher" in err
 
 
+METHODS = {  # what is asked: code, cause
+    "{name: prompt_tuning, start: sentiment}": ("C12", "SPoT (start: sentiment) starts from finished runs"),
+    "{name: dept, start: nearest}": ("C12", "none is named as teachers"),
+    "{name: attempt, start: fresh}": ("C12", "ATTEMPT (start: fresh) starts from finished runs"),
+    "{name: mpt}": ("C12", "none is named as source"),
+    "{name: weft, encoders: []}": ("C12", "none is named as source or teachers"),
+    "{name: weft, sources: false, encoders: [nowhere]}": ("C24", "there is no base model 'nowhere'"),
+    "{name: weft, sources: false, encoders: [base]}": ("C08", "'base' is no encoder"),
+    "{name: dept, length: 5}": ("C06", "method.length (5) exceeds prompt.length (4)"),
+    "{name: lora, dropout: 0.1}": ("", "dropout is on only where the model's is"),
+    "{name: lora, targets: [q_prj]}": ("", "the model has no linear layer 'q_prj'"),
+    "{name: alora, targets: [q_prj]}": ("", "the model has no linear layer 'q_prj'"),
+    "{name: alora, invocation: ' '}": ("", "the invocation has no token"),
+    "{name: frozen_features, layers: [0, 3]}": ("C06", "layer 3 does not exist"),
+    "{name: in_context, context_tokens: 3, instruction: yes no yes no}": ("C07", "there is room for 3"),
+    "{name: in_context, context_tokens: 5, instruction: yes no yes no}": ("C07", "the first has more"),
+}
+GROUPS = {"prompt_tuning": "prompt", "dept": "prompt: 0.1, offsets", "attempt": "prompt: 0.1, attention"}
+GROUPS |= {"mpt": "shared: 0.1, factors", "lora": "lora", "alora": "lora"}
+
+
+def stage_of(method: str, prompt: str = "length: 4") -> str:
+    """The file of a run that adapts a method to gamma."""
+    name = method.partition("name: ")[2].split(",")[0].rstrip("}")
+    optim = f"optim: {{lr: {{{GROUPS[name]}: 0.1}}, steps: 2, batch_size: 4}}\n" if name in GROUPS else ""
+    return (
+        f"base: {{model: base, dtype: float32}}\ntasks: [tasks/gamma.yaml]\nprompt: {{{prompt}}}\n"
+        f"limits: {{source_tokens: 12}}\nshots: 4\nmethod: {method}\n{optim}"
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_method_would_refuse_is_found_before_it_runs(
+    world: Path, capsys: Capture, method: str
+) -> None:
+    """Dry or not: the same code and cause, no weights, and no run."""
+    code, cause = METHODS[method]
+    (world / "adapt.yaml").write_text(stage_of(method), "utf-8")
+    for dry in (["--dry-run"], []):
+        assert command("adapt", "adapt.yaml", *dry) in (2, 4)
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"error: {f'WEFT-{code}: ' if code else ''}" in said
+        assert cause in said
+        assert "fix: " in said
+    assert not list((world / "runs").glob("adapt-*"))
+
+
+def test_methods_that_can_work_are_not_refused(world: Path) -> None:
+    """The same methods as they should be."""
+    for method in (
+        "{name: prompt_tuning}", "{name: dept, length: 4}", "{name: lora, targets: [q_proj, down_proj]}",
+        "{name: alora}", "{name: frozen_features, layers: [0, 2]}", "{name: in_context}", "{name: tfidf}",
+        "{name: weft, sources: false, encoders: []}",
+    ):  # fmt: skip
+        (world / "adapt.yaml").write_text(stage_of(method), "utf-8")
+        assert command("adapt", "adapt.yaml", "--dry-run") == 0, method
+
+
+def test_a_prompt_before_the_text_does_not_suit_all(world: Path, capsys: Capture) -> None:
+    """Activated LoRA needs the text first; a text to start from needs a token that is text."""
+    (world / "adapt.yaml").write_text(stage_of("{name: alora}", "length: 4, position: prefix"), "utf-8")
+    assert command("adapt", "adapt.yaml", "--dry-run") == 2
+    assert "must read the text before the additions act" in " ".join(capsys.readouterr().err.split())
+    text = stage_of("{name: prompt_tuning}", "length: 4, init: text, init_text: </s>")
+    (world / "adapt.yaml").write_text(text, "utf-8")
+    assert command("adapt", "adapt.yaml", "--dry-run") == 2
+    assert "the text that should start the prompt has no token" in " ".join(capsys.readouterr().err.split())
+
+
+def test_rows_without_words_do_not_suit_tfidf(world: Path, capsys: Capture) -> None:
+    """Found in the rows that are drawn, before anything is fitted."""
+    signs = [f"{'!' * (i // 9 + 1)} {'?' * (i % 9 + 1)},{'yn'[i % 2]}" for i in range(24)]
+    rows("gamma-train.csv", lambda lines: [lines[0], *signs])(world)
+    (world / "adapt.yaml").write_text(stage_of("{name: tfidf}"), "utf-8")
+    assert command("adapt", "adapt.yaml", "--dry-run") == 3
+    assert "finds no word of two signs or more in the 8 training texts" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 def test_origins_of_values(world: Path, capsys: Capture) -> None:
     """C21: each value comes from --set, from a line of the file, or is the default."""
     assert command("config", "--explain", "small.yaml", "--set", "shots=5") == 0

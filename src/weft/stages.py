@@ -18,9 +18,10 @@ import torch
 from weft import runs
 from weft.checks import leak_checks
 from weft.checks.findings import Findings
+from weft.checks.used_rows import drawn
 from weft.data.encoding import EncodedTask, encode_task
 from weft.data.sampling import WINDOW, EpochBatches, TaskBatches, pool_size
-from weft.data.selection import few_shot, subset
+from weft.data.selection import subset
 from weft.data.token_store import TokenStore
 from weft.errors import ArtifactError, DataError, WeftError
 from weft.evaluation.answers import Answer, Answerer
@@ -285,8 +286,7 @@ def _training_rows(config: RunConfig, task: Task, workspace: Workspace) -> list[
     rows = task.load("train")
     if not isinstance(config, AdaptRun):
         return subset(rows, config.limits.train_rows)
-    drawn, closed = (config.shots, config.shots_total), bool(task.choices)
-    return few_shot(rows, *drawn, seed=config.seed, task=task.name, closed=closed, warn=warn)
+    return drawn(config, task, rows, warn)
 
 
 def _encoded_rows(config: RunConfig, task: Task, backbone: Backbone, workspace: Workspace) -> EncodedTask:

@@ -6,12 +6,10 @@ from functools import partial
 from weft.checks.findings import Findings
 from weft.errors import ConfigError, UnsupportedError
 from weft.models import check_position
-from weft.models.base_folder import BaseFolder
+from weft.models.base_folder import LAYERS, BaseFolder
 from weft.runs.config import AnyRun, SourceRun, TeacherRun
 from weft.runs.lengths import check_lengths
 from weft.runs.workspace import Workspace
-
-LAYERS = ("num_hidden_layers", "num_layers", "n_layer")  # in a model's config.json
 
 
 def check_base(configs: Sequence[AnyRun], base: BaseFolder, workspace: Workspace, found: Findings) -> None:
@@ -45,10 +43,7 @@ def _check_init(config: AnyRun) -> None:
     Raises:
         ConfigError: naming it.
     """
-    fresh = (
-        isinstance(config, TeacherRun | SourceRun)
-        or getattr(getattr(config, "method", None), "start", "") == "fresh"
-    )
+    fresh = starts_fresh(config)
     init, distils = config.prompt.init, isinstance(config, SourceRun) and bool(config.teachers)
     open_tasks = [spec.name for spec in config.tasks if not spec.labels]
     if fresh and init == "labels" and len(open_tasks) > (len(config.tasks) - 1) * (config.stage == "source"):
@@ -65,6 +60,13 @@ def _check_init(config: AnyRun) -> None:
             fix="set source.init: teachers in an experiment, and vocabulary here",
             code="C12",
         )
+
+
+def starts_fresh(config: AnyRun) -> bool:
+    """Whether a run's prompts start as its configuration says, and not from those of another run."""
+    if isinstance(config, SourceRun):
+        return config.prompt.init != "teachers" or not config.teachers
+    return isinstance(config, TeacherRun) or getattr(config.made_by, "start", "") == "fresh"
 
 
 def _check_answers(config: AnyRun) -> None:

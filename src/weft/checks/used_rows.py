@@ -1,6 +1,6 @@
 """The rows that a plan reads: those left after caps, and of draws those of any seed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -9,6 +9,7 @@ from weft.checks.overlap import Fields
 from weft.config.base import Split
 from weft.config.task import TaskSpec
 from weft.data.selection import few_shot, subset
+from weft.errors import DataError
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, splits
 from weft.runs.workspace import Workspace
 from weft.tasks import Example, Row, Task, template
@@ -120,5 +121,12 @@ def _picked(config: AnyRun, used: Used, found: Findings) -> list[Example]:
         return subset(used.examples, limits.dev_rows)
     if not isinstance(config, AdaptRun):
         return subset(used.examples, limits.train_rows)
-    drawn, closed = (config.shots, config.shots_total), bool(task.choices)
-    return few_shot(used.examples, *drawn, seed=config.seed, task=task.name, closed=closed, warn=found.warn)
+    return drawn(config, task, used.examples, found.warn)
+
+
+def drawn(
+    config: AdaptRun, task: Task, examples: list[Example], warn: Callable[[DataError], None]
+) -> list[Example]:
+    """The rows of a target task that a run trains on; `warn` is told of an answer that has too few."""
+    counts, closed = (config.shots, config.shots_total), bool(task.choices)
+    return few_shot(examples, *counts, seed=config.seed, task=task.name, closed=closed, warn=warn)

@@ -1,6 +1,7 @@
 """One pass over a whole plan before any weights load: settings, tasks, base model, rows, tokens, leaks.
 
-The pass does not stop at the first fault. It reads configuration, data and tokenizer, and never weights.
+The pass does not stop at the first fault. It reads configuration, data and tokenizer, and of weights the
+headers alone.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from weft.checks import leak_checks, row_checks, token_checks, used_rows
 from weft.checks.base_model import check_base
 from weft.checks.codec import TokenizerCodec
 from weft.checks.findings import Findings
+from weft.checks.outline import check_outline
 from weft.checks.parents import check_parents
 from weft.checks.used_rows import Used
 from weft.config.base import Allowance, Split
@@ -69,6 +71,8 @@ def check_file(path: Path, overrides: dict[str, Any], workspace: Workspace) -> C
     found.allow = experiment.allow
     _settings(experiment, found)
     configs = _runs_of(experiment, specs, found) if specs is not None else []
+    for config in configs if not experiment.sources else ():  # else its parents are runs of its own
+        check_parents(config, workspace, found)
     if not configs:
         found.attempt(lambda: base_folder.resolve(experiment.base))
     _check_runs(configs, workspace, checked)
@@ -182,15 +186,16 @@ def _check_runs(configs: Sequence[AnyRun], workspace: Workspace, checked: Checke
     used = used_rows.read(configs, workspace, found)
     for one in used.values():
         row_checks.check_rows(one, found)
-    codec = (
-        found.attempt(lambda: TokenizerCodec(load_tokenizer(base), base.family == "causal")) if base else None
-    )
+    tokenizer = found.attempt(lambda: load_tokenizer(base)) if base else None
+    codec = TokenizerCodec(tokenizer, base.family == "causal") if base and tokenizer else None
     for one in used.values():
         cut = _tokens(one, codec, configs[0].limits.source_tokens, found) if codec else None
         counts = {**one.task.accounting(one.split), "taken": len(one.chosen), "cut": cut}
         checked.rows.setdefault(one.spec.name, {})[one.split] = counts
     _batches(configs, used, found)
     _leaks(configs, used, checked)
+    if base and tokenizer:
+        check_outline(configs, base, tokenizer, workspace, found)
 
 
 def _tokens(used: Used, codec: TokenizerCodec, limit: int, found: Findings) -> int:

@@ -29,6 +29,16 @@ class Adapters(WeightsMethod):
         """Adapters and layer norms in one group."""
         return {"adapter"}
 
+    def check(self, setup: Setup) -> None:
+        """Refuse a family of unknown layers.
+
+        Raises:
+            UnsupportedError: with the remedy.
+        """
+        from weft.models.added import layers_of
+
+        layers_of(setup.backbone.lm)
+
     def model(self, setup: Setup) -> "TunedModel":
         """The base model with adapters that change nothing yet."""
         from weft.models.adapters import add_adapters

@@ -33,6 +33,20 @@ class ActivatedLoRA(WeightsMethod):
         """All additions in one group."""
         return {"lora"}
 
+    def check(self, setup: Setup) -> None:
+        """Refuse a model that reads its prompt first, an empty invocation, and unknown layers.
+
+        Raises:
+            ConfigError: naming the setting.
+            UnsupportedError: with the remedy.
+        """
+        from weft.models.activated import invocation_tokens, layers_that_act, text_first
+        from weft.models.low_rank import check_targets
+
+        invocation_tokens(text_first(setup.backbone), self.invocation)
+        lm = setup.backbone.lm
+        check_targets(lm, layers_that_act(lm, tuple(map(re.escape, self.targets))))
+
     def model(self, setup: Setup) -> "TunedModel":
         """The base model with additions that add nothing yet, and the invocation as a fixed prompt.
 

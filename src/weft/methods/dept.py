@@ -47,13 +47,13 @@ class DePT(TrainedMethod):
         """Fresh, or the nearest teacher."""
         return frozenset({"fresh", "nearest"})
 
-    def build(self, setup: Setup) -> "tuple[TunedModel, Starts]":
-        """A prompt and offsets for each task; the offsets start at 0."""
-        from weft.methods.first_prompts import first_prompts
-        from weft.models.tuned import TunedModel
-        from weft.prompts.dept import OffsetPrompts, new_offsets
+    def check(self, setup: Setup) -> None:
+        """Refuse more tokens than prompts have.
 
-        length = setup.prompt.length if self.length is None else self.length
+        Raises:
+            ConfigError: with both numbers.
+        """
+        length = self.length or 0
         if length > setup.prompt.length:
             raise ConfigError(
                 f"method.length ({length}) exceeds prompt.length ({setup.prompt.length})",
@@ -61,10 +61,18 @@ class DePT(TrainedMethod):
                 fix="raise prompt.length, or lower method.length",
                 code="C06",
             )
+
+    def build(self, setup: Setup) -> "tuple[TunedModel, Starts]":
+        """A prompt and offsets for each task; the offsets start at 0."""
+        from weft.methods.first_prompts import first_prompts
+        from weft.models.tuned import TunedModel
+        from weft.prompts.dept import OffsetPrompts, new_offsets
+
+        self.check(setup)
         prompts, record = first_prompts(self.start, setup)
         width, count = setup.backbone.width, len(setup.tasks)
         a, b = new_offsets(count, setup.source_tokens, self.rank, width, seed=setup.seed)
-        module = OffsetPrompts(prompts[:, :length], a, b, setup.names).to(setup.backbone.device)
+        module = OffsetPrompts(prompts[:, : self.length], a, b, setup.names).to(setup.backbone.device)
         trained = {"prompt": [module.prompts], "offsets": [module.a, module.b]}
         return TunedModel(setup.backbone, module, trained, setup.names, dropout=setup.dropout), record
 

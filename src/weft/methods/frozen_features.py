@@ -154,6 +154,14 @@ class FrozenFeatures(FeatureClassifier):
         """The base model."""
         return setup.backbone
 
+    def check(self, setup: Setup) -> None:
+        """Refuse layers that the model does not have.
+
+        Raises:
+            ConfigError: naming the first.
+        """
+        self.readings(setup.backbone)
+
     def readings(self, backbone: "Backbone") -> "list[Reading]":
         """Layers and poolings as configured."""
         depth = backbone.depths[0] + 1
@@ -267,6 +275,7 @@ def check_layers(layers: Sequence[int], depth: int) -> None:
         raise ConfigError(
             f"layer {wrong[0]} does not exist; the model has layers 0 (the embeddings) to {depth - 1}",
             where="method.layers",
+            fix=f"name layers from 0 to {depth - 1}",
             code="C06",
         )
 

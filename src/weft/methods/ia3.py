@@ -24,6 +24,16 @@ class IA3(WeightsMethod):
         """All scales in one group."""
         return {"ia3"}
 
+    def check(self, setup: Setup) -> None:
+        """Refuse a family of unknown layers, and a missing PEFT.
+
+        Raises:
+            UnsupportedError: with the remedy.
+        """
+        from weft.models.low_rank import check_targets, ia3_targets
+
+        check_targets(setup.backbone.lm, ia3_targets(setup.backbone.lm))
+
     def model(self, setup: Setup) -> "TunedModel":
         """The base model with scales of one."""
         from weft.models.added import with_added

@@ -61,6 +61,17 @@ class InContext(FittedMethod):
         """An instruction alone learns nothing."""
         return self.examples != 0
 
+    def check(self, setup: Setup) -> None:
+        """Refuse a context without room: all of it is tokens, which need no weights.
+
+        Raises:
+            ConfigError: with the remedies.
+        """
+        if self.learns:
+            self.fit(setup)
+        else:
+            self.restore(setup, Saved())
+
     def fit(self, setup: Setup) -> Saved:
         """The examples of each task, as texts and answers; no tensors.
 

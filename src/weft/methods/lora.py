@@ -35,28 +35,42 @@ class LoRA(WeightsMethod):
         """All additions in one group."""
         return {"lora"}
 
-    def build(self, setup: Setup) -> "tuple[TunedModel, Starts]":
-        """The model before training.
+    def check(self, setup: Setup) -> None:
+        """Refuse dropout of the additions alone, and layers that the model does not have.
 
         Raises:
-            ConfigError: for dropout of the additions alone.
+            ConfigError: naming the setting.
+            UnsupportedError: without PEFT, or for a family of unknown layers.
         """
+        from weft.models.low_rank import check_targets
+
         if self.dropout and not setup.dropout:
             raise ConfigError(
                 "the additions' dropout is on only where the model's is",
                 where="method.dropout",
                 fix="set base.dropout: true, or leave method.dropout out",
             )
+        check_targets(setup.backbone.lm, self._targets(setup))
+
+    def build(self, setup: Setup) -> "tuple[TunedModel, Starts]":
+        """The model before training."""
+        self.check(setup)
         return super().build(setup)
 
     def model(self, setup: Setup) -> "TunedModel":
         """The base model with additions that add nothing yet."""
-        from weft.models.added import layers_of, with_added
+        from weft.models.added import with_added
         from weft.models.low_rank import add_lora
 
-        targets = tuple(map(re.escape, self.targets))
-        if not targets:
-            family = layers_of(setup.backbone.lm)
-            targets = tuple(dict.fromkeys((family.query, family.value)))
+        targets = self._targets(setup)
         add = partial(add_lora, rank=self.rank, alpha=self.alpha, dropout=self.dropout, targets=targets)
         return with_added(setup.backbone, "lora", add, setup.names, seed=setup.seed, dropout=setup.dropout)
+
+    def _targets(self, setup: Setup) -> tuple[str, ...]:
+        """Patterns for the ends of the layers' names."""
+        from weft.models.added import layers_of
+
+        if self.targets:
+            return tuple(map(re.escape, self.targets))
+        family = layers_of(setup.backbone.lm)
+        return tuple(dict.fromkeys((family.query, family.value)))

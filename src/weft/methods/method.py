@@ -187,6 +187,17 @@ class Method(Config):
         """Whether its training rows may go through the frozen model beside those of other runs."""
         return bool(self.groups) and not self.touches_weights and not self.reads_texts
 
+    def check(self, setup: Setup) -> None:
+        """Refuse what `build`, `fit` or `restore` would refuse, before any weights load.
+
+        Args:
+            setup: as for those; its base model has layers, sizes and a tokenizer, and no numbers. Rows are
+                there for a `FittedMethod` that learns, and finished runs are not.
+
+        Raises:
+            WeftError: with the remedy. Nothing is refused here unless a method says so.
+        """
+
     @abstractmethod
     def restore(self, setup: Setup, saved: Saved) -> "Answerer":
         """What answers, from what a run kept; with nothing kept where nothing is learnt.

@@ -44,6 +44,17 @@ class TfIdf(FittedMethod):
         """What the field calls it."""
         return "TF-IDF + LR"
 
+    def check(self, setup: Setup) -> None:
+        """Refuse training rows without a word.
+
+        Raises:
+            DataError: naming the task.
+        """
+        words = vectorizer().build_analyzer()
+        for task, rows in zip(setup.tasks, setup.rows, strict=True):
+            if not any(words(row.source) for row in rows):
+                raise no_words(task.name, len(rows))
+
     def fit(self, setup: Setup) -> Saved:
         """A vocabulary and a classifier for each task."""
         import torch
@@ -111,13 +122,18 @@ def _fitted(made: Any, texts: Sequence[str], task: str) -> Any:
     """
     try:
         return made.fit_transform(texts)
-    except ValueError as error:  # an empty vocabulary
-        raise DataError(
-            f"TF-IDF finds no word of two signs or more in the {len(texts)} training texts ({error})",
-            where=f"task {task}, train",
-            fix="take the row out, or give texts with words",
-            code="D03",
-        ) from None
+    except ValueError:  # an empty vocabulary
+        raise no_words(task, len(texts)) from None
+
+
+def no_words(task: str, rows: int) -> DataError:
+    """What to say of training rows without words."""
+    return DataError(
+        f"TF-IDF finds no word of two signs or more in the {rows} training texts",
+        where=f"task {task}, train",
+        fix="take the row out, or give texts with words",
+        code="D03",
+    )
 
 
 def check_kept(setup: Setup, saved: Saved) -> None:

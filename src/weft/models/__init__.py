@@ -4,21 +4,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from weft.errors import UnsupportedError
 from weft.models.attention import is_plain, probe_attention, set_attention
 from weft.models.backbone import Backbone, Context, HiddenSpec, Opening, Outputs, States, TextState
 from weft.models.base_folder import BaseFolder
 from weft.models.causal import CausalBackbone
+from weft.models.embedding_hash import find_embeddings
 from weft.models.encoder import EncoderBackbone
+from weft.models.language_model import load_language_model, outline
 from weft.models.measuring import Choice
 from weft.models.memory import checkpoint_layers, free_bytes, rows_that_fit
 from weft.models.packed import can_pack, pack, probe_products
 from weft.models.precision import Precision, probe
 from weft.models.seq2seq import Seq2SeqBackbone
 from weft.models.text_cache import TextCache
-from weft.models.tokenizer import answer_tokens, control_tokens, load_tokenizer
+from weft.models.tokenizer import answer_tokens, check_vocabulary, control_tokens, load_tokenizer
 
 __all__ = [
     "Backbone",
@@ -39,6 +39,7 @@ __all__ = [
     "free_bytes",
     "load_backbone",
     "load_tokenizer",
+    "outline_backbone",
     "probe",
     "probe_attention",
     "probe_products",
@@ -75,6 +76,7 @@ def load_backbone(
         checkpointing: compute each layer again in the backward pass, to save memory.
 
     Raises:
+        ArtifactError: as `outline_backbone`.
         UnsupportedError: for a suffix prompt on an encoder-decoder, a sliding window, or attention that the
             model cannot have.
     """
@@ -82,42 +84,41 @@ def load_backbone(
 
     check_position(folder, position)
     check_attention(folder, attention)
-    lm = _language_model(folder, dtype)
+    tokenizer = load_tokenizer(folder)
+    outline_backbone(folder, tokenizer, position)  # what is wrong is said before a number is read
+    lm = load_language_model(folder, dtype)
     if attention != "library":
         set_attention(lm, attention)
     if checkpointing:
         checkpoint_layers(lm)
-    tokenizer = load_tokenizer(folder)
     lm.to(device or PartialState().device)
     if products == "packed" and can_pack(lm.device):
         pack(lm)
+    suffix = position == "suffix"
+    kept = TextCache(lm, cache_mb << 20, texts if suffix else None, warn)
+    return _backbone(folder, lm, tokenizer, suffix, kept)
+
+
+def outline_backbone(folder: BaseFolder, tokenizer: Any, position: str = "prefix") -> Backbone:
+    """A frozen model without its numbers: tokens, layers and sizes, to see what could be done with it.
+
+    Raises:
+        ArtifactError: if the folder's files do not make a model, or its tokenizer is another model's.
+    """
+    lm = outline(folder)
+    find_embeddings(folder.path)
+    parts = (lm.get_input_embeddings(), lm.get_output_embeddings() if folder.family != "encoder" else None)
+    check_vocabulary(tokenizer, min(len(part.weight) for part in parts if part is not None), folder)
+    return _backbone(folder, lm, tokenizer, position == "suffix", TextCache(lm, 0))
+
+
+def _backbone(folder: BaseFolder, lm: Any, tokenizer: Any, suffix: bool, texts: TextCache) -> Backbone:
     names = {"name": folder.name, "base_hash": folder.hash}
     if folder.family == "seq2seq":
         return Seq2SeqBackbone(lm, tokenizer, **names)
     if folder.family == "encoder":
         return EncoderBackbone(lm, tokenizer, **names)
-    suffix = position == "suffix"
-    kept = TextCache(lm, cache_mb << 20, texts if suffix else None, warn)
-    return CausalBackbone(lm, tokenizer, suffix=suffix, texts=kept, **names)
-
-
-def _language_model(folder: BaseFolder, dtype: str) -> Any:
-    """The model of transformers.
-
-    What its files lack (the pooler of a BERT that only reads) is drawn alike at every loading: full
-    fine-tuning keeps it, and two runs of one seed keep the same.
-    """
-    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    kinds = {"seq2seq": AutoModelForSeq2SeqLM, "causal": AutoModelForCausalLM, "encoder": AutoModel}
-    auto = kinds[folder.family]
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return auto.from_pretrained(
-            folder.path, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
-        )
+    return CausalBackbone(lm, tokenizer, suffix=suffix, texts=texts, **names)
 
 
 def check_attention(folder: BaseFolder, attention: str) -> None:

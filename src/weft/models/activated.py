@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
+from torch import nn
 
+from weft.data.batch import Tokens
 from weft.errors import ConfigError, UnsupportedError
 from weft.models.added import layers_of, with_added
 from weft.models.backbone import Backbone
@@ -44,6 +46,22 @@ def with_activated(
     Source:
         Greenewald et al. 2025 (arXiv:2504.12397): keys and values before the invocation are the base model's.
     """
+    backbone = text_first(backbone)
+    tokens, chosen = invocation_tokens(backbone, invocation), layers_that_act(backbone.lm, targets)
+    prompt = backbone.embed(torch.tensor([tokens], device=backbone.device))[0]
+    prompts = FixedPrompt(prompt, tasks).to(backbone.device)
+    add = partial(add_lora, rank=rank, alpha=alpha, dropout=0.0, targets=chosen)
+    model = with_added(backbone, "lora", add, tasks, seed=seed, dropout=dropout, prompts=prompts)
+    backbone.read_bare(partial(without_added, backbone.lm))
+    return model
+
+
+def text_first(backbone: Backbone) -> CausalBackbone:
+    """A model that reads the text before all else.
+
+    Raises:
+        UnsupportedError: for another one.
+    """
     if not isinstance(backbone, CausalBackbone) or not backbone.suffix:
         raise UnsupportedError(
             "the frozen model must read the text before the additions act",
@@ -51,14 +69,24 @@ def with_activated(
             fix="use a causal model with prompt.position: suffix, or the method lora",
             code="C08",
         )
+    return backbone
+
+
+def invocation_tokens(backbone: Backbone, invocation: str) -> Tokens:
+    """Tokens of an invocation, without an end.
+
+    Raises:
+        ConfigError: if there are none.
+    """
     tokens = backbone.answer_tokens(invocation)[:-1] if invocation.strip() else ()
     if not tokens:
         raise ConfigError("the invocation has no token", where="method.invocation", fix="name a word")
-    family = layers_of(backbone.lm) if not targets else None
-    chosen = targets if family is None else tuple(dict.fromkeys((family.query, family.key, family.value)))
-    prompt = backbone.embed(torch.tensor([tokens], device=backbone.device))[0]
-    prompts = FixedPrompt(prompt, tasks).to(backbone.device)
-    add = partial(add_lora, rank=rank, alpha=alpha, dropout=0.0, targets=chosen)
-    model = with_added(backbone, "lora", add, tasks, seed=seed, dropout=dropout, prompts=prompts)
-    backbone.read_bare(partial(without_added, backbone.lm))
-    return model
+    return tokens
+
+
+def layers_that_act(lm: nn.Module, targets: Sequence[str]) -> Sequence[str]:
+    """Patterns for the ends of the layers' names; as given, or queries, keys and values."""
+    if targets:
+        return targets
+    family = layers_of(lm)
+    return tuple(dict.fromkeys((family.query, family.key, family.value)))

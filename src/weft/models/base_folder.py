@@ -1,7 +1,7 @@
 """Which base model is meant: a name, a folder or a hub id becomes a folder with a hash. Needs no torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from weft.config.model import BaseConfig
 from weft.errors import ArtifactError, UnsupportedError, did_you_mean
 from weft.models.bundled import KNOWN
 from weft.models.embedding_hash import embedding_hash
+from weft.models.model_files import HASHED, check_folder, check_there, read_settings
 from weft.storage import is_sealed, read_json, sha256_file, sha256_json
 
 FAMILIES = {
@@ -27,9 +28,12 @@ FAMILIES = {
     "mpnet": "encoder",
     "roberta": "encoder",
 }
-HASHED = (".safetensors", ".json", ".model", ".txt")
 GROWING_ROPES = ("dynamic", "longrope")  # whose frequencies follow the longest text of a batch
 TOKENIZER = ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges")
+LAYERS = ("num_hidden_layers", "num_layers", "n_layer")  # names of the number of layers
+WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")  # names of D
+ROPES = ("rope_scaling", "rope_parameters")  # names of the settings of rotary positions
+COUNTS = (*WIDTHS, *LAYERS, "n_positions", "max_position_embeddings", "pad_token_id")
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,7 @@ class BaseFolder:
     @property
     def width(self) -> int:
         """D, the size of an embedding."""
-        names = ("hidden_size", "d_model", "n_embd", "dim")
-        return next((int(self.reader[name]) for name in names if self.reader.get(name)), 0)
+        return next((int(self.reader[name]) for name in WIDTHS if self.reader.get(name)), 0)
 
     @property
     def seen(self) -> frozenset[str]:
@@ -112,7 +115,7 @@ def encoder_positions(reader: Mapping[str, Any]) -> int:
 
 def rope_limit(reader: Mapping[str, Any]) -> int | None:
     """As `BaseFolder.rope_limit`, from the settings of the part that reads text."""
-    rope = reader.get("rope_scaling") or reader.get("rope_parameters") or {}
+    rope: Mapping[str, Any] = next((reader[name] for name in ROPES if reader.get(name)), {})
     kind, trained = rope.get("rope_type", rope.get("type")), "original_max_position_embeddings"
     if kind not in GROWING_ROPES:
         return None
@@ -140,28 +143,80 @@ def describe(name: str, path: Path, origin: str) -> BaseFolder:
     """What a model folder holds.
 
     Raises:
-        ArtifactError: if it holds no model with safetensors weights.
-        UnsupportedError: for a family that weft does not serve, or a model that brings its own code.
+        ArtifactError: if it holds no whole model with safetensors weights.
+        UnsupportedError: for a family that weft does not serve, quantised weights, or a model that brings its
+            own code.
     """
-    config = read_json(path / "config.json")
+    file = path / "config.json"
+    check_there(file)
+    config = read_settings(file)
     if "auto_map" in config:
         raise UnsupportedError(
             "the model brings its own code, which weft does not run", where=str(path), code="A10"
         )
-    kind = str(config.get("model_type"))
-    if kind == "encoder-decoder" and config.get("encoder", {}).get("model_type") != "bert":
-        kind = f"encoder-decoder of {config.get('encoder', {}).get('model_type')}"
-    family = FAMILIES.get(kind)
-    if family is None:
+    family = _family(config, file)
+    folder = BaseFolder(name, path, family, "", origin, config)
+    _check_settings(folder.reader, file)
+    check_folder(path)
+    return replace(folder, hash=_hash(path))
+
+
+def _family(config: dict[str, Any], file: Path) -> str:
+    """Which family of models the settings are of.
+
+    Raises:
+        ArtifactError: if they do not say.
+        UnsupportedError: for one that weft does not serve, and for quantised weights.
+    """
+    kind, encoder = config.get("model_type"), config.get("encoder")
+    if not isinstance(kind, str) or (kind == "encoder-decoder" and not isinstance(encoder, dict)):
+        raise ArtifactError(
+            "config.json does not say what kind of model it is of (model_type)",
+            where=str(file),
+            fix="take the config.json that the model was saved with",
+            code="C24",
+        )
+    if encoder and kind == "encoder-decoder" and encoder.get("model_type") != "bert":
+        kind = f"encoder-decoder of {encoder.get('model_type')}"
+    if kind not in FAMILIES:
         raise UnsupportedError(
             f"weft does not know models of type {kind!r}",
-            where=str(path / "config.json"),
+            where=str(file),
             fix=f"use one of {', '.join(sorted(FAMILIES))}",
             code="C08",
         )
-    if not any(path.glob("*.safetensors")):
-        raise ArtifactError("the folder has no *.safetensors weights", where=str(path), code="C24")
-    return BaseFolder(name, path, family, _hash(path), origin, config)
+    if quantised := config.get("quantization_config"):
+        method = quantised.get("quant_method", "") if isinstance(quantised, dict) else ""
+        raise UnsupportedError(
+            f"the model's weights are quantised{method and f' ({method})'}, which weft does not serve",
+            where=f"{file} (quantization_config)",
+            fix="use the model's own weights, in float32, bfloat16 or float16",
+            code="C08",
+        )
+    return FAMILIES[kind]
+
+
+def _check_settings(reader: Mapping[str, Any], file: Path) -> None:
+    """Refuse settings of the part that reads text which weft cannot read, or which lack what it asks of them.
+
+    Raises:
+        ArtifactError: naming the setting.
+    """
+    kind = str(reader.get("model_type"))
+    needed = [next((name for name in WIDTHS if reader.get(name)), WIDTHS[0])]
+    needed += ["n_positions"] if kind == "gpt2" else []
+    needed += ["max_position_embeddings"] if FAMILIES.get(kind) == "encoder" else []
+    wrong = [name for name in needed if not reader.get(name)]
+    wrong += [name for name in COUNTS if type(reader.get(name) or 0) is not int]
+    wrong += [name for name in ROPES if not isinstance(reader.get(name) or {}, dict)]
+    if wrong:
+        said = repr(reader[wrong[0]]) if wrong[0] in reader else "nothing"
+        raise ArtifactError(
+            f"config.json says {said} of {wrong[0]}",
+            where=str(file),
+            fix="take the config.json that the model was saved with",
+            code="C24",
+        )
 
 
 def _hash(path: Path) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import platformdirs
 
 from weft.errors import ArtifactError
+from weft.models.model_files import check_there, check_whole
 from weft.storage import (
     MANIFEST,
     is_sealed,
@@ -130,6 +131,7 @@ def assemble(parts: Path, minilm: Path, folder: Path) -> None:
     from safetensors import safe_open
     from safetensors.numpy import load, save
 
+    check_whole(minilm / "model.safetensors")
     with safe_open(minilm / "model.safetensors", framework="numpy") as file:
         tensors = dict.fromkeys(TABLES, file.get_tensor(TABLE))
     settings = {}
@@ -148,7 +150,11 @@ def assemble(parts: Path, minilm: Path, folder: Path) -> None:
 
 
 def _convert_gguf(gguf: Path, folder: Path) -> None:
-    """Dequantise a GGUF file to a safetensors folder, sealed when it is whole (about 30 s, once)."""
+    """Dequantise a GGUF file to a safetensors folder, sealed when it is whole (about 30 s, once).
+
+    Raises:
+        ArtifactError: if the file is a pointer or empty, or the package gguf is missing.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
     from transformers.utils.import_utils import is_gguf_available
@@ -157,6 +163,7 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
         raise ArtifactError(
             "reading the 4-bit weights of smollm2 needs the package gguf", fix='pip install "weft[gguf]"'
         )
+    check_there(gguf)
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     lm = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from weft.errors import ArtifactError
-from weft.storage import sha256_bytes, strict_json
-from weft.storage.tensor_header import LARGEST_HEADER, WEIGHTS, Numbers, entry_of, numbers_of
+from weft.models.model_files import DOWNLOAD
+from weft.storage import sha256_bytes
+from weft.storage.tensor_header import Entry, entry_of, header_of, numbers_of
 
 EMBEDDINGS = (  # names of the input embeddings in the weights files of known families
     *("shared.weight", "model.shared.weight", "model.embed_tokens.weight", "embed_tokens.weight"),
@@ -22,23 +23,32 @@ def embedding_hash(folder: Path) -> str:
     Raises:
         ArtifactError: if no weights file of the folder holds it.
     """
+    file, start, entry = find_embeddings(folder)
+    with file.open("rb") as opened:
+        opened.seek(start + entry.begin)
+        numbers = numbers_of(opened.read(entry.end - entry.begin), -entry.begin, entry)
+    return sha256_bytes(numbers.tobytes())
+
+
+def find_embeddings(folder: Path) -> tuple[Path, int, Entry]:
+    """Where a model's input embeddings lie: file, where its numbers begin, and the tensor; none is read.
+
+    Raises:
+        ArtifactError: if no weights file holds them in a number format that weft reads.
+    """
     for file in sorted(folder.glob("*.safetensors")):
         try:
-            found = _embeddings_in(file)
-        except (ValueError, TypeError) as error:
-            raise ArtifactError(f"not a file of tensors: {error}", where=str(file), code="A04") from None
-        if found is not None:
-            return sha256_bytes(found.tobytes())
-    raise ArtifactError(f"no file holds the input embeddings ({', '.join(EMBEDDINGS)})", where=str(folder))
-
-
-def _embeddings_in(file: Path) -> Numbers | None:
-    with file.open("rb") as opened:
-        size = int.from_bytes(opened.read(8), "little")
-        lines = strict_json(opened.read(min(size, LARGEST_HEADER[WEIGHTS])))
-        names = [name for name in EMBEDDINGS if name in lines]
-        if not names:
-            return None
-        entry = entry_of(lines[names[0]])
-        opened.seek(8 + size + entry.begin)
-        return numbers_of(opened.read(entry.end - entry.begin), -entry.begin, entry)
+            lines, start = header_of(file)
+            for name in EMBEDDINGS:
+                if name in lines:
+                    return file, start, entry_of(lines[name])
+        except ValueError as error:
+            raise ArtifactError(
+                f"not a file of tensors that weft reads: {error}", where=str(file), fix=DOWNLOAD, code="A04"
+            ) from None
+    raise ArtifactError(
+        f"no file holds the input embeddings ({', '.join(EMBEDDINGS)})",
+        where=str(folder),
+        fix="save the whole model with save_pretrained",
+        code="A04",
+    )

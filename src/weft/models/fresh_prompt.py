@@ -41,4 +41,5 @@ def fresh_prompt(
         f"a prompt of this task cannot start from {prompt.init}",
         where="prompt.init",
         fix="labels needs a task with label words; teachers is for the source stage; vocabulary always works",
+        code="C12",
     )

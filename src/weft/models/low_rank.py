@@ -38,6 +38,17 @@ def add_lora(lm: Any, *, rank: int, alpha: float, dropout: float, targets: Seque
     return _injected(config, lm)
 
 
+def check_targets(lm: nn.Module, targets: Sequence[str]) -> None:
+    """Refuse what the additions would be refused for.
+
+    Raises:
+        ConfigError: if a target is no linear layer.
+        UnsupportedError: without PEFT.
+    """
+    _peft()
+    _transposed(lm, targets)
+
+
 def add_ia3(lm: Any) -> Parameters:
     """Learned scales, ones before training: of keys, values, and the feed-forward part's hidden values.
 
@@ -48,14 +59,19 @@ def add_ia3(lm: Any) -> Parameters:
         Liu et al. 2022 (arXiv:2205.05638), section 3.3. GPT-2's queries, keys and values are one product,
         and are scaled together.
     """
-    family = layers_of(lm)
-    targets = (family.key, family.value, family.hidden)
+    targets = ia3_targets(lm)
     config = _peft().IA3Config(
         target_modules=pattern(*targets),
-        feedforward_modules=pattern(family.hidden),
+        feedforward_modules=pattern(targets[-1]),
         fan_in_fan_out=_transposed(lm, targets),
     )
     return _injected(config, lm)
+
+
+def ia3_targets(lm: nn.Module) -> tuple[str, str, str]:
+    """Patterns for the layers that IA3 scales; the last is the feed-forward part's."""
+    family = layers_of(lm)
+    return family.key, family.value, family.hidden
 
 
 @contextmanager

@@ -33,7 +33,10 @@ def repeated_tokens(
     """
     if not token_ids:
         raise UnsupportedError(
-            "the text that should start the prompt has no token", fix="give another init_text"
+            "the text that should start the prompt has no token",
+            where="prompt.init_text",
+            fix="give another init_text",
+            code="C12",
         )
     chosen = [token_ids[i % len(token_ids)] for i in range(length)]
     return embeddings[torch.tensor(chosen, device=embeddings.device)].detach().clone().float()

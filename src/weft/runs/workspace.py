@@ -12,7 +12,7 @@ import torch
 from weft import runs
 from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
-from weft.errors import ConfigError, DataError, NumericError, UnsupportedError
+from weft.errors import ArtifactError, ConfigError, DataError, NumericError, UnsupportedError
 from weft.models import Backbone, base_folder, load_backbone
 from weft.models.base_folder import BaseFolder
 from weft.models.kept_readings import KeptReadings
@@ -121,9 +121,14 @@ class Workspace:
         """The folder of an encoder that reads beside base models.
 
         Raises:
+            ArtifactError: if there is no model of that name.
             UnsupportedError: if it is no encoder.
         """
-        folder = self._folder(BaseConfig(model=name))
+        try:
+            folder = self._folder(BaseConfig(model=name))
+        except ArtifactError as fault:
+            where = f"method (encoder {name!r})" if fault.where == "base.model" else fault.where
+            raise ArtifactError(fault.cause, where=where, fix=fault.fix, code=fault.code) from None
         if folder.family != "encoder":
             raise UnsupportedError(
                 f"{name!r} is no encoder", where="method", fix="name it as base.model", code="C08"

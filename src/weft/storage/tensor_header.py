@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from weft.storage.hashing import strict_json
 PROMPTS, WEIGHTS = "prompts.safetensors", "weights.safetensors"
 LARGEST = {PROMPTS: 64 << 20, WEIGHTS: 64 << 30}  # bytes of the file
 LARGEST_HEADER = {PROMPTS: 64 << 10, WEIGHTS: 4 << 20}
+LARGEST_OF_MODELS = 100_000_000  # bytes of a header that the format itself allows
 DTYPES = {"F32": 4, "BF16": 2, "F16": 2}  # name in the header -> bytes of a number
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
@@ -37,10 +39,42 @@ def header(data: bytes, limit: int) -> tuple[dict[str, Any], int]:
     text = data[8 : 8 + size]
     if text[:1] != b"{" or len(text) - len(text.rstrip(b" ")) >= 8:
         raise ValueError("its header is not a JSON object")
+    return _object(text), 8 + size
+
+
+def header_of(file: Path) -> tuple[dict[str, Any], int]:
+    """The JSON header of a model's safetensors file, and where the numbers begin, which are not read.
+
+    Raises:
+        ValueError: if it is no such file, or its numbers are not all there.
+    """
+    there = file.stat().st_size
+    with file.open("rb") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+        if not 2 <= size <= min(LARGEST_OF_MODELS, there - 8):
+            raise ValueError(f"its header says {size:,} bytes; the file has {there:,}")
+        lines = _object(opened.read(size))
+    promised = (
+        8 + size + max((_end(line) for name, line in lines.items() if name != "__metadata__"), default=0)
+    )
+    if promised != there:
+        raise ValueError(f"its header promises {promised:,} bytes; the file has {there:,}")
+    return lines, 8 + size
+
+
+def _object(text: bytes) -> dict[str, Any]:
     found = strict_json(text)
     if not isinstance(found, dict):
         raise ValueError("its header is not a JSON object")
-    return found, 8 + size
+    return found
+
+
+def _end(line: Any) -> int:
+    """Where a tensor's bytes end; its number format may be any."""
+    offsets: Any = line.get("data_offsets") if isinstance(line, dict) else None
+    if not _are_counts(offsets, least=0, most=2) or len(offsets) != 2:
+        raise ValueError("a tensor of its header has no data_offsets")
+    return int(offsets[1])
 
 
 def entry_of(value: Any) -> Entry:
