@@ -52,8 +52,10 @@ def predict(
     ] = False,
     out: Annotated[Path | None, Parameter(help="JSON-lines file; else the answers are printed")] = None,
 ) -> None:
-    """Answer the rows of a file: weft predict RUN... FILE (CSV, TSV, JSONL or Parquet).
+    """Answer the rows of a file: weft predict RUN... FILE (CSV, TSV, JSON, JSONL or Parquet).
 
+    FILE may be - for standard input, which is JSON lines. The 'label' of an answer is its value in the task's
+    files.
     A row with a column 'task' is answered for that task, one without for every task of the runs.
     """
     from weft import storage
@@ -62,6 +64,7 @@ def predict(
 
     if len(names) < 2:
         raise ConfigError("predict needs one or more runs, and a file", fix="weft predict RUN... FILE")
+    check_out(out, Path(names[-1]))
     rows = read_rows(Path(names[-1]))
     with open_workspace(runs, data, quiet=True, keep_texts=False) as workspace:
         model = predictor.load(*names[:-1], workspace=workspace)
@@ -73,6 +76,20 @@ def predict(
         storage.write_text(out, "\n".join(lines) + "\n")
         print(out)
     check_answered(names[-1], [(one.row, one.error) for one in found if one.error])
+
+
+def check_out(out: Path | None, file: Path) -> None:
+    """Refuse to write the answers over the rows.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    if out is not None and out.exists() and file.exists() and out.samefile(file):
+        raise ConfigError(
+            "--out is the file with the rows, which the answers would replace",
+            where=str(out),
+            fix="name another file",
+        )
 
 
 def check_answered(file: str, faults: list[tuple[int, str]]) -> None:

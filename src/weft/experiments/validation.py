@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from weft import storage
-from weft.checks import leak_checks, row_checks, token_checks, used_rows
+from weft.checks import label_checks, leak_checks, row_checks, token_checks, used_rows
 from weft.checks.base_model import check_base
 from weft.checks.codec import TokenizerCodec
 from weft.checks.findings import Findings
@@ -182,6 +182,7 @@ def _check_runs(configs: Sequence[AnyRun], workspace: Workspace, checked: Checke
     used = used_rows.read(configs, workspace, found)
     for one in used.values():
         row_checks.check_rows(one, found)
+        label_checks.check_labels(one.spec, found)
     codec = (
         found.attempt(lambda: TokenizerCodec(load_tokenizer(base), base.family == "causal")) if base else None
     )
