@@ -5,15 +5,13 @@ Text is UTF-8, or UTF-16 that says so by its first bytes; it may be compressed b
 
 import codecs
 import gzip
-import io
 import itertools
 import math
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from weft.errors import DataError
 from weft.storage import sha256_file, sha256_json
@@ -104,7 +102,7 @@ def _text(path: Path, *, whole: bool) -> str:
     try:
         with path.open("rb") as file:
             content = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
-            data = content.read() if whole else b"".join(_lines(content, str(path)))
+            data = content.read() if whole else b"".join(_lines(content.readline, str(path)))
     except (OSError, EOFError, zlib.error) as error:
         cause = f"cannot read the file: {getattr(error, 'strerror', None) or error}"
         raise DataError(cause, where=str(path), code="D23") from None
@@ -112,7 +110,7 @@ def _text(path: Path, *, whole: bool) -> str:
 
 
 def _input() -> str:
-    return decoded(b"".join(_lines(sys.stdin.buffer, "standard input")), "standard input")
+    return decoded(b"".join(_lines(sys.stdin.buffer.readline, "standard input")), "standard input")
 
 
 def decoded(data: bytes, where: str) -> str:
@@ -145,10 +143,10 @@ def _packed(data: bytes) -> str:
     return "this is a zip archive or a workbook: unpack it, or save the sheet as CSV UTF-8" if zipped else ""
 
 
-def _lines(file: BinaryIO | gzip.GzipFile | io.BufferedReader, where: str) -> Iterator[bytes]:
+def _lines(readline: Callable[[int], bytes], where: str) -> Iterator[bytes]:
     """The file's lines; one that is too long is refused before more of it is read."""
     for number in itertools.count(1):
-        line = file.readline(LONGEST_LINE + 1)
+        line = readline(LONGEST_LINE + 1)
         if len(line) > LONGEST_LINE:
             raise too_long(f"{where}:{number}")
         if not line:

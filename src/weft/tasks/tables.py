@@ -151,15 +151,15 @@ def _width_fix(delimiter: str, marks: bool) -> str:
     if marks:
         return "separate the cells by one tab each, and quote cells that hold one"
     return (
-        "write one row a line, and tabs between cells alone. If cells hold tabs or line ends, quote these and "
-        "every cell that holds a quote, and write that twice; or save the rows as CSV or JSONL"
+        "write one row a line, and tabs between cells alone. If cells hold tabs or line ends, quote these "
+        "and every cell that holds a quote, and write that twice; or save the rows as CSV or JSONL"
     )
 
 
 def _without_blank_end(rows: Lines) -> Lines:
-    """The rows up to the last one with a value: spreadsheets write empty ones after it."""
-    last = max((i for i, (_, cells) in enumerate(rows) if any(map(str.strip, cells))), default=-1)
-    return rows[: last + 1]
+    """The rows up to the last one with a value: spreadsheets write empty ones of several cells after it."""
+    filled = [i for i, (_, cells) in enumerate(rows) if len(cells) == 1 or any(map(str.strip, cells))]
+    return rows[: filled[-1] + 1] if filled else []
 
 
 def _named(header: list[str], rows: Lines, where: str) -> list[int]:
