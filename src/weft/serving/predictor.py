@@ -134,16 +134,17 @@ def listed(rows: Rows) -> list[Mapping[str, object]]:
     Raises:
         DataError: saying what rows are.
     """
-    found = rows.to_dict("records") if hasattr(rows, "columns") and hasattr(rows, "to_dict") else rows
-    plain = isinstance(found, str | bytes | Mapping) or not hasattr(found, "__iter__")
-    wrong = [found] if plain else [one for one in found if not isinstance(one, Mapping)]
+    given = rows.to_dict("records") if hasattr(rows, "columns") and hasattr(rows, "to_dict") else rows
+    plain = isinstance(given, str | bytes | Mapping) or not hasattr(given, "__iter__")
+    found = [given] if plain else list(given)
+    wrong = found if plain else [one for one in found if not isinstance(one, Mapping)]
     if wrong:
         raise DataError(
             f"rows are dicts with the fields of the template, and this is a {type(wrong[0]).__name__}",
             fix='give a list of them: predict([{"text": "..."}]), or a DataFrame',
             code="D05",
         )
-    return list(found)
+    return found
 
 
 def _text(row: Mapping[str, object], task: Task) -> str | DataError:

@@ -13,7 +13,7 @@ from weft.errors import DataError, did_you_mean
 from weft.tasks.values import same_name
 
 FIELD = re.compile(r"\{([^{}]*)\}")
-Values = Mapping[str, object]
+Values = Mapping[Any, object]
 
 
 def names(template: str) -> list[str]:
@@ -66,7 +66,8 @@ def held(name: str, row: Values) -> object:
     return _inside(name, row) if key is None else row[key]
 
 
-def _key(name: str, row: Values) -> str | None:
+def _key(name: str, row: Values) -> object:
+    """The key of a field as the row spells it; none if there is none."""
     return name if name in row else same_name(name, row)
 
 

@@ -12,10 +12,10 @@ def normal(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def same_name(name: str, known: Iterable[object]) -> str | None:
+def same_name(name: str, known: Iterable[object]) -> object:
     """The one of the known names that a name spells; none if there is none."""
     wanted = normal(name)
-    return next((one for one in known if isinstance(one, str) and normal(one) == wanted), None)
+    return next((one for one in known if normal(str(one)) == wanted), None)
 
 
 def same_value(value: str, known: Collection[str]) -> str | None:
