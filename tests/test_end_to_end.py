@@ -1,5 +1,6 @@
 """The main job through the command line, on tiny models of both families."""
 
+import io
 import json
 import subprocess
 import sys
@@ -272,6 +273,30 @@ def test_predict_command(job: Path, tmp_path: Path, capsys: Capture) -> None:
     assert [line["row"] for line in lines] == [0, 1]
     assert {line["task"] for line in lines} == {"gamma"}
     assert all(line["answer"] in ("positive", "negative") for line in lines)
+
+
+def test_predict_reads_standard_input(job: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """`-` for a file: JSON lines in, JSON lines out, with the file's own label."""
+    data = b'{"text": "the good film"}\n\n{"text": "the bad dog"}\n'
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(data))))
+    run = of(job, "adapt-prompt-tuning-gamma-s0")[0].id
+    assert command("predict", run, "-", "--runs", job / "runs") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["row"] for line in lines] == [0, 1]
+    labels = runs.find(job / "runs", run).config().tasks[0].labels
+    assert all(labels[line["label"]] == line["answer"] for line in lines)
+
+
+def test_predict_does_not_write_over_its_rows(job: Path, tmp_path: Path, capsys: Capture) -> None:
+    """By whichever name the file goes."""
+    path = tmp_path / "new.csv"
+    path.write_text("text\nthe good film\n", "utf-8")
+    (tmp_path / "link").symlink_to(path)
+    run = of(job, "adapt-prompt-tuning-gamma-s0")[0].id
+    for out in (path, tmp_path / "link"):
+        assert command("predict", run, path, "--out", out, "--runs", job / "runs") == 2
+        assert "--out is the file with the rows" in capsys.readouterr().err
+    assert path.read_text("utf-8") == "text\nthe good film\n"
 
 
 def test_evaluate_command_on_dev_rows(job: Path, capsys: Capture) -> None:

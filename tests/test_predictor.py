@@ -51,6 +51,13 @@ def test_what_are_no_rows_is_refused(make_backbone, rows, message):
     assert 'predict([{"text": "..."}])' in caught.value.fix
 
 
+def test_rows_may_come_one_by_one(make_backbone):
+    """A generator can be read once only."""
+    model = predictor(make_backbone("gpt2-suffix"), ["reads"])
+    rows = [{"text": "a film"}, {"text": "the dog"}]
+    assert model.predict(iter(rows)) == model.predict(rows)
+
+
 def test_faulty_rows_stand_beside_answers(make_backbone):
     """Of a DataFrame as of a list; blank, missing, NaN, a list; every other row as without them."""
     model = predictor(make_backbone("gpt2-suffix"), ["reads"])

@@ -76,6 +76,18 @@ def test_fields_of_fields():
         template.fill("{a.x}", row)
 
 
+def test_names_are_found_in_another_spelling():
+    """Composed accents, blanks around a column's name, a number as a name; the very name comes first."""
+    assert template.fill("{caf\u00e9}", {"cafe\u0301": "x"}) == "x"
+    assert template.fill("{cafe\u0301.a}", {" caf\u00e9": {"a ": "x"}}) == "x"
+    assert template.fill("{0}", {0: "x"}) == "x"
+    assert template.fill("{text}", {"text ": "other", "text": "x"}) == "x"
+    assert template.missing("text", {"text ": None})
+    assert template.has("text", {" text": None})
+    with pytest.raises(DataError, match="no 'text'; it has Text"):
+        template.fill("{text}", {"Text": "x"})
+
+
 @given(st.dictionaries(st.sampled_from("abc"), st.text() | st.integers() | st.booleans(), min_size=3))
 def test_a_text_is_the_template_with_its_values(row):
     """As str.format writes it."""
