@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from tiny_job import EXPERIMENT, FULL, command, write_job
 
 import weft
 from weft import cli, runs, stages, storage
+from weft.cli import answers
 from weft.errors import ArtifactError, ConfigError, NumericError, WeftError
 from weft.experiments import validation
 from weft.models.text_cache import TextCache
@@ -297,6 +299,16 @@ def test_predict_does_not_write_over_its_rows(job: Path, tmp_path: Path, capsys:
         assert command("predict", run, path, "--out", out, "--runs", job / "runs") == 2
         assert "--out is the file with the rows" in capsys.readouterr().err
     assert path.read_text("utf-8") == "text\nthe good film\n"
+    os.mkfifo(tmp_path / "pipe")
+    for out in (tmp_path, tmp_path / "pipe", Path("-"), Path("/dev/stdout")):
+        with pytest.raises(ConfigError, match="--out is not an ordinary file"):
+            answers.check_out(out, path)
+
+
+def test_predict_refuses_options_that_it_does_not_have(job: Path, capsys: Capture) -> None:
+    """None of them is a file or a run."""
+    assert command("predict", "run", "rows.csv", "--ouut", "new.jsonl", "--runs", job / "runs") == 2
+    assert "there is no option '--ouut'" in capsys.readouterr().err
 
 
 def test_evaluate_command_on_dev_rows(job: Path, capsys: Capture) -> None:

@@ -12,6 +12,8 @@ from weft.config.files import changed, parse_overrides
 from weft.errors import ConfigError, DataError
 from weft.runs.config import EvaluateRun
 
+STREAMS = (Path("-"), Path("/dev/stdout"), Path("/dev/stderr"))
+
 
 @app.command
 def evaluate(
@@ -44,7 +46,7 @@ def evaluate(
 
 @app.command
 def predict(
-    *names: str,
+    *names: Annotated[str, Parameter(allow_leading_hyphen=True)],  # one is standard input
     runs: Runs = RUNS,
     data: Data = None,
     generate: Annotated[
@@ -62,6 +64,9 @@ def predict(
     from weft.serving import predictor
     from weft.tasks.files import read_rows
 
+    unknown = [name for name in names if name.startswith("-") and name != "-"]
+    if unknown:
+        raise ConfigError(f"there is no option {unknown[0]!r}", fix="see weft predict --help")
     if len(names) < 2:
         raise ConfigError("predict needs one or more runs, and a file", fix="weft predict RUN... FILE")
     check_out(out, Path(names[-1]))
@@ -79,11 +84,14 @@ def predict(
 
 
 def check_out(out: Path | None, file: Path) -> None:
-    """Refuse to write the answers over the rows.
+    """Refuse to write the answers over the rows, or in the place of a folder or a device.
 
     Raises:
         ConfigError: naming the file.
     """
+    if out in STREAMS or (out is not None and out.exists() and not out.is_file()):
+        fix = "name a file; without --out the answers are printed"
+        raise ConfigError("--out is not an ordinary file", where=str(out), fix=fix)
     if out is not None and out.exists() and file.exists() and out.samefile(file):
         raise ConfigError(
             "--out is the file with the rows, which the answers would replace",
