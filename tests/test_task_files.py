@@ -251,6 +251,12 @@ def test_quoted_cells_hold_commas_quotes_and_lines(tmp_path):
     assert read_rows(stored(tmp_path, "a.csv", data)) == [{"a": 'x, "y"\r\nz', "b": "2"}]
 
 
+def test_backslashes_that_are_text_are_read(tmp_path):
+    """At the end of a quoted cell, and where quotes are doubled."""
+    assert read_rows(stored(tmp_path, "a.csv", 'a,b\n"C:\\","D:\\"\n')) == [{"a": "C:\\", "b": "D:\\"}]
+    assert read_rows(stored(tmp_path, "a.csv", 'a,b\n"say \\""x",2\n')) == [{"a": 'say \\"x', "b": "2"}]
+
+
 def test_last_line_needs_no_end_and_blank_lines_are_skipped(tmp_path):
     """A file without a line end at its end, and one with blank lines, read alike."""
     expected = [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
@@ -286,6 +292,8 @@ FAULTS = {
     "open quote at the end": ("a.csv", b'a,b\n1,2\n3,"4\n', "broken line: unexpected end of data", "D07", 3),
     "text after a quote": ("a.csv", b'a,b\n1,"2"x\n3,4\n', "broken line: ',' expected after '\"'", "D07", 2),
     "semicolons": ("a.csv", b"a;b\n1;2\n", "the header has one column and ';' in it", "D07", 1),
+    "semicolons and quotes": ("a.csv", b'a;b\n"1;""x""";2\n', "the header has one column and ';'", "D07", 1),
+    "backslashes": ("a.csv", b'a,b\n1,2\nsay \\"x\\",3\n', "a quote stands behind a backslash", "D07", 3),
     "tabs in a CSV": ("a.csv", b"a\tb\n1\t2\n", "the header has one column and '\\t' in it", "D07", 1),
     "commas in a TSV": ("a.tsv", b"a,b\n1,2\n", "the header has one column and ',' in it", "D07", 1),
     "column twice": ("a.csv", b"a,b,a\n1,2,3\n", "column named twice: a", "D07", 1),

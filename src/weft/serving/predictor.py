@@ -134,7 +134,7 @@ def listed(rows: Rows) -> list[Mapping[str, object]]:
     Raises:
         DataError: saying what rows are.
     """
-    given = rows.to_dict("records") if hasattr(rows, "columns") and hasattr(rows, "to_dict") else rows
+    given = _records(rows)
     plain = isinstance(given, str | bytes | Mapping) or not hasattr(given, "__iter__")
     found = [given] if plain else list(given)
     wrong = found if plain else [one for one in found if not isinstance(one, Mapping)]
@@ -145,6 +145,19 @@ def listed(rows: Rows) -> list[Mapping[str, object]]:
             code="D05",
         )
     return found
+
+
+def _records(rows: Rows) -> Any:
+    """The rows of a table of pandas, Polars or Arrow; anything else as it is."""
+    if hasattr(rows, "to_dicts") or hasattr(rows, "to_pylist"):
+        return rows.to_dicts() if hasattr(rows, "to_dicts") else rows.to_pylist()
+    if not (hasattr(rows, "columns") and hasattr(rows, "to_dict")):
+        return rows
+    if not rows.columns.is_unique:
+        twice = rows.columns[rows.columns.duplicated()][0]
+        fix = "give every column a name of its own"
+        raise DataError(f"column named twice: {twice}", where="the DataFrame", fix=fix, code="D07")
+    return rows.to_dict("records")
 
 
 def _text(row: Mapping[str, object], task: Task) -> str | DataError:

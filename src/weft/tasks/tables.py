@@ -25,11 +25,13 @@ def table(text: str, where: str, delimiter: str) -> list[Row]:
     Raises:
         DataError: with the line.
     """
+    if delimiter == ",":
+        _check_backslashes(text, where)
     marks = delimiter == "," or quotes_are_marks(text)
     lines = _lines(text, where, delimiter, marks)
     if not lines:
         return []
-    header = _header(lines[0][1], where, delimiter)
+    header = lines[0][1]
     for number, cells in lines[1:]:
         _check_row(header, cells, f"{where}:{number}", delimiter, marks)
     rows = _without_blank_end(lines[1:])
@@ -64,6 +66,18 @@ def quotes_are_marks(text: str) -> bool:
     return commas or header or any(re.search(r'["\t\r\n]', cell) for cell in quoted)
 
 
+def _check_backslashes(text: str, where: str) -> None:
+    """Refuse quotes behind backslashes in a CSV text that doubles none: they would stay in its cells."""
+    found = re.search(r'\\"(?![,\r\n]|\Z)', text) if '""' not in text else None
+    if found:
+        raise DataError(
+            'a quote stands behind a backslash: \\"',
+            where=f"{where}:{text.count(chr(10), 0, found.start()) + 1}",
+            fix="write a quote inside a quoted cell twice, as CSV writers do",
+            code="D07",
+        )
+
+
 def _raw_rows(text: str) -> list[list[str]]:
     """Cells with the quotes around them; none if a quote stands where none can mark a cell."""
     rows: list[list[str]] = [[]]
@@ -94,6 +108,8 @@ def _lines(text: str, where: str, delimiter: str, marks: bool) -> Lines:
     try:
         for cells in reader:
             start = reader.line_num + 1
+            if cells and not found:
+                _check_header(cells, where, delimiter)
             if cells:
                 found.append((reader.line_num, cells))
     except csv.Error as error:
@@ -111,7 +127,8 @@ def _spaced(text: str, delimiter: str) -> bool:
     return bool(names) and all(name.startswith(" ") for name in names)
 
 
-def _header(cells: list[str], where: str, delimiter: str) -> list[str]:
+def _check_header(cells: list[str], where: str, delimiter: str) -> None:
+    """Refuse columns that are separated otherwise, have one name, or none."""
     other = next((sign for sign in ";\t,|" if sign != delimiter and sign in cells[0]), None)
     if len(cells) == 1 and other:
         raise DataError(
@@ -128,7 +145,6 @@ def _header(cells: list[str], where: str, delimiter: str) -> list[str]:
     if not any(names):
         fix = "name the columns in the first line"
         raise DataError("the header has no names", where=f"{where}:1", fix=fix, code="D07")
-    return cells
 
 
 def _check_row(header: list[str], cells: list[str], where: str, delimiter: str, marks: bool) -> None:

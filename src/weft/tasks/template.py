@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from weft.errors import DataError, did_you_mean
 from weft.tasks.values import same_name
 
@@ -63,7 +65,10 @@ def written(name: str, row: Values) -> str:
 def held(name: str, row: Values) -> object:
     """What a row holds in a field; none if there is no such field."""
     key = _key(name, row)
-    return _inside(name, row) if key is None else row[key]
+    value: Any = _inside(name, row) if key is None else row[key]
+    if getattr(value, "shape", None) == () and not isinstance(value, np.generic):  # an array of no axis
+        return None if value is np.ma.masked else value.item()
+    return value
 
 
 def _key(name: str, row: Values) -> object:
