@@ -1,7 +1,9 @@
 """The main job through the command line, on tiny models of both families."""
 
 import csv
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from tiny_job import EXPERIMENT, FULL, command, write_job
 
 import weft
 from weft import cli, runs, stages, storage
+from weft.cli import answers
 from weft.errors import ArtifactError, ConfigError, NumericError, WeftError
 from weft.experiments import validation
 from weft.models.text_cache import TextCache
@@ -368,6 +371,40 @@ def test_a_terminal_gets_a_table(
     assert f"{100 * first['probabilities'][first['answer']]:.1f} %" in shown[2]
     assert "日本語" in next(line for line in shown if line.startswith("  2 "))
     assert (other["error"], fault["answer"]) == (None, None)
+
+
+def test_predict_reads_standard_input(job: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """`-` for a file: JSON lines in, JSON lines out, with the file's own label."""
+    data = b'{"text": "the good film"}\n\n{"text": "the bad dog"}\n'
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(data))))
+    run = of(job, "adapt-prompt-tuning-gamma-s0")[0].id
+    assert command("predict", run, "-", "--runs", job / "runs") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["row"] for line in lines] == [0, 1]
+    labels = runs.find(job / "runs", run).config().tasks[0].labels
+    assert all(labels[line["label"]] == line["answer"] for line in lines)
+
+
+def test_predict_does_not_write_over_its_rows(job: Path, tmp_path: Path, capsys: Capture) -> None:
+    """By whichever name the file goes."""
+    path = tmp_path / "new.csv"
+    path.write_text("text\nthe good film\n", "utf-8")
+    (tmp_path / "link").symlink_to(path)
+    run = of(job, "adapt-prompt-tuning-gamma-s0")[0].id
+    for out in (path, tmp_path / "link"):
+        assert command("predict", run, path, "--out", out, "--runs", job / "runs") == 2
+        assert "--out is the file with the rows" in capsys.readouterr().err
+    assert path.read_text("utf-8") == "text\nthe good film\n"
+    os.mkfifo(tmp_path / "pipe")
+    for out in (tmp_path, tmp_path / "pipe", Path("-"), Path("/dev/stdout")):
+        with pytest.raises(ConfigError, match="--out is not an ordinary file"):
+            answers.check_out(out, path)
+
+
+def test_predict_refuses_options_that_it_does_not_have(job: Path, capsys: Capture) -> None:
+    """None of them is a file or a run."""
+    assert command("predict", "run", "rows.csv", "--ouut", "new.jsonl", "--runs", job / "runs") == 2
+    assert "there is no option '--ouut'" in capsys.readouterr().err
 
 
 def test_evaluate_command_on_dev_rows(job: Path, capsys: Capture) -> None:

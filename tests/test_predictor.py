@@ -3,6 +3,7 @@
 from functools import partial
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
@@ -49,6 +50,21 @@ def test_what_are_no_rows_is_refused(make_backbone, rows, message):
     with pytest.raises(DataError, match=message) as caught:
         predictor(make_backbone("gpt2-suffix"), ["reads"]).predict(rows)
     assert 'predict([{"text": "..."}])' in caught.value.fix
+
+
+def test_rows_may_come_one_by_one(make_backbone):
+    """A generator can be read once only."""
+    model = predictor(make_backbone("gpt2-suffix"), ["reads"])
+    rows = [{"text": "a film"}, {"text": "the dog"}]
+    assert model.predict(iter(rows)) == model.predict(rows)
+    assert model.predict(pa.Table.from_pylist(rows)) == model.predict(rows)
+
+
+def test_frame_with_a_column_twice_is_refused(make_backbone):
+    """One of the two would be read in silence."""
+    frame = pd.DataFrame([["a film", "x", "y"]], columns=["text", "a", "a"])
+    with pytest.raises(DataError, match="column named twice: a"):
+        predictor(make_backbone("gpt2-suffix"), ["reads"]).predict(frame)
 
 
 def test_faulty_rows_stand_beside_answers(make_backbone):

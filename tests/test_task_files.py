@@ -1,9 +1,12 @@
 """Reading rows: a cell is the text it is, and whatever is no row is refused with its place."""
 
 import csv
+import gzip
+import hashlib
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.errors import DataError
-from weft.tasks.files import read_rows
+from weft.tasks.files import content_hash, read_rows
 
 modest = settings(max_examples=150, deadline=None)
 COLUMNS = ("text", "label", "a b")
@@ -63,20 +66,142 @@ def test_cells_come_back_as_they_were_written(folder, table, end, every):
     every |= any("\r" in cell for row in table for cell in row)  # which Python's writer forgets to quote
     quoting = csv.QUOTE_ALL if every else csv.QUOTE_MINIMAL
     csv.writer(text, lineterminator=end, quoting=quoting).writerows([header, *table])
+    table = [*table, ["x"] * len(header)]  # what is empty at the end is no row
+    csv.writer(text, lineterminator=end).writerow(table[-1])
     rows = read_rows(stored(folder, "table.csv", text.getvalue()))
     assert rows == [dict(zip(header, row, strict=True)) for row in table]
 
 
-plain = cells.filter(lambda cell: not set(cell) & set("\t\n\r"))
+marked = re.compile(r'".*(""|\\").*"', re.DOTALL)
+plain = cells.filter(lambda cell: not set(cell) & set("\t\n\r") and not marked.fullmatch(cell))
 
 
 @modest
 @given(table=st.lists(st.tuples(plain, plain), min_size=1, max_size=5), end=st.sampled_from(["\n", "\r\n"]))
 def test_quotes_in_a_tsv_are_plain_signs(folder, table, end):
-    """Cells between tabs come back character for character, also those that begin with a quote."""
+    """Where a bare cell has one, cells come back character for character, also those that begin with one."""
+    table = [*table, ('5" wide', "x")]
     text = end.join("\t".join(cells) for cells in [("text", "label"), *table])
     rows = read_rows(stored(folder, "table.tsv", text))
     assert rows == [{"text": text, "label": label} for text, label in table]
+
+
+@modest
+@given(table=tables, end=st.sampled_from(["\n", "\r\n"]), every=st.booleans())
+def test_quotes_that_a_writer_put_into_a_tsv_mark_cells(folder, table, end, every):
+    """What the standard library's writer writes with tabs comes back, where its quoting shows."""
+    header = list(COLUMNS[: len(table[0])])
+    table = [*table, ['a "quoted" word'] * len(header)]
+    quoting = csv.QUOTE_ALL if every or any("\r" in x for row in table for x in row) else csv.QUOTE_MINIMAL
+    text = io.StringIO(newline="")
+    csv.writer(text, "excel-tab", lineterminator=end, quoting=quoting).writerows([header, *table])
+    rows = read_rows(stored(folder, "table.tsv", text.getvalue()))
+    assert rows == [dict(zip(header, row, strict=True)) for row in table]
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ('"he said ""no"""\t1', 'he said "no"'),
+        ('"two\nlines"\t1', "two\nlines"),
+        ('"a\ttab"\t1', "a\ttab"),
+        ('"yes, it is"\t1', "yes, it is"),  # as Excel saves it
+        ('"no comma"\t1', '"no comma"'),
+        ('"yes, it is"\t1\nwell, no\t0', '"yes, it is"'),
+        ('"a" b\t1', '"a" b'),
+        ('say "a"\t1', 'say "a"'),
+        ('"\t1', '"'),
+    ],
+)
+def test_one_rule_decides_on_the_quotes_of_a_tsv(tmp_path, line, text):
+    """Doubled quotes, tabs, line ends, or commas that are all quoted: then they mark; else they are text."""
+    assert read_rows(stored(tmp_path, "a.tsv", f"text\tlabel\n{line}\n"))[0] == {"text": text, "label": "1"}
+
+
+def test_quoted_header_of_a_tsv_shows_that_all_is_quoted(tmp_path):
+    """As pandas quotes with QUOTE_ALL or QUOTE_NONNUMERIC."""
+    path = stored(tmp_path, "a.tsv", '"text"\t"label"\n"plain"\t1\n')
+    assert read_rows(path) == [{"text": "plain", "label": "1"}]
+
+
+@pytest.mark.parametrize("cell", ['"he said ""no"""', r'"he said \"no\""'])
+def test_tsv_that_is_written_in_two_ways_is_refused(tmp_path, cell):
+    """A quoted cell with quotes inside, and a bare cell with one: one of the two would be read wrongly."""
+    path = stored(tmp_path, "a.tsv", f'text\tlabel\n5" wide\t1\n{cell}\t0\n')
+    error = refusal(path)
+    assert (error.code, error.where) == ("D07", f"{path}:3")
+    assert "quote every cell that holds a quote" in error.fix
+
+
+def test_advice_on_a_broken_tsv_fits_how_it_is_written(tmp_path):
+    """A line break in a cell of a file with bare quotes: quoting that cell alone would not help."""
+    path = stored(tmp_path, "a.tsv", 'text\tlabel\n5" wide\t1\n"two\nlines"\t0\n')
+    error = refusal(path)
+    assert (error.cause, error.where) == ("1 cells under 2 columns", f"{path}:3")
+    assert "every cell that holds a quote" in error.fix
+
+
+def test_how_quotes_of_a_tsv_are_read_is_part_of_its_hash(tmp_path):
+    """A run's name must tell apart texts that are read in another way from the same bytes."""
+    data = b'text\tlabel\n"a ""b"""\t1\n'
+    digest = content_hash(stored(tmp_path, "a.tsv", data))
+    assert digest not in (
+        hashlib.sha256(data).hexdigest(),
+        content_hash(stored(tmp_path, "b.tsv", data + b"x\t2\n")),
+    )
+    data = b'text\tlabel\na "b"\t1\n'
+    assert content_hash(stored(tmp_path, "c.tsv", data)) == hashlib.sha256(data).hexdigest()
+
+
+def test_empty_rows_and_columns_of_a_spreadsheet_are_left_out(tmp_path):
+    """Columns without name and value, an index as pandas writes it, and rows without values at the end."""
+    expected = [{"a": "1", "b": "2"}, {"a": "", "b": ""}, {"a": "3", "b": "4"}]
+    data = "a,b,,\n1,2,, \n,,,\n3,4,,\n,,,\n , ,,\n"
+    assert read_rows(stored(tmp_path, "a.csv", data)) == expected
+    assert read_rows(stored(tmp_path, "a.csv", ",a,b\n0,1,2\n1,,\n2,3,4\n")) == expected
+    assert read_rows(stored(tmp_path, "a.csv", 'a\n1\n""\n')) == [{"a": "1"}, {"a": ""}]  # a row was meant
+
+
+def test_value_under_no_name_is_refused(tmp_path):
+    """With its line and column."""
+    path = stored(tmp_path, "a.csv", "a,,b,\n1,,2,\n3,x,4,y\n")
+    error = refusal(path)
+    assert error.cause == "2 columns without a name hold values"
+    assert (error.where, error.code) == (f"{path}:3, column 2", "D07")
+    assert "name them" in error.fix
+    assert refusal(stored(tmp_path, "b.csv", ",,\na,b,c\n")).cause == "the header has no names"
+
+
+def test_spaces_after_the_commas_of_a_header_are_those_of_the_file(tmp_path):
+    """A CSV typed by hand; in any other, a blank is part of its cell."""
+    path = stored(tmp_path, "a.csv", 'a, b\n"x, y", "1"\nz, 2\n')
+    assert read_rows(path) == [{"a": "x, y", "b": "1"}, {"a": "z", "b": "2"}]
+    assert read_rows(stored(tmp_path, "b.csv", "a,b, c\n1, 2, 3\n")) == [{"a": "1", "b": " 2", " c": " 3"}]
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl"])
+def test_every_line_end_ends_a_line(tmp_path, name, end):
+    """Those of old Macs too."""
+    text = {"a.csv": "a,b\n1,2\n\n3,4", "a.tsv": "a\tb\n1\t2\n3\t4\n"}.get(name)
+    text = text or '{"a": "1", "b": "2"}\n{"a": "3", "b": "4"}\n'
+    expected = [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
+    assert read_rows(stored(tmp_path, name, text.replace("\n", end))) == expected
+
+
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+def test_utf16_that_says_so_is_read(tmp_path, order):
+    """As spreadsheets and shells of Windows write text."""
+    data = "\ufefftext\tlabel\ncafé 👍\t1\n".encode(order)
+    assert read_rows(stored(tmp_path, "a.tsv", data)) == [{"text": "café 👍", "label": "1"}]
+    assert refusal(stored(tmp_path, "b.csv", data + b"x")).cause.startswith("not UTF-16: byte")
+
+
+def test_workbook_named_csv_is_told(tmp_path):
+    """Neither its bytes nor a NUL are what the user has to hear of."""
+    path = stored(tmp_path, "a.csv", b"PK\3\4" + bytes(20))
+    assert "workbook" in refusal(path).fix
+    assert "workbook" in refusal(stored(tmp_path, "b.csv", b"PK\3\4\xff")).fix
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.tsv"])
@@ -126,6 +251,12 @@ def test_quoted_cells_hold_commas_quotes_and_lines(tmp_path):
     assert read_rows(stored(tmp_path, "a.csv", data)) == [{"a": 'x, "y"\r\nz', "b": "2"}]
 
 
+def test_backslashes_that_are_text_are_read(tmp_path):
+    """At the end of a quoted cell, and where quotes are doubled."""
+    assert read_rows(stored(tmp_path, "a.csv", 'a,b\n"C:\\","D:\\"\n')) == [{"a": "C:\\", "b": "D:\\"}]
+    assert read_rows(stored(tmp_path, "a.csv", 'a,b\n"say \\""x",2\n')) == [{"a": 'say \\"x', "b": "2"}]
+
+
 def test_last_line_needs_no_end_and_blank_lines_are_skipped(tmp_path):
     """A file without a line end at its end, and one with blank lines, read alike."""
     expected = [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
@@ -161,12 +292,21 @@ FAULTS = {
     "open quote at the end": ("a.csv", b'a,b\n1,2\n3,"4\n', "broken line: unexpected end of data", "D07", 3),
     "text after a quote": ("a.csv", b'a,b\n1,"2"x\n3,4\n', "broken line: ',' expected after '\"'", "D07", 2),
     "semicolons": ("a.csv", b"a;b\n1;2\n", "the header has one column and ';' in it", "D07", 1),
+    "semicolons and quotes": ("a.csv", b'a;b\n"1;""x""";2\n', "the header has one column and ';'", "D07", 1),
+    "backslashes": ("a.csv", b'a,b\n1,2\nsay \\"x\\",3\n', "a quote stands behind a backslash", "D07", 3),
     "tabs in a CSV": ("a.csv", b"a\tb\n1\t2\n", "the header has one column and '\\t' in it", "D07", 1),
     "commas in a TSV": ("a.tsv", b"a,b\n1,2\n", "the header has one column and ',' in it", "D07", 1),
     "column twice": ("a.csv", b"a,b,a\n1,2,3\n", "column named twice: a", "D07", 1),
     "latin-1": ("a.csv", b"a,b\n1,2\n\xe9t\xe9,3\n", "not UTF-8: byte 8 is 0xe9", "D08", 3),
     "latin-1 in JSON": ("a.jsonl", b'{"a": 1}\n{"a": "\xe9"}\n', "not UTF-8: byte 16 is 0xe9", "D08", 2),
-    "UTF-16": ("a.csv", "a,b\n1,2\n".encode("utf-16"), "not UTF-8: byte 0 is 0xff", "D08", 1),
+    "UTF-16 without a mark": ("a.csv", "a,b\n1,2\n".encode("utf-16-le"), "a NUL character", "D08", 1),
+    "column twice in two compositions": (
+        "a.csv",
+        "é,e\u0301\n1,2\n".encode(),
+        "column named twice: ",
+        "D07",
+        1,
+    ),
     "NUL": ("a.csv", b"a,b\n1,2\n\0,3\n", "a NUL character", "D08", 3),
     "NUL in JSON": ("a.jsonl", b'{"a": 1}\n\0\n', "a NUL character", "D08", 2),
     "NaN": ("a.jsonl", b'{"a": 1}\n{"a": NaN}\n', "not a JSON object: NaN is not a JSON number", "D07", 2),
@@ -270,6 +410,41 @@ def test_number_too_large_is_refused(tmp_path):
     assert refusal(path).where == f"{path}:2"
 
 
+# JSON in one piece
+
+
+def test_list_of_objects_is_read(tmp_path):
+    """In one line, of any length, or in many; or one object a line under the same suffix."""
+    rows = [{"a": "x" * 300_000, "b": i} for i in range(4)]
+    assert read_rows(stored(tmp_path, "a.json", json.dumps(rows))) == rows
+    assert read_rows(stored(tmp_path, "a.json", json.dumps(rows, indent=1))) == rows
+    assert read_rows(stored(tmp_path, "a.json", "\n".join(map(json.dumps, rows)))) == rows
+    assert read_rows(stored(tmp_path, "a.json", '{"a": "one row"}\n')) == [{"a": "one row"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ('{"data": [{"a": 1}]}', "the file holds one JSON object, and no list of rows"),
+        ('{"a": {"0": "x"}}', "the file holds one JSON object, and no list of rows"),
+        ('[{"a": 1}, 2]', "a row must be a JSON object, not int"),
+        ('[{"a": 1}, {"a": ', "not a JSON list: "),
+        ('[{"a": 1, "a": 2}]', "not a JSON list: a key stands twice"),
+    ],
+)
+def test_json_that_is_no_list_of_rows_is_refused(tmp_path, text, cause):
+    """With what to write."""
+    error = refusal(stored(tmp_path, "a.json", text))
+    assert error.cause.startswith(cause)
+    assert error.code == "D07"
+    assert "a list of objects" in error.fix
+
+
+def test_long_cell_of_a_json_list_is_refused(tmp_path):
+    """The cap on cells holds where there is none on lines."""
+    assert refusal(stored(tmp_path, "a.json", json.dumps([{"a": "x" * ((1 << 20) + 1)}]))).code == "D22"
+
+
 # Parquet
 
 
@@ -314,12 +489,47 @@ def test_parquet_text_that_is_not_utf8_is_refused(tmp_path):
 # files that are none
 
 
-@pytest.mark.parametrize("name", ["a.xlsx", "a.CSV", "a.json", "a.csv.gz"])
+@pytest.mark.parametrize("name", ["a.xlsx", "a.txt", "a.csv.bz2", "a.gz"])
 def test_unknown_suffix_names_the_formats(tmp_path, name):
     """A format that weft does not read is refused, with those that it reads."""
     error = refusal(stored(tmp_path, name, "a,b\n1,2\n"))
     assert error.cause == f"{Path(name).suffix!r} is not a format that weft reads"
-    assert error.fix == "use one of .csv, .tsv, .jsonl, .parquet"
+    assert error.fix == "use one of .csv, .tsv, .jsonl, .json, .parquet; text may be packed as .gz"
+
+
+def test_packed_parquet_is_refused(tmp_path):
+    """It is packed in itself."""
+    assert refusal(stored(tmp_path, "a.parquet.gz", b"x")).cause.startswith("'.gz' is not a format")
+
+
+@pytest.mark.parametrize("name", ["A.CSV", "a.csv.gz", "a.CSV.GZ", "a.csv"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_packed_text_and_capitals_are_read(tmp_path, name, packed):
+    """By what the bytes are: browsers unpack a file and keep its name."""
+    data = b"a,b\n1,2\n"
+    path = stored(tmp_path, name, gzip.compress(data) if packed else data)
+    assert read_rows(path) == [{"a": "1", "b": "2"}]
+
+
+def test_broken_packed_file_is_refused(tmp_path):
+    """A download that broke off, and bytes that are no gzip."""
+    whole = gzip.compress(b"a,b\n1,2\n" * 50)
+    for data in (whole[:-9], whole[:12], whole[:20] + b"xxxx" + whole[24:]):
+        error = refusal(stored(tmp_path, "a.csv.gz", data))
+        assert error.code in ("D23", "D08")
+        assert error.cause.startswith("cannot read the file: ")
+
+
+def test_standard_input_is_json_lines(monkeypatch):
+    """Named `-`; its faults have their lines."""
+
+    def given(data):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(data))))
+        return Path("-")
+
+    assert read_rows(given(b'{"a": 1}\n{"a": 2}\n')) == [{"a": 1}, {"a": 2}]
+    assert refusal(given(b'{"a": 1}\nx\n')).where == "standard input:2"
+    assert refusal(given(b"")).cause == "the file has no rows"
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])

@@ -87,6 +87,12 @@ def test_column_of_answers_gives_the_references(tmp_path):
     assert [example.target for example in examples] == ["one", "two", "three"]
 
 
+def test_references_are_found_in_another_spelling(tmp_path):
+    """As the template's columns are."""
+    rows = [{"text": "a", "label": "one", "re\u0301ponses ": ["one", "1"]}]
+    assert task_of(tmp_path, rows, references="r\u00e9ponses").load("train")[0].references == ("one", "1")
+
+
 def test_without_references_the_target_is_accepted(tmp_path):
     """An example without a list of answers accepts its own."""
     assert [example.accepted for example in task_of(tmp_path).load("train")] == [("0",), ("1",)]

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,9 @@ from weft.tasks import from_spec, template
         (np.int64(7), "7"),
         (np.float32(0.5), "0.5"),
         (np.str_("word"), "word"),
+        (np.array("word"), "word"),
+        (torch.tensor(3), "3"),
+        (np.float32(0.1), "0.1"),
         (datetime.date(2026, 11, 28), "2026-11-28"),
         (decimal.Decimal("1.10"), "1.10"),
     ],
@@ -39,7 +43,10 @@ def test_single_values_become_text(value, text):
     assert template.fill("<{a}>", {"a": value}) == f"<{text}>"
 
 
-@pytest.mark.parametrize("value", [None, float("nan"), np.float32("nan"), np.float64("nan"), pd.NA, pd.NaT])
+@pytest.mark.parametrize(
+    "value",
+    [None, float("nan"), np.ma.masked, np.array(None), np.float32("nan"), np.float64("nan"), pd.NA, pd.NaT],
+)
 def test_what_is_missing_is_refused(value):
     """Null, and what pandas writes for it: no text says `nan`."""
     assert template.missing("a", {"a": value})
@@ -74,6 +81,18 @@ def test_fields_of_fields():
     assert not template.has("a.x", row)
     with pytest.raises(DataError, match=r"no 'a\.x'; it has a, a\.n"):
         template.fill("{a.x}", row)
+
+
+def test_names_are_found_in_another_spelling():
+    """Composed accents, blanks around a column's name, a number as a name; the very name comes first."""
+    assert template.fill("{caf\u00e9}", {"cafe\u0301": "x"}) == "x"
+    assert template.fill("{cafe\u0301.a}", {" caf\u00e9": {"a ": "x"}}) == "x"
+    assert template.fill("{0}", {0: "x"}) == "x"
+    assert template.fill("{text}", {"text ": "other", "text": "x"}) == "x"
+    assert template.missing("text", {"text ": None})
+    assert template.has("text", {" text": None})
+    with pytest.raises(DataError, match="no 'text'; it has Text"):
+        template.fill("{text}", {"Text": "x"})
 
 
 @given(st.dictionaries(st.sampled_from("abc"), st.text() | st.integers() | st.booleans(), min_size=3))

@@ -16,6 +16,8 @@ from weft.text_table import screen_width
 
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="print JSON, for programs")]
 
+STREAMS = (Path("-"), Path("/dev/stdout"), Path("/dev/stderr"))
+
 
 @app.command
 def evaluate(
@@ -56,7 +58,7 @@ def evaluate(
 
 @app.command
 def predict(
-    *names: str,
+    *names: Annotated[str, Parameter(allow_leading_hyphen=True)],  # one is standard input
     runs: Runs = RUNS,
     data: Data = None,
     generate: Annotated[
@@ -68,8 +70,11 @@ def predict(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer the rows of a file: weft predict RUN... FILE (CSV, TSV, JSONL or Parquet).
+    """Answer the rows of a file: weft predict RUN... FILE (CSV, TSV, JSON, JSONL or Parquet).
 
+    FILE may be - for standard input, which is JSON lines. The 'label' of an answer is its value in the task's
+    files.
+    A row with a column 'task' is answered for that task, one without for every task of the runs.
     A row with a column 'task' is answered for that task, one without for every task of the runs. A
     terminal shows a table, its rows counted from 1; --json, a pipe or a file get JSON lines, `row` from 0.
     """
@@ -78,10 +83,14 @@ def predict(
     from weft.serving import predictor
     from weft.tasks.files import read_rows
 
+    unknown = [name for name in names if name.startswith("-") and name != "-"]
+    if unknown:
+        raise ConfigError(f"there is no option {unknown[0]!r}", fix="see weft predict --help")
     if len(names) < 2:
         raise ConfigError("predict needs one or more runs, and a file", fix="weft predict RUN... FILE")
     if out is not None:
         predictions_text.check_ending(out)
+    check_out(out, Path(names[-1]))
     rows = read_rows(Path(names[-1]))
     with open_workspace(runs, data, quiet=True, keep_texts=False) as workspace:
         model = predictor.load(*names[:-1], workspace=workspace)
@@ -98,6 +107,23 @@ def predict(
         texts = {name: task.source for name, task in model.tasks.items()}
         print(predictions_text.table(found, rows, texts, screen_width()))
     check_answered(names[-1], [(one.row, one.error) for one in found if one.error])
+
+
+def check_out(out: Path | None, file: Path) -> None:
+    """Refuse to write the answers over the rows, or in the place of a folder or a device.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    if out in STREAMS or (out is not None and out.exists() and not out.is_file()):
+        fix = "name a file; without --out the answers are printed"
+        raise ConfigError("--out is not an ordinary file", where=str(out), fix=fix)
+    if out is not None and out.exists() and file.exists() and out.samefile(file):
+        raise ConfigError(
+            "--out is the file with the rows, which the answers would replace",
+            where=str(out),
+            fix="name another file",
+        )
 
 
 def check_answered(file: str, faults: list[tuple[int, str]]) -> None:

@@ -44,7 +44,9 @@ class TaskSpec(Config):
     """A task as its YAML file declares it."""
 
     name: Name
-    files: dict[Split, str] = Field(default_factory=dict, description="split -> CSV, TSV, JSONL or Parquet")
+    files: dict[Split, str] = Field(
+        default_factory=dict, description="split -> CSV, TSV, JSON, JSONL or Parquet"
+    )
     in_data_root: bool = Field(False, description="files lie under --data (WEFT_DATA), not beside this file")
     holdout: Holdout = Field(
         "none",
@@ -64,7 +66,9 @@ class TaskSpec(Config):
     source: str = Field(description="text the model reads; {field} stands for a column")
     target: str = Field(description="answer it should write; {field} stands for a column")
     labels: dict[str, str] | None = Field(
-        None, description="closed answers: value of the target -> word to write; none: open answers"
+        None,
+        description="closed answers: value of the target -> word to write; several values may have one word; "
+        "none: open answers",
     )
     answers: Answers = Field(
         "words", description="closed answers are written as their words, or as class numbers from 0"
@@ -76,13 +80,18 @@ class TaskSpec(Config):
     folder: str = Field("", description="where relative files lie; set by the loader")
 
     @model_validator(mode="after")
-    def _words_differ(self) -> "TaskSpec":
+    def _words_can_be_written(self) -> "TaskSpec":
         words = list((self.labels or {}).values())
-        twice = sorted({word for word in words if words.count(word) > 1})
-        if twice:
-            raise ValueError(f"two labels are written with the same word: {', '.join(twice)}")
+        if len(words) > 1 and len(set(words)) == 1:
+            raise ValueError(f"all labels are written with the same word: {words[0]}")
         if any(not word.strip() for word in words):
             raise ValueError("a label word is empty")
+        blank = [word for word in words if word != word.strip()]
+        if blank:
+            raise ValueError(
+                f"a label word has a blank at an end, which no answer that is written has: write "
+                f"{blank[0].strip()!r} for {blank[0]!r}; the model's own space before a word is added by weft"
+            )
         if self.positive is not None and self.labels is not None and self.positive not in words:
             raise ValueError(f"positive is {self.positive!r}, which is no label word ({', '.join(words)})")
         if not self.metrics:
@@ -101,11 +110,16 @@ class TaskSpec(Config):
         check_holdout(self.holdout, set(self.files))
         return self
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The label words, each once, in the order of the labels."""
+        return tuple(dict.fromkeys((self.labels or {}).values()))
+
     def written(self) -> "TaskSpec":
         """The same task with the answers that are really written: its label words, or class numbers."""
         if self.labels is None or self.answers == "words":
             return self
-        digits = {word: str(number) for number, word in enumerate(self.labels.values())}
+        digits = {word: str(number) for number, word in enumerate(self.choices)}
         positive = None if self.positive is None else digits[self.positive]
         labels = {value: digits[word] for value, word in self.labels.items()}
         return self.model_copy(update={"labels": labels, "positive": positive})

@@ -9,6 +9,7 @@ from weft.data.batch import Tokens, by_length
 from weft.errors import DataError
 from weft.evaluation.answers import Answer, TextError, chosen
 from weft.evaluation.scores import Scores, score
+from weft.evaluation.written import written
 from weft.models import Backbone, Context
 from weft.models.tuned import TunedModel
 from weft.tasks import Example, Task
@@ -92,15 +93,17 @@ def _answer_batch(
 ) -> list[Answer]:
     """One batch: read once, score the choices of each of its tasks, then write."""
     present = sorted(set(task_ids))
-    written: list[str | None] = [None] * len(sources)
+    wrote: dict[int, str] = {}
     context = model.begin(sources, task_ids)
     shares = {k: _shares(model, context, tasks[k]) for k in present if tasks[k].choices}
     if generate or len(shares) < len(present):
         tokens = model.backbone.generate(context, max(tasks[k].max_target_tokens for k in present))
-        cut = [row[: tasks[k].max_target_tokens] for row, k in zip(tokens, task_ids, strict=True)]
-        written = [tasks[k].parse(model.backbone.decode(row)) for row, k in zip(cut, task_ids, strict=True)]
+        for k in present:
+            own = [i for i, one in enumerate(task_ids) if one == k]
+            cut = [tokens[i][: tasks[k].max_target_tokens] for i in own]
+            wrote |= zip(own, written(model.backbone, tasks[k], cut), strict=True)
     return [
-        chosen(tasks[k], shares[k][i], written[i]) if k in shares else Answer(tasks[k].name, written[i])
+        chosen(tasks[k], shares[k][i], wrote.get(i)) if k in shares else Answer(tasks[k].name, wrote.get(i))
         for i, k in enumerate(task_ids)
     ]
 

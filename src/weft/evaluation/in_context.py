@@ -16,6 +16,7 @@ from weft.data.batch import Tokens
 from weft.data.context import ContextLayout
 from weft.errors import DataError
 from weft.evaluation.answers import Answer, TextError, chosen
+from weft.evaluation.written import written
 from weft.models import Backbone, Context, Opening
 from weft.tasks import Task
 
@@ -66,14 +67,14 @@ class InContextAnswerer:
 
     def _answer_batch(self, k: int, bodies: Sequence[Tokens], generate: bool) -> list[Answer]:
         task, context = self.tasks[k], self._begin(k, bodies)
-        written: list[str | None] = [None] * len(bodies)
+        wrote: Sequence[str | None] = [None] * len(bodies)
         shares = self._shares(k, context) if task.choices else None
         if generate or shares is None:
             tokens = self.backbone.generate(context, task.max_target_tokens)
-            written = [task.parse(self.backbone.decode(row)) for row in tokens]
+            wrote = written(self.backbone, task, tokens)
         if shares is None:
-            return [Answer(task.name, one) for one in written]
-        return [chosen(task, row, one) for row, one in zip(shares, written, strict=True)]
+            return [Answer(task.name, one) for one in wrote]
+        return [chosen(task, row, one) for row, one in zip(shares, wrote, strict=True)]
 
     def _begin(self, k: int, bodies: Sequence[Tokens]) -> Context:
         """Texts behind their context; its last token is read with them, so that an empty text has one."""

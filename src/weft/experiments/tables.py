@@ -131,7 +131,7 @@ def _drawn(asked: config.Entry | config.Experiment, entries: Sequence[Entry], pl
     shots, total = asked.shots or 0, asked.shots_total or 0
     if not shots and not total:
         return "all"
-    answers = {task.name: len(task.labels or "1") for job in plan.jobs for task in job.config.tasks}
+    answers = {task.name: len(task.choices or "1") for job in plan.jobs for task in job.config.tasks}
     count = f"{total} in total" if total else f"{shots} per answer"
     fewer = {
         one.target: one.trained

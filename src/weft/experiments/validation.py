@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from weft import storage
-from weft.checks import leak_checks, row_checks, token_checks, used_rows
+from weft.checks import label_checks, leak_checks, row_checks, token_checks, used_rows
 from weft.checks.base_model import check_base
 from weft.checks.codec import TokenizerCodec
 from weft.checks.findings import Findings
@@ -186,6 +186,7 @@ def _check_runs(configs: Sequence[AnyRun], workspace: Workspace, checked: Checke
     used = used_rows.read(configs, workspace, found)
     for one in used.values():
         row_checks.check_rows(one, found)
+        label_checks.check_labels(one.spec, found)
     tokenizer = found.attempt(lambda: load_tokenizer(base)) if base else None
     codec = TokenizerCodec(tokenizer, base.family == "causal") if base and tokenizer else None
     for one in used.values():

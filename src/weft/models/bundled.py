@@ -14,7 +14,7 @@ from pathlib import Path
 
 import platformdirs
 
-from weft.errors import ArtifactError
+from weft.errors import ArtifactError, ResourceError
 from weft.models.model_files import check_there, check_whole
 from weft.storage import (
     MANIFEST,
@@ -77,11 +77,21 @@ KNOWN: dict[str, Callable[[], tuple[Path, str]]] = {"smollm2": smollm2, "pocket"
 
 
 def _once(folder: Path, make: Callable[[], None]) -> None:
-    """Make a folder unless it is whole, one process at a time."""
-    if not is_sealed(folder):
+    """Make a folder unless it is whole, one process at a time.
+
+    Raises:
+        ResourceError: if the cache cannot be written.
+    """
+    if is_sealed(folder):
+        return
+    try:
         with locked(folder.with_suffix(".lock")):
             if not is_sealed(folder):
                 make()
+    except ResourceError as error:
+        if error.code == "R08":
+            error.fix = "make the folder writable, or name another in the variable WEFT_CACHE"
+        raise
 
 
 def installed(wheel: str, name: str, fix: str) -> Path:

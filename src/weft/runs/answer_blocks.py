@@ -58,6 +58,7 @@ def line(number: int, task: Task, example: Example, answer: Answer) -> str:
         "text": example.source,
         "references": list(example.accepted),
         "answer": answer.text,
+        "label": task.labels.get(answer.text),
         "written": answer.written,
         "probabilities": answer.probabilities,
     }

@@ -269,7 +269,7 @@ def _prompt_of(
 def shared_start(config: SourceRun, backbone: Backbone, teacher: TunedModel | None) -> Tensor:
     """Where P* starts: as a teacher does, or at the mean of the teachers."""
     if config.prompt.init != "teachers":
-        words = tuple(word for task in config.tasks for word in (task.written().labels or {}).values())
+        words = tuple(word for task in config.tasks for word in task.written().choices)
         return fresh_prompt(backbone, config.prompt, seed=config.seed, choices=words)
     if teacher is None or not isinstance(teacher.prompts, SoftPrompts):
         raise ConfigError("P* cannot start at the teachers' mean without teachers", where="prompt.init")

@@ -34,6 +34,8 @@ class Prediction:
         row: number of the row it answers, from 0.
         task: the task it answers for.
         answer: the likeliest choice of a closed set, else what the model wrote; none for a row with a fault.
+        label: the value of the task's files that the answer stands for, for closed sets; of several values
+            with one word, the first.
         written: what the model wrote, if it was asked to.
         probabilities: choice -> probability, for closed sets.
         error: why the row was not answered, with the remedy.
@@ -42,6 +44,7 @@ class Prediction:
     row: int
     task: str | None
     answer: str | None
+    label: str | None = None
     written: str | None = None
     probabilities: dict[str, float] | None = None
     error: str | None = None
@@ -89,7 +92,7 @@ class Predictor:
         for one in self.answerers:
             own = {place: (k, text) for place, (whose, k, text) in asked.items() if whose is one}
             found |= _answers(one, own, faults, generate=generate, batch_size=batch_size)
-        return [_prediction(i, name, found.get(j), faults.get(j)) for j, (i, name) in enumerate(wanted)]
+        return [self._prediction(i, name, found.get(j), faults.get(j)) for j, (i, name) in enumerate(wanted)]
 
     def _texts(self, row: Mapping[str, object]) -> list[tuple[str | None, str | DataError]]:
         """The tasks that a row is answered for, each with the row's text, or what is wrong with it."""
@@ -98,6 +101,16 @@ class Predictor:
             return [(None, DataError(f"there is no task {asked!r}", fix=did_you_mean(asked, self.tasks)))]
         names = [asked] if asked and asked.strip() else list(self.tasks)
         return [(name, _text(row, self.tasks[name])) for name in names]
+
+    def _prediction(
+        self, row: int, task: str | None, answer: Answer | None, fault: DataError | None
+    ) -> Prediction:
+        if answer is None:
+            assert fault is not None
+            said = f"{fault.cause} ({fault.fix})" if fault.fix else fault.cause
+            return Prediction(row, task, None, error=said)
+        label = self.tasks[answer.task].labels.get(answer.text)
+        return Prediction(row, task, answer.text, label, answer.written, answer.probabilities)
 
 
 def _answers(
@@ -121,16 +134,30 @@ def listed(rows: Rows) -> list[Mapping[str, object]]:
     Raises:
         DataError: saying what rows are.
     """
-    found = rows.to_dict("records") if hasattr(rows, "columns") and hasattr(rows, "to_dict") else rows
-    plain = isinstance(found, str | bytes | Mapping) or not hasattr(found, "__iter__")
-    wrong = [found] if plain else [one for one in found if not isinstance(one, Mapping)]
+    given = _records(rows)
+    plain = isinstance(given, str | bytes | Mapping) or not hasattr(given, "__iter__")
+    found = [given] if plain else list(given)
+    wrong = found if plain else [one for one in found if not isinstance(one, Mapping)]
     if wrong:
         raise DataError(
             f"rows are dicts with the fields of the template, and this is a {type(wrong[0]).__name__}",
             fix='give a list of them: predict([{"text": "..."}]), or a DataFrame',
             code="D05",
         )
-    return list(found)
+    return found
+
+
+def _records(rows: Rows) -> Any:
+    """The rows of a table of pandas, Polars or Arrow; anything else as it is."""
+    if hasattr(rows, "to_dicts") or hasattr(rows, "to_pylist"):
+        return rows.to_dicts() if hasattr(rows, "to_dicts") else rows.to_pylist()
+    if not (hasattr(rows, "columns") and hasattr(rows, "to_dict")):
+        return rows
+    if not rows.columns.is_unique:
+        twice = rows.columns[rows.columns.duplicated()][0]
+        fix = "give every column a name of its own"
+        raise DataError(f"column named twice: {twice}", where="the DataFrame", fix=fix, code="D07")
+    return rows.to_dict("records")
 
 
 def _text(row: Mapping[str, object], task: Task) -> str | DataError:
@@ -147,14 +174,6 @@ def _text(row: Mapping[str, object], task: Task) -> str | DataError:
 def shows(text: str) -> bool:
     """Whether a text has a character that can be seen: neither a space nor a control or format sign."""
     return any(unicodedata.category(sign)[0] not in "ZC" for sign in text)
-
-
-def _prediction(row: int, task: str | None, answer: Answer | None, fault: DataError | None) -> Prediction:
-    if answer is None:
-        assert fault is not None
-        said = f"{fault.cause} ({fault.fix})" if fault.fix else fault.cause
-        return Prediction(row, task, None, error=said)
-    return Prediction(row, task, answer.text, answer.written, answer.probabilities)
 
 
 def load(*names: str | Path, root: str | Path = "runs", workspace: Workspace | None = None) -> Predictor:

@@ -1,38 +1,47 @@
-"""Rows from CSV, TSV, JSONL and Parquet, read strictly: cells stay text, broken lines are errors."""
+"""Rows from CSV, TSV, JSON, JSON lines and Parquet, read strictly: cells stay text, faults are errors.
 
-import csv
-import io
+Text is UTF-8, or UTF-16 that says so by its first bytes; it may be compressed by gzip.
+"""
+
+import codecs
+import gzip
 import itertools
-import json
 import math
 import stat
-from collections.abc import Iterator
+import sys
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from weft.errors import DataError
-from weft.storage import strict_json
+from weft.storage import sha256_file, sha256_json
+from weft.tasks.json_rows import json_lines, json_rows
+from weft.tasks.tables import LONGEST_LINE, quotes_are_marks, table, too_long
 from weft.tasks.task import Row
 
-LONGEST_LINE = 1 << 20  # bytes of a line, and characters of a cell
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+PACKED = ".gz"
+INPUT = (Path("-"), Path("/dev/stdin"))
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_rows(path: Path) -> list[Row]:
     """All rows of a file, as column -> value; CSV and TSV cells stay text.
 
+    Args:
+        path: the file; `-` is standard input, as JSON lines.
+
     Raises:
         DataError: with file and line, if the file cannot be read or a line is not a row.
     """
-    check_file(path)
-    if path.suffix == ".parquet":
-        rows = _parquet(path)
-    elif path.suffix == ".jsonl":
-        rows = _json_lines(_text(path), path)
+    if path in INPUT:
+        where, rows = "standard input", json_lines(_input(), "standard input")
     else:
-        rows = _table(_text(path), path, "\t" if path.suffix == ".tsv" else ",")
+        check_file(path)
+        where, rows = str(path), _rows(path)
     if not rows:
-        raise DataError("the file has no rows", where=str(path), code="D13")
+        fix = "give one row or more; a table has a header line before them"
+        raise DataError("the file has no rows", where=where, fix=fix, code="D13")
     return rows
 
 
@@ -42,11 +51,11 @@ def check_file(path: Path) -> None:
     Raises:
         DataError: saying what it is.
     """
-    if path.suffix not in FORMATS:
+    if format_of(path) not in FORMATS:
         raise DataError(
             f"{path.suffix or 'no suffix'!r} is not a format that weft reads",
             where=str(path),
-            fix=f"use one of {', '.join(FORMATS)}",
+            fix=f"use one of {', '.join(FORMATS)}; text may be packed as {PACKED}",
             code="D23",
         )
     try:
@@ -57,123 +66,92 @@ def check_file(path: Path) -> None:
         raise DataError("this is not an ordinary file", where=str(path), code="D23")
 
 
-def _text(path: Path) -> str:
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file, and of whether its quotes are marks where that is not the format's own rule.
+
+    Raises:
+        DataError: as `check_file`, and for a TSV file that is no text.
+    """
+    check_file(path)
+    digest = sha256_file(path)
+    marks = format_of(path) == ".tsv" and quotes_are_marks(_text(path, whole=False))
+    return sha256_json(["quotes are marks", digest]) if marks else digest
+
+
+def format_of(path: Path) -> str:
+    """The suffix that says the format, in lower case: `.csv` of `rows.CSV` and `rows.csv.gz`."""
+    name = path.name.lower()
+    suffix = Path(name.removesuffix(PACKED)).suffix
+    return name[-len(suffix + PACKED) :] if suffix == ".parquet" and name.endswith(PACKED) else suffix
+
+
+def _rows(path: Path) -> list[Row]:
+    kind, where = format_of(path), str(path)
+    if kind == ".parquet":
+        return _checked(_parquet(path), where)
+    text = _text(path, whole=kind == ".json")
+    if kind == ".json":
+        return _checked(json_rows(text, where), where)
+    if kind == ".jsonl":
+        return json_lines(text, where)
+    return table(text, where, "\t" if kind == ".tsv" else ",")
+
+
+def _text(path: Path, *, whole: bool) -> str:
+    """A file's text. Long lines are refused, except where the file is one value."""
     try:
         with path.open("rb") as file:
-            data = b"".join(_lines(file, path))
-    except OSError as error:
-        raise DataError(f"cannot read the file: {error.strerror}", where=str(path), code="D23") from None
+            content = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
+            data = content.read() if whole else b"".join(_lines(content.readline, str(path)))
+    except (OSError, EOFError, zlib.error) as error:
+        cause = f"cannot read the file: {getattr(error, 'strerror', None) or error}"
+        raise DataError(cause, where=str(path), code="D23") from None
+    return decoded(data, str(path))
+
+
+def _input() -> str:
+    return decoded(b"".join(_lines(sys.stdin.buffer.readline, "standard input")), "standard input")
+
+
+def decoded(data: bytes, where: str) -> str:
+    """Text of bytes, without a mark at its beginning.
+
+    Raises:
+        DataError: with the line, if it is no text.
+    """
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-16" if data[:2] in UTF16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
+        code = "UTF-16" if data[:2] in UTF16 else "UTF-8"
         raise DataError(
-            f"not UTF-8: byte {error.start} is {data[error.start]:#04x}",
-            where=f"{path}:{line}",
-            fix="save the file as UTF-8",
+            f"not {code}: byte {error.start} is {data[error.start]:#04x}",
+            where=f"{where}:{line}",
+            fix=_packed(data) or "save the file as UTF-8",
             code="D08",
         ) from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise DataError("a NUL character", where=f"{path}:{line}", fix="save the file as UTF-8", code="D08")
+        fix = _packed(data) or "save the file as UTF-8"
+        raise DataError("a NUL character", where=f"{where}:{line}", fix=fix, code="D08")
     return text
 
 
-def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+def _packed(data: bytes) -> str:
+    """What to do with an archive or a workbook under a wrong name; nothing for other data."""
+    zipped = data.startswith(b"PK\3\4")
+    return "this is a zip archive or a workbook: unpack it, or save the sheet as CSV UTF-8" if zipped else ""
+
+
+def _lines(readline: Callable[[int], bytes], where: str) -> Iterator[bytes]:
     """The file's lines; one that is too long is refused before more of it is read."""
     for number in itertools.count(1):
-        line = file.readline(LONGEST_LINE + 1)
+        line = readline(LONGEST_LINE + 1)
         if len(line) > LONGEST_LINE:
-            raise _too_long(f"{path}:{number}")
+            raise too_long(f"{where}:{number}")
         if not line:
             return
         yield line
-
-
-def _too_long(where: str) -> DataError:
-    return DataError(
-        f"a line or cell of more than {LONGEST_LINE:,} bytes",
-        where=where,
-        fix="cut the text into rows, or check that the file has line ends",
-        code="D22",
-    )
-
-
-def _table(text: str, path: Path, delimiter: str) -> list[Row]:
-    """Rows of a CSV or TSV file; every row must have as many cells as the header.
-
-    A quote in a TSV is a sign like any other, as in the files of GLUE: there a cell never holds a tab.
-    """
-    csv.field_size_limit(LONGEST_LINE)
-    lines = io.StringIO(text, newline="")
-    if delimiter == "\t":
-        reader = csv.reader(lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    rows: list[Row] = []
-    header: list[str] | None = None
-    start = 1  # line where the row that is being read begins
-    try:
-        for cells in reader:
-            start = reader.line_num + 1
-            if header is None:
-                header = _header(cells, path, delimiter)
-            elif cells:
-                rows.append(_row(header, cells, f"{path}:{reader.line_num}"))
-    except csv.Error as error:
-        if "field larger than" in str(error):
-            raise _too_long(f"{path}:{start}") from None
-        raise DataError(
-            f"broken line: {error}", where=f"{path}:{start}", fix="close every quote", code="D07"
-        ) from None
-    return rows
-
-
-def _header(cells: list[str], path: Path, delimiter: str) -> list[str]:
-    other = (
-        next((sign for sign in ";\t,|" if sign != delimiter and sign in cells[0]), None) if cells else None
-    )
-    if len(cells) == 1 and other:
-        raise DataError(
-            f"the header has one column and {other!r} in it",
-            where=f"{path}:1",
-            fix=f"separate the columns by {delimiter!r}",
-            code="D07",
-        )
-    twice = sorted({cell for cell in cells if cells.count(cell) > 1})
-    if twice:
-        raise DataError(f"column named twice: {', '.join(twice)}", where=f"{path}:1", code="D07")
-    return cells
-
-
-def _row(header: list[str], cells: list[str], where: str) -> Row:
-    if len(cells) != len(header):
-        raise DataError(
-            f"{len(cells)} cells under {len(header)} columns",
-            where=where,
-            fix="quote cells that hold the separator",
-            code="D07",
-        )
-    return dict(zip(header, cells, strict=True))
-
-
-def _json_lines(text: str, path: Path) -> list[Row]:
-    return [
-        _json_row(line, f"{path}:{number}")
-        for number, line in enumerate(text.split("\n"), start=1)
-        if line.strip()
-    ]
-
-
-def _json_row(line: str, where: str) -> Row:
-    try:
-        row = strict_json(line.encode())
-        json.dumps(row, ensure_ascii=False).encode()  # half a character cannot be written
-    except ValueError as error:
-        raise DataError(f"not a JSON object: {error}", where=where, code="D07") from None
-    if not isinstance(row, dict):
-        raise DataError(f"a row must be a JSON object, not {type(row).__name__}", where=where, code="D07")
-    return row
 
 
 def _parquet(path: Path) -> list[Row]:
@@ -184,15 +162,15 @@ def _parquet(path: Path) -> list[Row]:
         rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"not a readable Parquet file: {error}", where=str(path), code="D07") from None
-    for number, row in enumerate(rows, start=1):
-        _check_cells(row, f"{path}, row {number}")
     return rows
 
 
-def _check_cells(row: Row, where: str) -> None:
+def _checked(rows: list[Row], where: str) -> list[Row]:
     """Refuse a cell that is too long; a float that is no number is a gap, as Parquet writers mean it."""
-    for column, value in row.items():
-        if isinstance(value, float) and math.isnan(value):
-            row[column] = None
-        elif isinstance(value, str) and len(value) > LONGEST_LINE:
-            raise _too_long(f"{where} ({column})")
+    for number, row in enumerate(rows, start=1):
+        for column, value in row.items():
+            if isinstance(value, float) and math.isnan(value):
+                row[column] = None
+            elif isinstance(value, str) and len(value) > LONGEST_LINE:
+                raise too_long(f"{where}, row {number} ({column})")
+    return rows

@@ -11,13 +11,13 @@ from weft.config.base import HoldoutDraw, Split
 from weft.config.files import load_config
 from weft.config.task import Holdout, TaskSpec
 from weft.errors import ConfigError, DataError, did_you_mean
-from weft.storage import sha256_file
 from weft.tasks import holdout, template
-from weft.tasks.files import check_file, read_rows
+from weft.tasks.files import content_hash, read_rows
 from weft.tasks.formats import fields_of, question_of
 from weft.tasks.hub import HubRows
 from weft.tasks.metrics import metric
 from weft.tasks.task import Example, Row, Task
+from weft.tasks.values import normal, same_value
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 Numbered = list[tuple[int, Row]]  # template fields, with the number of the row they come from
@@ -61,7 +61,7 @@ def from_spec(spec: TaskSpec, data_root: Path | None = None) -> Task:
         ConfigError: for an unknown metric, or a data root that is needed and not given.
     """
     spec = spec.written()
-    choices = tuple((spec.labels or {}).values())
+    choices = spec.choices
     try:
         metrics = {name: metric(name, positive=spec.positive, labels=choices) for name in spec.metrics}
     except ValueError as error:
@@ -76,6 +76,7 @@ def from_spec(spec: TaskSpec, data_root: Path | None = None) -> Task:
         template=spec.source,
         metrics=metrics,
         choices=choices,
+        labels={word: value for value, word in reversed((spec.labels or {}).items())},
         max_target_tokens=spec.max_target_tokens,
         splits=place.splits if rule == "none" else SPLITS,
         data_hash=cache(lambda split: place.hash(holdout.origin(rule, split))),
@@ -113,9 +114,7 @@ class Files:
 
     def hash(self, split: Split) -> str:
         """SHA-256 of a split's file."""
-        path = _file(self.spec, split, self.data_root)
-        check_file(path)
-        return sha256_file(path)
+        return content_hash(_file(self.spec, split, self.data_root))
 
 
 def _file(spec: TaskSpec, split: Split, data_root: Path | None) -> Path:
@@ -215,15 +214,24 @@ def _check_labels(spec: TaskSpec, rows: Numbered, where: str) -> None:
             fix="complete the rows or remove them",
             code="D03",
         )
-    strange = [(number, value) for number, value in values if spec.labels and value not in spec.labels]
+    known = spec.labels
+    strange = [(number, value) for number, value in values if known and same_value(value, known) is None]
     if strange:
         counts = Counter(value for _, value in strange).most_common(5)
         raise DataError(
             f"labels without a word: {', '.join(f'{value!r} ({count} rows)' for value, count in counts)}",
             where=f"{where}, first in row {strange[0][0]}",
-            fix=f"add them under 'labels' of task {spec.name!r}, which has {', '.join(spec.labels or {})}",
+            fix=_label_fix(spec, strange[0][1]),
             code="D06",
         )
+
+
+def _label_fix(spec: TaskSpec, value: str) -> str:
+    """What to do about a value without a word."""
+    near = [one for one in spec.labels or {} if normal(one).casefold() == normal(value).casefold()]
+    if near:
+        return f"{value!r} and {near[0]!r} differ in capitals: write one of them, or give both the same word"
+    return f"add them under 'labels' of task {spec.name!r}, which has {', '.join(spec.labels or {})}"
 
 
 def _source(spec: TaskSpec, row: Row) -> str:
@@ -253,14 +261,16 @@ def _dropped(spec: TaskSpec, fields: Row, *, empty: bool = False) -> bool:
     """
     if any(template.missing(name, fields) for name in template.names(spec.target)):
         return "" in spec.drop and all(template.has(name, fields) for name in template.names(spec.target))
-    return not empty and template.fill(spec.target, fields) in spec.drop
+    return not empty and same_value(template.fill(spec.target, fields), spec.drop) is not None
 
 
 def _example(spec: TaskSpec, fields: Row) -> Example:
     target = template.fill(spec.target, fields)
     if spec.labels is not None:
-        return Example(_text(spec, fields), spec.labels[target])
-    references = fields[spec.references] if spec.references else ()
+        label = same_value(target, spec.labels)
+        assert label is not None  # rows are checked before
+        return Example(_text(spec, fields), spec.labels[label])
+    references = template.held(spec.references, fields) if spec.references else ()
     if not isinstance(references, list | tuple):
         references = (references,)
     return Example(_text(spec, fields), target, tuple(str(one) for one in references))

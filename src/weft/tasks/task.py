@@ -44,6 +44,7 @@ class Task:
         metrics: name -> function, in percent; the first one decides.
         parse: written text -> answer.
         choices: the closed set of answers, if there is one, in the order of the labels.
+        labels: of each choice, the value of the file that it stands for; of several, the first.
         max_target_tokens: longest answer that is written.
         splits: the splits that have data.
         data_hash: SHA-256 of a split's files, of which the run's name is made.
@@ -58,6 +59,7 @@ class Task:
     template: str = "{text}"
     parse: Callable[[str], str] = str.strip
     choices: tuple[str, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
     max_target_tokens: int = 8
     splits: tuple[Split, ...] = ("train", "dev", "test")
     data_hash: Callable[[Split], str] = field(default=lambda split: "")

@@ -9,10 +9,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from weft.errors import DataError, did_you_mean
+from weft.tasks.values import same_name
 
 FIELD = re.compile(r"\{([^{}]*)\}")
-Values = Mapping[str, object]
+Values = Mapping[Any, object]
 
 
 def names(template: str) -> list[str]:
@@ -31,13 +34,13 @@ def fill(template: str, row: Values) -> str:
 
 
 def has(name: str, row: Values) -> bool:
-    """Whether a row has a field, be it null."""
-    return name in row or _inside(name, row) is not None
+    """Whether a row has a field, be it null; a name is found in another spelling, see `weft.tasks.values`."""
+    return _key(name, row) is not None or _inside(name, row) is not None
 
 
 def missing(name: str, row: Values) -> bool:
     """Whether a row has nothing in a field: no such field, null, or NaN."""
-    value: Any = row[name] if name in row else _inside(name, row)
+    value: Any = held(name, row)
     if value is None or type(value).__name__ == "NAType":  # pandas.NA has no truth value
         return True
     return not _has_parts(value) and bool(value != value)
@@ -56,7 +59,21 @@ def written(name: str, row: Values) -> str:
     if missing(name, row):
         fix = "complete the rows or remove them"
         raise DataError(f"the row's {name!r} is empty (null or NaN)", fix=fix, code="D02")
-    return _text(name, row[name] if name in row else _inside(name, row))
+    return _text(name, held(name, row))
+
+
+def held(name: str, row: Values) -> object:
+    """What a row holds in a field; none if there is no such field."""
+    key = _key(name, row)
+    value: Any = _inside(name, row) if key is None else row[key]
+    if getattr(value, "shape", None) == () and not isinstance(value, np.generic):  # an array of no axis
+        return None if value is np.ma.masked else value.item()
+    return value
+
+
+def _key(name: str, row: Values) -> object:
+    """The key of a field as the row spells it; none if there is none."""
+    return name if name in row else same_name(name, row)
 
 
 def _text(name: str, value: Any) -> str:
@@ -86,11 +103,12 @@ def _has_parts(value: Any) -> bool:
 
 def _inside(name: str, row: Values) -> object:
     """What lies at `a.b`; none if nothing does."""
-    value: object = row
+    value: Any = row
     for part in name.split("."):
-        if not isinstance(value, Mapping) or part not in value:
+        key = _key(part, value) if isinstance(value, Mapping) else None
+        if key is None:
             return None
-        value = value[part]
+        value = value[key]
     return value
 
 
