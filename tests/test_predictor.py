@@ -10,7 +10,7 @@ from weft.errors import DataError
 from weft.evaluation.answering import TunedAnswerer
 from weft.evaluation.answers import TextError
 from weft.models.tuned import with_prompts
-from weft.serving.predictor import Predictor, merged, shows
+from weft.serving.predictor import Predictor, merged
 from weft.tasks import Task, template
 
 WORDS = "film book meal song story city river dog cat man woman child"
@@ -82,14 +82,6 @@ def test_texts_that_a_model_cannot_read_join_the_faults(make_backbone, monkeypat
     monkeypatch.setattr(TunedAnswerer, "answer", choosy)
     found = model.predict([{"text": text} for text in ("dog", "film", "a dog", "cat")])
     assert [one.error for one in found] == ["no dogs (take a cat)", None, "no dogs (take a cat)", None]
-
-
-@pytest.mark.parametrize(
-    ("text", "seen"), [("a", True), (" \t\n", False), ("\u200b\ufeff", False), ("", False), ("👍", True)]
-)
-def test_what_can_be_seen(text, seen):
-    """Spaces, format signs and controls cannot."""
-    assert shows(text) is seen
 
 
 def test_long_texts_and_long_answers_meet_in_no_batch(make_backbone):

@@ -4,7 +4,6 @@ A text is cut where its task's training cut it; tasks with unlike limits have ba
 cannot be answered says why in its place, and the others are answered.
 """
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,14 +138,9 @@ def _text(row: Mapping[str, object], task: Task) -> str | DataError:
         text = task.source(dict(row))
     except DataError as error:
         return error
-    if not any(map(shows, template.fields(task.template, text))):
+    if not any(map(template.shows, task.fields(dict(row)))):
         return DataError("the row has no text: its fields are blank", fix="complete the row", code="D02")
     return text
-
-
-def shows(text: str) -> bool:
-    """Whether a text has a character that can be seen: neither a space nor a control or format sign."""
-    return any(unicodedata.category(sign)[0] not in "ZC" for sign in text)
 
 
 def _prediction(row: int, task: str | None, answer: Answer | None, fault: DataError | None) -> Prediction:

@@ -6,6 +6,7 @@ NaN) and what has parts (lists, objects) is refused, so that no text says `nan` 
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,6 +29,20 @@ def fill(template: str, row: Values) -> str:
     """
     value: Callable[[re.Match[str]], str] = lambda match: written(match[1], row)  # noqa: E731
     return FIELD.sub(value, template)
+
+
+def values(template: str, row: Values) -> tuple[str, ...]:
+    """The row's values at the template's fields, as text, in their order.
+
+    Raises:
+        DataError: as `fill`.
+    """
+    return tuple(written(name, row) for name in names(template))
+
+
+def shows(text: str) -> bool:
+    """Whether a text has a character that can be seen: neither a space nor a control or format sign."""
+    return any(unicodedata.category(sign)[0] not in "ZC" for sign in text)
 
 
 def has(name: str, row: Values) -> bool:
