@@ -55,7 +55,9 @@ inputs = st.lists(st.tuples(sentence), max_size=8)
 
 def same(one: str, other: str) -> bool:
     """The oracle: the same letters and plus signs, read one by one; without any, the same text."""
-    left, right = ([sign for sign in text.casefold() if sign.isalpha() or sign == "+"] for text in (one, other))
+    left, right = (
+        [sign for sign in text.casefold() if sign.isalpha() or sign == "+"] for text in (one, other)
+    )
     return left == right if left and right else one == other
 
 

@@ -25,7 +25,7 @@ def check_rows(used: Used, found: Findings) -> None:
 
 
 def check_texts(used: Used, found: Findings) -> None:
-    """What makes answers to some rows worthless, learnt or scored: empty texts, and texts with two answers."""
+    """What spoils a row that is learnt or scored: an empty text, and a text with two answers."""
     _blanks(used, found)
     _disputed(used, found)
 
@@ -70,7 +70,9 @@ def _ids(used: Used, found: Findings) -> None:
 def _twice(used: Used, rows: Sequence[int], what: str) -> DataError:
     places = ", ".join(map(str, rows[:SHOWN]))
     fix = "nothing needs to change if it names what rows share, such as a customer"
-    return DataError(f"{len(rows)} rows have {what}", where=f"{used.name}, rows {places}", fix=fix, code="D09")
+    return DataError(
+        f"{len(rows)} rows have {what}", where=f"{used.name}, rows {places}", fix=fix, code="D09"
+    )
 
 
 def _copies(used: Used, found: Findings) -> None:

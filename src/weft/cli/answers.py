@@ -1,6 +1,7 @@
 """Commands that answer: evaluate, predict, export."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -57,7 +58,9 @@ def predict(
     A row with a column 'task' is answered for that task, one without for every task of the runs.
     """
     from weft import storage
+    from weft.checks.findings import Finding
     from weft.serving import predictor
+    from weft.serving.doubts import doubts
     from weft.tasks.files import read_rows
 
     if len(names) < 2:
@@ -72,6 +75,8 @@ def predict(
     else:
         storage.write_text(out, "\n".join(lines) + "\n")
         print(out)
+    for fault in doubts(found, names[-1]):
+        print(Finding("warning", fault), file=sys.stderr)
     check_answered(names[-1], [(one.row, one.error) for one in found if one.error])
 
 

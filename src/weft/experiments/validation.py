@@ -14,7 +14,6 @@ from typing import Any
 from weft import storage
 from weft.checks import leak_checks, row_checks, token_checks, used_rows
 from weft.checks.base_model import check_base
-from weft.checks.codec import TokenizerCodec
 from weft.checks.findings import Findings
 from weft.checks.parents import check_parents
 from weft.checks.used_rows import Used
@@ -25,7 +24,7 @@ from weft.errors import ConfigError, ResourceError
 from weft.experiments import results
 from weft.experiments.config import Experiment
 from weft.experiments.jobs import plan, specs_of
-from weft.models import base_folder, load_tokenizer
+from weft.models import TokenizerCodec, base_folder, load_tokenizer
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
 from weft.runs.workspace import Workspace
 from weft.tasks import named, select

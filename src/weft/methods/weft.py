@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, RootModel
 from weft.config.base import Content
 from weft.errors import ArtifactError
 from weft.evaluation.answers import Answer, TextError, chosen_by_task
+from weft.evaluation.received import Received, joined, received
 from weft.methods.kept import check_answers, check_once, check_shapes, of_task
 from weft.methods.method import FittedMethod, Need, Saved, Setup
 from weft.tasks import Task
@@ -252,6 +253,16 @@ class ViewClassifiers:
             return head.shares(np.concatenate(parts, 1), self.tasks[k].choices)
 
         return chosen_by_task(self.tasks, task_ids, shares)
+
+    def received(self, text: str, fields: Sequence[str], task_id: int) -> Received:
+        """See `Receives`: of every model that the task's views read, whole or field by field."""
+        read = {(view.encoder, view.apart) for view in self.heads[task_id][0]}
+        parts = []
+        for name, apart in sorted(read):
+            model = self.views.encoders[name] if name else self.views.backbone
+            limit = model.most_tokens(self.source_tokens)
+            parts += [received(model, one, fields, limit) for one in (fields if apart else (text,))]
+        return joined(parts)
 
 
 def read_once(
