@@ -57,17 +57,17 @@ def leaks(seen: Sequence[Fields], scored: Sequence[Fields]) -> list[Leak]:
     """Every scored row whose whole input was seen in training, with an exact partner where there is one."""
     places: dict[str, list[int]] = defaultdict(list)
     for place, fields in enumerate(seen):
-        places[_whole(fields)].append(place)
+        places[whole(fields)].append(place)
     found = []
     for place, fields in enumerate(scored):
-        partners = places.get(_whole(fields), [])
+        partners = places.get(whole(fields), [])
         exact = [partner for partner in partners if seen[partner] == fields]
         if partners:
             found.append(Leak((exact or partners)[0], place, bool(exact)))
     return found
 
 
-def _whole(fields: Fields) -> str:
+def whole(fields: Fields) -> str:
     """The normal form of a whole input, so that it does not matter how it is cut into fields."""
     return normal("\n".join(fields))
 
@@ -79,10 +79,10 @@ def shared(seen: Iterable[Fields], scored: Iterable[Fields]) -> int:
     """
     wholes, sentences = set[str](), set[str]()
     for fields in seen:
-        wholes.add(_whole(fields))
+        wholes.add(whole(fields))
         sentences |= _sentences(fields)
     return sum(
-        not sentences.isdisjoint(_sentences(fields)) for fields in scored if _whole(fields) not in wholes
+        not sentences.isdisjoint(_sentences(fields)) for fields in scored if whole(fields) not in wholes
     )
 
 

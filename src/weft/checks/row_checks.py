@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from weft.checks.findings import Findings
-from weft.checks.overlap import normal, repeats
+from weft.checks.overlap import repeats, whole
 from weft.checks.used_rows import SHOWN, Used, share
 from weft.errors import ConfigError, DataError, WeftError
 from weft.tasks import template
@@ -116,7 +116,7 @@ def _blanks(used: Used, found: Findings) -> None:
 
 def _disputed(used: Used, found: Findings) -> None:
     """D10: one text, but for case, spaces and punctuation, with two answers of which one must be wrong."""
-    texts = [normal("\n".join(fields)) for fields in used.inputs]
+    texts = [whole(fields) for fields in used.inputs]
     places = disputed(used, texts)
     if places:
         cause = f"{share(len(places), len(texts))} rows have the text of another row, and another answer"

@@ -17,7 +17,7 @@ class Received:
     Attributes:
         cut: whether tokens of it were dropped.
         special: special tokens of the model that stand in it as words.
-        unknown: whether the model knows no sign or word of it, or of one of its fields.
+        unknown: whether the model knows less than half of it, or of one of its fields.
         nothing: whether no token is left of it.
     """
 

@@ -40,6 +40,7 @@ class TfIdf(FittedMethod):
     noted: ClassVar[type[BaseModel]] = RootModel[dict[str, Noted]]
     closed_only: ClassVar[bool] = True
     only_reads: ClassVar[bool] = True
+    reads_base: ClassVar[bool] = False
 
     @property
     def title(self) -> str:

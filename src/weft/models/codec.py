@@ -44,6 +44,12 @@ class TokenizerCodec:
         ids: list[int] = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
         return ids
 
+    def drops(self, text: str, start: int, end: int, limit: int) -> bool:
+        """Whether all of a part of a text is gone where the text is cut to a limit."""
+        first = self.tokenizer.truncation_side == "left"  # such a model reads the end of a text
+        kept = text[end:].lstrip() if first else text[:start].rstrip()
+        return len(self.texts([kept])[0]) >= limit
+
     def answer(self, text: str) -> Tokens:
         """Token ids of an answer, and the end token."""
         return answer_tokens(self.tokenizer, text, spaced=self.spaced)
@@ -61,9 +67,9 @@ class TokenizerCodec:
         return self.tokenizer.unk_token_id in ids or not all(map(PLAIN.search, fields))
 
     def left(self, field: str) -> Left:
-        """What a model reads of a field: text, tokens that stand for signs it does not know, or nothing."""
+        """What a model reads of a field: text, mostly signs and words that it does not know, or nothing."""
         ids = self.tokenizer(field, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
         known = [one for one in ids if one != self.tokenizer.unk_token_id]
-        if shows(self.tokenizer.decode(known, skip_special_tokens=True)):
+        if shows(self.tokenizer.decode(known, skip_special_tokens=True)) and 2 * len(known) >= len(ids):
             return "text"
         return "unknown" if len(known) < len(ids) else "nothing"

@@ -16,8 +16,8 @@ KINDS: tuple[tuple[Callable[[Prediction], object], str, str, str], ...] = (
     ),
     (
         lambda one: one.unknown,
-        "texts have a field of which the model knows no sign or word",
-        "the answer says little; write it in signs that the model knows",
+        "texts have a field of which the model knows less than half",
+        "the answer says little; write it in signs and words that the model knows",
         "D03",
     ),
 )

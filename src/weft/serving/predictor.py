@@ -48,7 +48,7 @@ class Prediction:
         error: why the row was not answered, with the remedy.
         cut: whether the model did not read the text to its end, which is longer than the run's texts may be.
         special_tokens: the model's special tokens that stand in the text, which it does not read as words.
-        unknown: whether the model knows no sign or word of the text, or of one of its fields.
+        unknown: whether the model knows less than half of the text, or of one of its fields.
     """
 
     row: int

@@ -7,7 +7,7 @@ NaN) and what has parts (lists, objects) is refused, so that no text says `nan` 
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from weft.errors import DataError, did_you_mean
@@ -38,6 +38,16 @@ def values(template: str, row: Values) -> tuple[str, ...]:
         DataError: as `fill`.
     """
     return tuple(written(name, row) for name in names(template))
+
+
+def spans(template: str, values: Sequence[str]) -> list[tuple[int, int]]:
+    """Where each value begins and ends in the text that the template makes of them."""
+    found, start = [], 0
+    for before, value in zip(FIELD.split(template)[::2], values, strict=False):
+        start += len(before)
+        found.append((start, start + len(value)))
+        start += len(value)
+    return found
 
 
 def shows(text: str) -> bool:
