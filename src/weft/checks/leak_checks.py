@@ -158,7 +158,7 @@ def _leaked(
 
     Compared once in a workspace: many evaluations share their sources.
     """
-    key = (_rows_key(scored), f"{split} {_rows_key(trained)}")
+    key = (_rows_key(scored), f"{split} {trained.limits.dev_rows} {_rows_key(trained)}")
     if key not in workspace.leaks:
         reading = Findings()
         test = _rows_of(scored, scored.split, workspace, reading)

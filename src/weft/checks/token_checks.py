@@ -27,17 +27,17 @@ def check_reading(used: Used, codec: TokenizerCodec, limit: int, found: Findings
     """What a model receives of texts: unknown, cut, special or alike; the places of those that are cut."""
     ids = codec.texts(used.texts)
     cut = [i for i, one in enumerate(ids) if len(one) > limit]
-    _unread(used, ids, codec, found)
+    empty = _unread(used, ids, codec, found)
     _fields_lost(used, cut, codec, limit, found)
     _cuts(used, cut, max(map(len, ids), default=0), limit, found)
     _special(used, codec, found)
     read = {**dict(enumerate(ids)), **{i: codec.cut(used.texts[i], limit) for i in cut}}
-    _alike(used, [hash(tuple(one)) for one in read.values()], found)
+    _alike(used, [hash(tuple(one)) for one in read.values()], {*empty}, found)
     return cut
 
 
-def _unread(used: Used, ids: Sequence[Sequence[int]], codec: TokenizerCodec, found: Findings) -> None:
-    """D03: texts of which no token is left, and fields of which the model knows less than half."""
+def _unread(used: Used, ids: Sequence[Sequence[int]], codec: TokenizerCodec, found: Findings) -> list[int]:
+    """D03: texts of which no token is left, whose places are given, and fields that are mostly unknown."""
     left = {
         i: [codec.left(field) for field in fields if shows(field)]
         for i, (one, fields) in enumerate(zip(ids, used.inputs, strict=True))
@@ -52,6 +52,7 @@ def _unread(used: Used, ids: Sequence[Sequence[int]], codec: TokenizerCodec, fou
         cause = f"{share(len(unknown), len(ids))} texts have a field of which the model knows less than half"
         fix = "take a model that knows these signs and words, or write them in others"
         found.warn(DataError(cause, where=used.at(unknown), fix=fix, code="D03"))
+    return empty
 
 
 def _fields_lost(used: Used, cut: Sequence[int], codec: TokenizerCodec, limit: int, found: Findings) -> None:
@@ -79,9 +80,9 @@ def _lost_names(used: Used, place: int, codec: TokenizerCodec, limit: int) -> li
     ]
 
 
-def _alike(used: Used, keys: Sequence[int], found: Findings) -> None:
-    """D18: rows that a model cannot tell apart, and that have unlike answers."""
-    known = {*disputed(used, [whole(fields) for fields in used.inputs])}
+def _alike(used: Used, keys: Sequence[int], empty: set[int], found: Findings) -> None:
+    """D18: rows that a model cannot tell apart, and that have unlike answers; beside those of D03 and D10."""
+    known = {*disputed(used, [whole(fields) for fields in used.inputs])} | empty
     places = [place for place in disputed(used, keys) if place not in known]
     if places:
         cause = f"{share(len(places), len(keys))} rows are the same tokens as one with another answer"

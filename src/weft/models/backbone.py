@@ -208,14 +208,14 @@ class Backbone(nn.Module, ABC):
         """Token ids of a text, and whether it was cut to `limit`.
 
         Raises:
-            DataError: if nothing is left of the text.
+            DataError: if the text has no token but special ones around it.
         """
         ids = self.tokenizer(text, truncation=False, verbose=False)["input_ids"]
+        if len(ids) <= self.added_tokens:
+            raise DataError(f"the text {text[:40]!r} has no token", fix="remove empty rows", code="D03")
         cut = limit is not None and len(ids) > limit
         if cut:
             ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
-        if len(ids) <= self.added_tokens:
-            raise DataError(f"the text {text[:40]!r} has no token", fix="remove empty rows", code="D03")
         return tuple(ids), cut
 
     @cached_property
