@@ -64,7 +64,8 @@ class TokenizerCodec:
 
     def doubtful(self, ids: Sequence[int], fields: Sequence[str]) -> bool:
         """Whether the fields of a text, whose tokens these are, need to be looked at by `left`."""
-        return self.tokenizer.unk_token_id in ids or not all(map(PLAIN.search, fields))
+        plain = all(PLAIN.search(one) and not self.written(one) for one in fields)
+        return not plain or self.tokenizer.unk_token_id in ids
 
     def left(self, field: str) -> Left:
         """What a model reads of a field: text, mostly signs and words that it does not know, or nothing."""
