@@ -18,7 +18,6 @@ def check_tokens(used: Used, codec: TokenizerCodec, limit: int, found: Findings)
     """What a model receives of texts, and answers that it is to write; how many texts are cut."""
     cut = check_reading(used, codec, limit, found)
     if not used.task.choices:
-        _lost(used, cut, codec, limit, found)
         _open_answers(used, codec, found)
     return len(cut)
 
@@ -28,6 +27,7 @@ def check_reading(used: Used, codec: TokenizerCodec, limit: int, found: Findings
     ids = codec.texts(used.texts)
     cut = [i for i, one in enumerate(ids) if len(one) > limit]
     empty = _unread(used, ids, codec, found)
+    _lost(used, cut, codec, limit, found)
     _fields_lost(used, cut, codec, limit, found)
     _cuts(used, cut, max(map(len, ids), default=0), limit, found)
     _special(used, codec, found)
@@ -103,6 +103,8 @@ def _cuts(used: Used, cut: list[int], longest: int, limit: int, found: Findings)
 
 def _lost(used: Used, cut: list[int], codec: TokenizerCodec, limit: int, found: Findings) -> None:
     """D15: open answers that stand in the text, but no longer in what is left of it."""
+    if used.task.choices:
+        return
     lost = []
     for i in cut:
         answers = [normal(one) for one in used.examples[used.chosen[i]].accepted]
