@@ -268,6 +268,7 @@ WARNINGS = {
     "an empty field beside another": (pair("a book", ""), "D02", "12 of 24 (50.0 %) rows have an empty field beside others: 'more' in 12"),
     "an invisible field beside another": (pair("a book", "\u200b"), "D02", "12 of 24 (50.0 %) rows have an empty field beside others: 'more' in 12"),
     "a field that is cut away": (pair("dog " * 12, "a book", 2), "D14", "2 of 24 (8.3 %) texts lose a whole field where they are cut: 'more' in 2"),
+    "every text ends with its answer": (rows("alpha-train.csv", lambda lines: [lines[0], *(f"{line[:-2]} ({'yes' if line[-1] == 'y' else 'No'}),{line[-1]}" for line in lines[1:])]), "D20", "every text holds its own answer's word, and no other answer's"),
     "one first token": (both(*(swap(f"tasks/{name}.yaml", '"y": "yes"', '"y": "no fine"') for name in ("alpha",))), "D18", "label words begin with the same token: 'no fine', 'no'"),
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Checks of the rows that a plan reads: copies, ids, empty texts, answers. No tokenizer is needed."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from weft.tasks import template
 
 WARN, STOP = 0.01, 0.20  # shares of rows
 IDS = ("id", "idx")
+FEW = 10  # rows that may hold the words of their answers by chance
 
 
 def check_rows(used: Used, found: Findings) -> None:
@@ -31,17 +33,34 @@ def check_texts(used: Used, found: Findings) -> None:
 
 
 def _told(used: Used, found: Findings) -> None:
-    """D20: a text that shows the column of its answer: every score is 100 for nothing."""
+    """D20: texts that show their answer, by its column or by its words: every score is 100 for nothing."""
     told = sorted({*template.names(used.spec.source)} & {*template.names(used.spec.target)})
     if told:
-        found.warn(
-            DataError(
-                f"the text shows {told[0]!r}, the column of the answer: it need not be learnt",
-                where=f"task {used.spec.name} (source)",
-                fix=f"take {{{told[0]}}} out of the text; new rows will not have it",
-                code="D20",
-            )
-        )
+        cause = f"the text shows {told[0]!r}, the column of the answer: it need not be learnt"
+        fix = f"take {{{told[0]}}} out of the text; new rows will not have it"
+        where = f"task {used.spec.name} (source)"
+        found.warn(DataError(cause, where=where, fix=fix, code="D20"))
+    elif _all_show_answers(used):
+        cause = "every text holds its own answer's word, and no other answer's: it need not be learnt"
+        fix = "take it out of the texts, if new rows will not have it"
+        found.warn(DataError(cause, where=used.name, fix=fix, code="D20"))
+
+
+def _all_show_answers(used: Used) -> bool:
+    """Whether of all answers' words and labels each text has those of its own, and of two answers or more."""
+    labels = used.spec.written().labels or {}
+    answers = {used.examples[i].target for i in used.chosen}
+    if len(used.chosen) < FEW or len(answers) < 2 or not labels:
+        return False
+    of_word = {said.casefold(): word for label, word in labels.items() for said in (label, word)}
+    if len({*of_word.values()}) < len(answers):
+        return False
+    sign = re.compile(rf"(?<!\w)(?:{'|'.join(sorted(map(re.escape, of_word), key=len, reverse=True))})(?!\w)")
+    for i, fields in zip(used.chosen, used.inputs, strict=True):
+        shown = {of_word[one] for field in fields for one in sign.findall(field.casefold())}
+        if shown != {used.examples[i].target}:
+            return False
+    return True
 
 
 def _ids(used: Used, found: Findings) -> None:
