@@ -18,7 +18,7 @@ DASHES = str.maketrans("\u2010\u2011\u2012\u2013\u2014\u2212", "------")
 
 
 def _is_dropped(sign: str) -> bool:
-    """Whether a character says nothing: spaces, controls, punctuation, accents alone, variants of emoji."""
+    """Whether a character says nothing: spaces, controls, punctuation, variants of emoji."""
     kind = unicodedata.category(sign)
     return sign not in DECIDES and (kind[0] in "ZCP" or kind == "Sk" or "\ufe00" <= sign <= "\ufe0f")
 
