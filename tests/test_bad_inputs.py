@@ -349,7 +349,7 @@ ROWS: dict[str, Case] = {
     "label word with a blank": (task('"n": "no"', '"n": " no"'), "C02", 2, "a label word has a blank at an end", "gamma.yaml", ""),
     "NUL": (put(f"tasks/{TEST}", "text,label\na\0,y\n"), "D08", 3, "a NUL character", f"{TEST}:2", "save the file as UTF-8"),
     "half a character": (jsonl('{"text": "\\ud800", "label": "y"}'), "D07", 3, "surrogates not allowed", "gamma-test.jsonl:1", ""),
-    "id twice": (rows(TEST, lambda lines: [f"{line},{'id' if n == 0 else min(n, 9)}" for n, line in enumerate(lines)]), "D09", 3, "1 rows have an 'id' that stands before: '9'", "task gamma, test (gamma-test.csv), rows 10", "allow: [duplicates]"),
+    "id twice": (rows(TEST, lambda lines: [f"{line},{'id' if n == 0 else n}" for n, line in enumerate(lines[:-1])] + [f"{lines[-2]},9"]), "D09", 3, "1 rows have an 'id' and a text that stand before: '9'", "task gamma, test (gamma-test.csv), rows 10", "allow: [duplicates]"),
     "half of the training rows are copies": (rows("alpha-train.csv", lambda lines: lines[:13] + lines[1:13]), "D10", 3, "12 of 24 (50.0 %) training rows are copies of others", "task alpha, train (alpha-train.csv), rows 13, 14, 15, …", "remove the copies; or allow: [duplicates]"),
     "test row in training": (seen("alpha-train.csv", TEST), "D11", 3, "1 of 10 (10.0 %) test rows stand in the training rows of alpha, 1 of them letter for letter", "row 1 = training row 1", "allow: [leaks] in the experiment"),
     "test row in capitals in a source's training": (seen("beta-train.csv", TEST, str.upper), "D11", 3, "1 of 10 (10.0 %) test rows stand in the training rows of beta, 0 of them letter for letter", "task beta, train (beta-train.csv): row 1 = training row 1", "allow: [leaks]"),

@@ -1,17 +1,27 @@
 """Answers of several tasks together: what each task may read and write stays its own."""
 
+import json
 from functools import partial
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from conftest import build_backbone, build_reader
 
+from weft.data.context import ContextLayout
 from weft.errors import DataError
 from weft.evaluation.answering import TunedAnswerer
 from weft.evaluation.answers import TextError
+from weft.evaluation.in_context import InContextAnswerer
+from weft.evaluation.received import Received
+from weft.evaluation.views import View, Views
+from weft.methods.frozen_features import FeatureClassifiers
+from weft.methods.tfidf import WordClassifiers, vectorizer
+from weft.methods.weft import ViewClassifiers
 from weft.models.tuned import with_prompts
-from weft.serving.predictor import Predictor, merged, shows
+from weft.serving.doubts import doubts
+from weft.serving.predictor import Predictor, merged
 from weft.tasks import Task, template
 
 WORDS = "film book meal song story city river dog cat man woman child"
@@ -100,12 +110,84 @@ def test_texts_that_a_model_cannot_read_join_the_faults(make_backbone, monkeypat
     assert [one.error for one in found] == ["no dogs (take a cat)", None, "no dogs (take a cat)", None]
 
 
-@pytest.mark.parametrize(
-    ("text", "seen"), [("a", True), (" \t\n", False), ("\u200b\ufeff", False), ("", False), ("👍", True)]
-)
-def test_what_can_be_seen(text, seen):
-    """Spaces, format signs and controls cannot."""
-    assert shows(text) is seen
+def notes(prediction):
+    """What a prediction says of its text: cut, special tokens, unknown."""
+    return prediction.cut, prediction.special_tokens, prediction.unknown
+
+
+@pytest.mark.parametrize("name", ["gpt2-suffix", "t5"])
+def test_answers_say_what_was_not_read(make_backbone, name):
+    """Cut from the first token that is dropped on; special tokens; signs that the tokenizer lacks."""
+    backbone = make_backbone(name)
+    model = predictor(backbone, ["reads"])
+    room = LIMITS["reads"] - backbone.added_tokens
+    texts = ["dog " * room, "dog " * (room + 1), "a </s> dog <pad>", "👍", "good 👍", "👍 👎 dog", "a film"]
+    found = model.predict([{"text": text} for text in texts])
+    assert [notes(one) for one in found] == [
+        (False, (), False),
+        (True, (), False),
+        (False, ("</s>", "<pad>"), False),
+        (False, (), True),
+        (False, (), False),
+        (False, (), True),
+        (False, (), False),
+    ]
+    said = [(fault.code, fault.cause, fault.where) for fault in doubts(found, "new.csv")]
+    assert said == [
+        ("D14", "1 of 7 texts are cut to limits.source_tokens of the run", "new.csv, rows 2"),
+        (
+            "D19",
+            "1 of 7 texts hold special tokens of the model, which it does not read as words",
+            "new.csv, rows 3",
+        ),
+        ("D03", "2 of 7 texts have a field of which the model knows less than half", "new.csv, rows 4, 6"),
+    ]
+    assert doubts(found[-1:]) == []
+    assert json.loads(json.dumps(found[2].as_dict()))["special_tokens"] == ["</s>", "<pad>"]
+
+
+def test_a_text_of_which_nothing_is_left_has_no_answer(make_backbone):
+    """A special token alone: what is left of it shows nothing."""
+    [one] = predictor(make_backbone("t5"), ["reads"]).predict([{"text": "</s>"}])
+    assert (one.answer, "no token for any sign" in one.error) == (None, True)
+
+
+def classifier_task():
+    """A task whose texts are two fields with a space between them."""
+    source, none = partial(template.fill, "{one} {two}"), (lambda _: [])
+    return Task("pairs", none, none, source, {}, template="{one} {two}", choices=("yes", "no"))
+
+
+def test_every_kind_of_answerer_says_what_it_receives():
+    """Each by its own tokens and limit; a method that reads fields apart by these; TF-IDF by its terms."""
+    backbone, encoder, tasks = (
+        build_backbone("llama-suffix"),
+        build_reader("bert-reader"),
+        (classifier_task(),),
+    )
+    views = Views(backbone, {}, {"small": encoder})
+
+    def weft(*chosen):
+        return ViewClassifiers(views, tasks, 6, ((chosen, None),))
+
+    answerers = {
+        "features": FeatureClassifiers(backbone, tasks, 6, ()),
+        "examples": InContextAnswerer(backbone, tasks, ((3,),), ContextLayout(backbone, 6), False),
+        "base": weft(View("", "", 1)),
+        "encoder": weft(View("", "", 1), View("small", "", 1)),  # one token of six ends its texts
+        "apart": weft(View("small", "", 1, "0-1")),
+    }
+    for size, cut in ((2, set()), (3, {"encoder"}), (4, {*answerers} - {"apart"})):
+        fields = (" ".join(["dog"] * 3), " ".join(["cat"] * size))
+        got = {name: one.received(" ".join(fields), fields, 0) for name, one in answerers.items()}
+        assert {name for name, one in got.items() if one.cut} == cut
+        assert not any(one.unknown or one.special or one.nothing for one in got.values())
+    fields = ("good dog", "👍")
+    assert all(one.received(" ".join(fields), fields, 0).unknown for one in answerers.values())
+    words = vectorizer().fit(["good dog", "bad cat"])
+    tfidf = WordClassifiers(tasks, (words,), ())
+    assert tfidf.received("good dog bad", ("good dog", "bad"), 0) == Received()
+    assert tfidf.received("good film", ("good", "film"), 0) == Received(unknown=True)
 
 
 def test_long_texts_and_long_answers_meet_in_no_batch(make_backbone):

@@ -105,11 +105,12 @@ def test_no_rows_are_no_rows(backbones):
     assert (len(task), task.cut, list(task.rows)) == (0, 0, [])
 
 
-def test_a_text_without_a_token_is_refused(backbones, small):
-    """Among many as alone."""
+@pytest.mark.parametrize("name", ["llama-prefix", "t5", "bert"])
+def test_a_text_without_a_token_is_refused(backbones, small, name):
+    """Among many as alone, also where the tokenizer puts special tokens around every text."""
     rows = [*examples(5), Example("", "yes")]
     with pytest.raises(DataError, match="has no token") as caught:
-        encode_task("a", rows, backbones["llama-prefix"], 8)
+        encode_task("a", rows, backbones[name], 8)
     assert caught.value.code == "D03"
 
 

@@ -15,6 +15,7 @@ from test_bad_inputs import (
     EXPERIMENT,
     SIZES,
     TASK,
+    Edit,
     base,
     blocks,
     both,
@@ -33,20 +34,26 @@ from test_bad_inputs import (
 from weft import storage
 from weft.checks.overlap import SENTENCE, leaks, normal, repeats, shared
 from weft.config.files import load_config
+from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
+from weft.config.training import LimitsConfig
 from weft.errors import DataError
 from weft.experiments import jobs, results, tables
 from weft.experiments.config import Experiment
 from weft.experiments.report import parts
-from weft.experiments.validation import check_file
+from weft.experiments.validation import check_evaluation, check_file, check_runs
+from weft.methods.frozen_features import FrozenFeatures
+from weft.methods.no_prompt import NoPrompt
+from weft.methods.tfidf import TfIdf
+from weft.runs.config import AdaptRun, EvaluateRun
 from weft.runs.workspace import Workspace
-from weft.tasks import from_spec
+from weft.tasks import from_spec, load_spec
 from weft.tasks.template import fields
 
 __all__ = ["base", "world"]  # fixtures
 Capture = pytest.CaptureFixture[str]
 modest = settings(max_examples=200, deadline=None)
-sentence = st.text("aB1 .,!-é", max_size=6)
+sentence = st.text("aB+ .,!-é", max_size=6)
 inputs = st.lists(st.tuples(sentence), max_size=8)
 
 
@@ -54,8 +61,10 @@ inputs = st.lists(st.tuples(sentence), max_size=8)
 
 
 def same(one: str, other: str) -> bool:
-    """The oracle: the same letters and digits, read sign by sign; without any, the same text."""
-    left, right = ([sign for sign in text.casefold() if sign.isalnum()] for text in (one, other))
+    """The oracle: the same letters and plus signs, read one by one; without any, the same text."""
+    left, right = (
+        [sign for sign in text.casefold() if sign.isalpha() or sign == "+"] for text in (one, other)
+    )
     return left == right if left and right else one == other
 
 
@@ -90,9 +99,15 @@ def test_planted_leaks_are_all_found_and_none_is_invented(data: st.DataObject, c
 @pytest.mark.parametrize(("one", "other", "alike"), [
     ("Good film.", "good FILM", True), ("a-b", "ab", True), ("Straße", "STRASSE", True), ("one 1", "one 2", False),
     ("!!!", "!!!", True), ("!!!", "???", False), ("a_b", "ab", True), ("", "!", False),
+    ("“well” …", "Well.", True), ("it - is", "it is", True), ("cafe\u0301", "CAFÉ", True), ("a\u200bb", "ab", True),
+    ("covid-19", "Covid 19", True), ("(see: a)", "see a", True), ("in 2019, 7 men", "in 2019 7 men", True),
+    ("3 + 4", "3 - 4", False), ("4 − 3", "4-3", True), ("-3 degrees", "3 degrees", False), ("3.5", "35", False),
+    ("12, 18", "1, 218", False), ("a < b", "a > b", False), ("a != b", "a = b", False), ("2 * 3", "2 / 3", False),
+    ("5 %", "5", False), ("$5", "€5", False), ("food 👍", "food 👎", False), ("food 👍\ufe0f", "food👍", True),
+    ("so :)", "so :(", False), ("so :-)", "so :-) !", True), ("so ✓", "so ✗", False), ("कि", "का", False),
 ])  # fmt: skip
 def test_normal_forms(one: str, other: str, alike: bool) -> None:
-    """By hand: case, spaces and signs do not count, letters and digits do."""
+    """By hand: case, spaces and punctuation do not count; letters, digits and signs that may decide do."""
     assert (normal(one) == normal(other)) is alike
 
 
@@ -213,6 +228,26 @@ def test_changed_file_stops_the_runs_that_read_it(world: Path) -> None:
 
 # warnings
 
+TEST = "gamma-test.csv"
+
+
+def pair(text: str, more: str, count: int = 12) -> Edit:
+    """The first rows of a task of two fields, with nothing but a space between them in its template."""
+
+    def edit(world: Path) -> None:
+        swap("tasks/alpha.yaml", '"{text}"', '"{text} {more}"')(world)
+        for name, size in SIZES.items():
+            cells = [f"{i} {text}" if name == "train" and i < count else f"book {i}" for i in range(size)]
+            ends = [more if name == "train" and i < count else f"film {i} {name}" for i in range(size)]
+            lines = [
+                f"{one},{end},{'yn'[i % 2]}" for i, (one, end) in enumerate(zip(cells, ends, strict=True))
+            ]
+            path = world / "tasks" / f"alpha-{name}.csv"
+            path.write_text("\n".join(["text,more,label", *lines]) + "\n", "utf-8")
+
+    return edit
+
+
 WARNINGS = {
     "no distillation": (setting("weight: 0.9", "weight: 0"), "C05", "no distillation: the source stage does not learn from the teachers"),
     "no term": (setting("weight: 0.9", "logits: false, hidden: false"), "C05", "no distillation: the source stage does not learn"),
@@ -221,10 +256,19 @@ WARNINGS = {
     "one copy": (cell("alpha-train.csv", 3, f"{texts()['alpha-train.csv'][0]},y"), "D10", "1 of 24 (4.2 %) training rows are copies"),
     "class without rows": (both(*(swap(f"tasks/{name}.yaml", '"n": "no"', '"n": "no", "m": "maybe"') for name in ("alpha",))), "D12", "1 of 3 answers have no row: 'maybe'"),
     "some texts cut": (cell("alpha-train.csv", 3, f"{'dog ' * 13},n"), "D14", "1 of 24 (4.2 %) texts are cut to 12 tokens; the longest has 13"),
+    "an id that rows share": (rows("gamma-test.csv", lambda lines: [f"{line},{n // 2 if n else 'id'}" for n, line in enumerate(lines)]), "D09", "4 rows have an 'id' that stands before, with another text"),
     "dev row in training": (seen("alpha-train.csv", "alpha-dev.csv"), "D11", "1 of 8 (12.5 %) dev rows stand in the training rows of alpha"),
-    "more shots than rows": (setting("shots: 4", "shots: 13"), "D13", "13 rows of 'no' are asked for, and there are 12: all are taken"),
+    "more shots than rows": (setting("shots: 4", "shots: 13"), "D13", "13 rows of 'no' are asked for, and there are 12: all are taken; that makes 12 of 'no', 12 of 'yes'"),
     "more shots in all than rows": (setting("shots: 4", "shots_total: 26"), "D13", "13 rows of 'no' are asked for, and there are 12: all are taken"),
     "the text shows the answer": (swap("tasks/alpha.yaml", '"{text}"', '"{text} {label}"'), "D20", "the text shows 'label', the column of the answer"),
+    "one text with two answers": (rows("alpha-train.csv", lambda lines: [*lines[:-1], f"{lines[1].partition(',')[0].upper()}!,n"]), "D10", "2 of 24 (8.3 %) rows have the text of another row, and another answer"),
+    "unlike signs that are one token": (rows("alpha-train.csv", lambda lines: [*lines[:-2], "good 👍,y", "good 👎,n"]), "D18", "2 of 24 (8.3 %) rows are the same tokens as one with another answer"),
+    "the end that decides cut off": (rows("alpha-train.csv", lambda lines: [*lines[:-2], f"{'dog ' * 12}yes,y", f"{'dog ' * 12}no,n"]), "D18", "2 of 24 (8.3 %) rows are the same tokens as one with another answer"),
+    "signs the model lacks": (rows(TEST, lambda lines: [*lines[:-2], "👍 добро,y", "悪い。,n"]), "D03", "2 of 10 (20.0 %) texts have a field of which the model knows less than half"),
+    "an empty field beside another": (pair("a book", ""), "D02", "12 of 24 (50.0 %) rows have an empty field beside others: 'more' in 12"),
+    "an invisible field beside another": (pair("a book", "\u200b"), "D02", "12 of 24 (50.0 %) rows have an empty field beside others: 'more' in 12"),
+    "a field that is cut away": (pair("dog " * 12, "a book", 2), "D14", "2 of 24 (8.3 %) texts lose a whole field where they are cut: 'more' in 2"),
+    "every text ends with its answer": (rows("alpha-train.csv", lambda lines: [lines[0], *(f"{line[:-2]} ({'yes' if line[-1] == 'y' else 'No'}),{line[-1]}" for line in lines[1:])]), "D20", "every text holds its own answer's word, and no other answer's"),
     "one first token": (both(*(swap(f"tasks/{name}.yaml", '"y": "yes"', '"y": "no fine"') for name in ("alpha",))), "D18", "label words begin with the same token: 'no fine', 'no'"),
 }  # fmt: skip
 
@@ -254,6 +298,58 @@ def test_stage_files_are_checked_too(world: Path, capsys: Capture) -> None:
     cell("alpha-dev.csv", 3, "a,b,c")(world)
     assert command("teachers", "teacher.yaml") == 3
     assert "WEFT-D07" in capsys.readouterr().err
+
+
+def test_test_rows_among_dev_rows_are_named_before_one_stage(world: Path, capsys: Capture) -> None:
+    """They chose the state that is kept; without dev scores nothing was chosen."""
+    seen("gamma-dev.csv", TEST)(world)
+    text = (
+        "tasks: [tasks/gamma.yaml]\nbase: {model: base, dtype: float32}\nprompt: {length: 4}\n"
+        "method: {name: prompt_tuning}\noptim: {lr: {prompt: 0.1}, steps: 2, batch_size: 4EVERY}\n"
+    )
+    for every in (", eval_every: 1", ""):
+        (world / "adapt.yaml").write_text(text.replace("EVERY", every), "utf-8")
+        assert command("adapt", "adapt.yaml", "--dry-run") == 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert ("WEFT-D11: 1 of 10 (10.0 %) test rows stand in the dev rows of gamma" in said) == bool(every)
+
+
+def test_rows_that_are_scored_are_looked_at(world: Path) -> None:
+    """An evaluation says what the model receives of its rows, and refuses a text without any sign."""
+    spec = load_spec(world / "tasks" / "gamma.yaml")
+    limits = LimitsConfig(source_tokens=12)
+    base = BaseConfig(model="base")
+    config = EvaluateRun(base=base, tasks=(spec,), method=NoPrompt(), limits=limits)
+
+    def faults() -> dict[str, str]:
+        found = check_evaluation(config, Workspace(Path("runs"))).findings.found
+        return {f"{one.level} {one.fault.code}": one.fault.cause for one in found}
+
+    assert faults() == {}
+    rows(TEST, lambda lines: [*lines[:-3], f"{'dog ' * 13},y", "👍,n", "a </s> book,y"])(world)
+    assert faults() == {
+        "warning D03": "1 of 10 (10.0 %) texts have a field of which the model knows less than half",
+        "warning D14": "1 of 10 (10.0 %) texts are cut to 12 tokens; the longest has 13",
+        "warning D19": "1 texts hold a special token of the model: '</s>'",
+    }
+    rows(TEST, lambda lines: [*lines[:-1], "\u200b\u200b,y"])(world)
+    assert faults()["error D02"].startswith("1 texts are nothing but white space")
+
+
+def test_tokens_are_those_of_the_models_that_read(world: Path) -> None:
+    """A method without a model is told of no cut text."""
+    spec = load_spec(world / "tasks" / "alpha.yaml")
+    cell("alpha-train.csv", 3, f"{'dog ' * 13},n")(world)
+    for method, cut in ((TfIdf(), None), (FrozenFeatures(), 1)):
+        common = {
+            "base": BaseConfig(model="base"),
+            "tasks": (spec,),
+            "limits": LimitsConfig(source_tokens=12),
+        }
+        checked = check_runs([AdaptRun(method=method, **common)], Workspace(Path("runs")))
+        assert checked.rows["alpha"]["train"]["cut"] == cut
+        codes = [one.fault.code for one in checked.findings.found]
+        assert ("D14" in codes) == bool(cut)
 
 
 @pytest.mark.parametrize(("parent", "code"), [("nothing", "C12"), ("peft", "C16")])

@@ -14,7 +14,7 @@ from weft.config.base import Split
 from weft.errors import ArtifactError, DataError
 from weft.methods.no_prompt import NoPrompt
 from weft.runs import bundled, tensor_file
-from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, RunConfig
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, splits
 from weft.runs.workspace import Workspace
 
 C = TypeVar("C", bound=RunConfig)
@@ -73,7 +73,8 @@ def leaks_of(config: AdaptRun | EvaluateRun, workspace: Workspace, found: Findin
     """D11: rows of a run's tasks that stand in training rows of it, or of the runs that it was made from.
 
     Of an evaluation, the rows that it scores; of a training, all test rows. They are compared with what the
-    folder of runs and the data still hold; findings come with the first comparison in a workspace.
+    folder of runs and the data still hold; findings come with the first comparison in a workspace. Rows among
+    the dev rows that chose the run's state are found too, and not counted.
 
     Returns:
         for each task `rows`, `by_task`, and `unread`, the tasks whose rows could not be read, those of
@@ -92,6 +93,9 @@ def leaks_of(config: AdaptRun | EvaluateRun, workspace: Workspace, found: Findin
                 DataError(cause, where=f"task {name}", fix="give source tasks of your own", code="C11")
             )
         leaked = _leaks_into(scored, trained, workspace, found)
+        for one in trained:
+            if one.tasks[0].name == name and "dev" in splits(one) and scored.split != "dev":
+                _leaked(scored, one, workspace, found, "dev")
         result[name] = {**leaked, "unread": sorted({*leaked["unread"], *shipped})}
     return result
 
@@ -147,20 +151,22 @@ def _leaks_into(
     return {**counts(leaked), "unread": sorted(unread)}
 
 
-def _leaked(scored: EvaluateRun, trained: AnyRun, workspace: Workspace, found: Findings) -> set[int] | None:
+def _leaked(
+    scored: EvaluateRun, trained: AnyRun, workspace: Workspace, found: Findings, split: Split = "train"
+) -> set[int] | None:
     """Places of scored rows that stand in a training's rows; none if one of them could not be read.
 
     Compared once in a workspace: many evaluations share their sources.
     """
-    key = (_rows_key(scored), _rows_key(trained))
+    key = (_rows_key(scored), f"{split} {trained.limits.dev_rows} {_rows_key(trained)}")
     if key not in workspace.leaks:
         reading = Findings()
         test = _rows_of(scored, scored.split, workspace, reading)
-        train = _rows_of(trained, "train", workspace, reading) if test else None
+        train = _rows_of(trained, split, workspace, reading) if test else None
         for fault in reading.errors:
             cause = f"leaks were not looked for: {fault.cause}"
             found.warn(DataError(cause, where=fault.where, fix=fault.fix, code=fault.code))
-        leaked = check_leaks(test, [train], found) if test and train else {}
+        leaked = check_leaks(test, [train], found, scored=split == "train") if test and train else {}
         workspace.leaks[key] = None if reading.errors else set().union(*leaked.values())
     return workspace.leaks[key]
 

@@ -1,17 +1,19 @@
 """Checks of the rows that a plan reads: copies, ids, empty texts, answers. No tokenizer is needed."""
 
-from collections import Counter
-from collections.abc import Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from weft.checks.findings import Findings
-from weft.checks.overlap import repeats
+from weft.checks.overlap import repeats, whole
 from weft.checks.used_rows import SHOWN, Used, share
 from weft.errors import ConfigError, DataError, WeftError
 from weft.tasks import template
 
 WARN, STOP = 0.01, 0.20  # shares of rows
 IDS = ("id", "idx")
+FEW = 10  # rows that may hold the words of their answers by chance
 
 
 def check_rows(used: Used, found: Findings) -> None:
@@ -19,43 +21,77 @@ def check_rows(used: Used, found: Findings) -> None:
     _told(used, found)
     _ids(used, found)
     _copies(used, found)
-    _blanks(used, found)
+    check_texts(used, found)
     _answers(used, found)
     _numbers(used, found)
 
 
+def check_texts(used: Used, found: Findings) -> None:
+    """What spoils a row that is learnt or scored: an empty text, and a text with two answers."""
+    _blanks(used, found)
+    _disputed(used, found)
+
+
 def _told(used: Used, found: Findings) -> None:
-    """D20: a text that shows the column of its answer: every score is 100 for nothing."""
+    """D20: texts that show their answer, by its column or by its words: every score is 100 for nothing."""
     told = sorted({*template.names(used.spec.source)} & {*template.names(used.spec.target)})
     if told:
-        found.warn(
-            DataError(
-                f"the text shows {told[0]!r}, the column of the answer: it need not be learnt",
-                where=f"task {used.spec.name} (source)",
-                fix=f"take {{{told[0]}}} out of the text; new rows will not have it",
-                code="D20",
-            )
-        )
+        cause = f"the text shows {told[0]!r}, the column of the answer: it need not be learnt"
+        fix = f"take {{{told[0]}}} out of the text; new rows will not have it"
+        where = f"task {used.spec.name} (source)"
+        found.warn(DataError(cause, where=where, fix=fix, code="D20"))
+    elif _all_show_answers(used):
+        cause = "every text holds its own answer's word, and no other answer's: it need not be learnt"
+        fix = "take it out of the texts, if new rows will not have it"
+        found.warn(DataError(cause, where=used.name, fix=fix, code="D20"))
+
+
+def _all_show_answers(used: Used) -> bool:
+    """Whether of all answers' words and labels each text has those of its own, and of two answers or more."""
+    labels = used.spec.written().labels or {}
+    answers = {used.examples[i].target for i in used.chosen}
+    if len(used.chosen) < FEW or len(answers) < 2 or not labels:
+        return False
+    of_word = {said.casefold(): word for label, word in labels.items() for said in (label, word)}
+    if len({*of_word.values()}) < len(answers):
+        return False
+    sign = re.compile(rf"(?<!\w)(?:{'|'.join(sorted(map(re.escape, of_word), key=len, reverse=True))})(?!\w)")
+    for i, fields in zip(used.chosen, used.inputs, strict=True):
+        shown = {of_word[one] for field in fields for one in sign.findall(field.casefold())}
+        if shown != {used.examples[i].target}:
+            return False
+    return True
 
 
 def _ids(used: Used, found: Findings) -> None:
-    """D09: a column `id` or `idx` that the template does not show names a row once."""
-    for column in IDS:
-        places = sorted({used.row_of[i] - 1 for i in used.chosen})
-        values = [used.rows[place].get(column) for place in places]
-        plain = all(isinstance(value, str | int) for value in values)
-        twice = list(repeats(values)) if plain else []
-        if twice and f"{{{column}}}" not in used.spec.source + used.spec.target:
-            rows = ", ".join(str(places[n] + 1) for n in twice[:SHOWN])
-            found.unless(
-                "duplicates",
-                DataError(
-                    f"{len(twice)} rows have an {column!r} that stands before: {values[twice[0]]!r}",
-                    where=f"{used.name}, rows {rows}",
-                    fix="remove the copies or rename the column",
-                    code="D09",
-                ),
-            )
+    """D09: a column `id` or `idx` that the template does not show, and that stands twice.
+
+    With the same text it is a row that came twice; with other texts it may name what many rows share.
+    """
+    texts: dict[int, str] = {}
+    for place, text in enumerate(used.texts):
+        texts.setdefault(used.row(place), text)
+    shown = template.names(used.spec.source + used.spec.target)
+    for column in [name for name in IDS if name not in shown]:
+        ids = {row: used.rows[row - 1].get(column) for row in texts}
+        if not all(isinstance(value, str | int) for value in ids.values()):
+            continue
+        twice = [list(ids)[n] for n in repeats(ids.values())]
+        copies = [list(ids)[n] for n in repeats((ids[row], texts[row]) for row in ids)]
+        if copies:
+            fault = _twice(used, copies, f"an {column!r} and a text that stand before: {ids[copies[0]]!r}")
+            fault.fix = "remove the copies"
+            found.unless("duplicates", fault)
+        elif twice:
+            found.warn(_twice(used, twice, f"an {column!r} that stands before, with another text"))
+
+
+def _twice(used: Used, rows: Sequence[int], what: str) -> DataError:
+    places = ", ".join(map(str, rows[:SHOWN]))
+    fix = "nothing needs to change if it names what rows share, such as a customer"
+    return DataError(
+        f"{len(rows)} rows have {what}", where=f"{used.name}, rows {places}", fix=fix, code="D09"
+    )
 
 
 def _copies(used: Used, found: Findings) -> None:
@@ -81,17 +117,45 @@ def by_share(count: int, total: int, warn: float, allowance: Any, fault: WeftErr
 
 
 def _blanks(used: Used, found: Findings) -> None:
-    """D02: texts whose fields are all white space, and single fields that are."""
-    filled = [[bool(text.strip()) for text in fields] for fields in used.inputs]
-    empty = [i for i, one in enumerate(filled) if not any(one)]
-    partly = [i for i, one in enumerate(filled) if any(one) and not all(one)]
+    """D02: texts of which nothing can be seen, and single fields of which nothing can."""
+    shown = [[template.shows(text) for text in fields] for fields in used.inputs]
+    empty = [i for i, one in enumerate(shown) if not any(one)]
+    partly = [i for i, one in enumerate(shown) if any(one) and not all(one)]
     fix = "complete the rows or remove them"
     if empty:
-        cause = f"{len(empty)} texts are nothing but white space"
+        cause = f"{len(empty)} texts are nothing but white space and signs that cannot be seen"
         found.error(DataError(cause, where=used.at(empty), fix=fix, code="D02"))
     if partly:
-        cause = f"{len(partly)} rows have an empty field beside others"
+        names = template.names(used.spec.source)
+        counts = Counter(names[k] for i in partly for k, one in enumerate(shown[i]) if not one)
+        said = ", ".join(f"{name!r} in {count:,}" for name, count in counts.items())
+        cause = f"{share(len(partly), len(shown))} rows have an empty field beside others: {said}"
         found.warn(DataError(cause, where=used.at(partly), fix=fix, code="D02"))
+
+
+def _disputed(used: Used, found: Findings) -> None:
+    """D10: one text, but for case, spaces and punctuation, with two answers of which one must be wrong."""
+    texts = [whole(fields) for fields in used.inputs]
+    places = disputed(used, texts)
+    if places:
+        cause = f"{share(len(places), len(texts))} rows have the text of another row, and another answer"
+        fix = "keep the right ones, or show in the text what tells them apart"
+        found.warn(DataError(cause, where=used.at(places), fix=fix, code="D10"))
+
+
+def disputed(used: Used, keys: Sequence[Hashable]) -> list[int]:
+    """Places of the used rows that no answer of all rows with their key would satisfy.
+
+    Args:
+        used: the rows.
+        keys: what tells them apart, one for each.
+    """
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for place, key in enumerate(keys):
+        groups[key].append(place)
+    answers = [set(used.examples[i].accepted) for i in used.chosen]
+    apart = [some for some in groups.values() if not set.intersection(*(answers[i] for i in some))]
+    return sorted(i for some in apart for i in some)
 
 
 def _answers(used: Used, found: Findings) -> None:

@@ -52,8 +52,11 @@ class Used:
 
     @cached_property
     def inputs(self) -> list[Fields]:
-        """The values at the template's fields."""
-        return [template.fields(self.spec.source, text) for text in self.texts]
+        """What their rows say at the template's fields; the whole text where it shows the answer (D20)."""
+        told = {*template.names(self.spec.source)} & {*template.names(self.spec.target)}
+        if told:
+            return [(text,) for text in self.texts]
+        return [self.task.fields(self.rows[self.row_of[i] - 1]) for i in self.chosen]
 
     @property
     def name(self) -> str:

@@ -74,13 +74,14 @@ def predict(
 
     FILE may be - for standard input, which is JSON lines. The 'label' of an answer is its value in the task's
     files.
-    A row with a column 'task' is answered for that task, one without for every task of the runs.
     A row with a column 'task' is answered for that task, one without for every task of the runs. A
     terminal shows a table, its rows counted from 1; --json, a pipe or a file get JSON lines, `row` from 0.
     """
     from weft import storage
+    from weft.checks.findings import Finding
     from weft.cli import predictions_text
     from weft.serving import predictor
+    from weft.serving.doubts import doubts
     from weft.tasks.files import read_rows
 
     unknown = [name for name in names if name.startswith("-") and name != "-"]
@@ -106,6 +107,8 @@ def predict(
     else:
         texts = {name: task.source for name, task in model.tasks.items()}
         print(predictions_text.table(found, rows, texts, screen_width()))
+    for fault in doubts(found, names[-1]):
+        print(Finding("warning", fault), file=sys.stderr)
     check_answered(names[-1], [(one.row, one.error) for one in found if one.error])
 
 

@@ -24,6 +24,10 @@ class TextReader(Protocol):
     base_hash: str
 
     @property
+    def added_tokens(self) -> int:
+        """Special tokens that the tokenizer puts around every text."""
+
+    @property
     def keeps_texts(self) -> bool:
         """Whether a text is read once and kept, for any prompt."""
 
@@ -82,12 +86,13 @@ def _encoded_chunk(examples: Sequence[Example], backbone: TextReader, limit: int
     """As `Backbone.text_tokens` and `answer_tokens` say it, many texts at once."""
     texts = [example.source for example in examples]
     sources = _tokens(backbone.tokenizer, texts, truncation=False, verbose=False)
+    for text, tokens in zip(texts, sources, strict=True):
+        if len(tokens) <= backbone.added_tokens:
+            backbone.text_tokens(text, limit)  # says what is wrong
     long = [i for i, one in enumerate(sources) if len(one) > limit]
     shorter = _tokens(backbone.tokenizer, [texts[i] for i in long], truncation=True, max_length=limit)
     for i, tokens in zip(long, shorter, strict=True):
         sources[i] = tokens
-    for text in (text for text, tokens in zip(texts, sources, strict=True) if not tokens):
-        backbone.text_tokens(text, limit)  # says what is wrong
     answers = {text: backbone.answer_tokens(text) for text in dict.fromkeys(one.target for one in examples)}
     pairs = zip(sources, examples, strict=True)
     return TokenRows.of(Encoded(tuple(one), answers[example.target]) for one, example in pairs), len(long)

@@ -47,13 +47,12 @@ def few_shot(
         by_answer[example.target if closed else ""].append(example)
     draw = random.Random(seed)
     shares = _shares(sorted(by_answer), shots, total, draw)
-    missing = {answer: share - len(by_answer[answer]) for answer, share in shares.items()}
-    if max(missing.values(), default=0) > 0:
-        answer = max(missing, key=lambda one: missing[one])
-        warn(_too_few(answer, shares[answer], len(by_answer[answer]), task))
+    taken = {answer: min(share, len(by_answer[answer])) for answer, share in shares.items()}
+    if taken != shares:
+        warn(_too_few(shares, taken, task))
     picked: list[Example] = []
-    for answer, share in shares.items():
-        picked += draw.sample(by_answer[answer], min(share, len(by_answer[answer])))
+    for answer, count in taken.items():
+        picked += draw.sample(by_answer[answer], count)
     draw.shuffle(picked)
     return picked
 
@@ -69,11 +68,14 @@ def _shares(
     return {answer: share + (answer in more) for answer in answers}
 
 
-def _too_few(answer: str, share: int, rows: int, task: str) -> DataError:
-    """D13, of the answer that lacks most rows."""
-    asked = f"{share} rows of {answer!r}" if answer else f"{share} rows"
+def _too_few(shares: dict[str, int], taken: dict[str, int], task: str) -> DataError:
+    """D13, of the answer that lacks most rows, with the count of every answer."""
+    answer = max(shares, key=lambda one: shares[one] - taken[one])
+    asked = f"{shares[answer]} rows of {answer!r}" if answer else f"{shares[answer]} rows"
+    counts = ", ".join(f"{count} of {one!r}" for one, count in taken.items() if one)
     return DataError(
-        f"{asked} are asked for, and there are {rows}: all are taken",
+        f"{asked} are asked for, and there are {taken[answer]}: all are taken"
+        + (f"; that makes {counts}" if counts else ""),
         where=f"task {task}, train",
         fix="nothing needs to change, the table says so; or ask for fewer shots",
         code="D13",

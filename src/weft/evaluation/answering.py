@@ -8,6 +8,7 @@ import torch
 from weft.data.batch import Tokens, by_length
 from weft.errors import DataError
 from weft.evaluation.answers import Answer, TextError, chosen
+from weft.evaluation.received import Received, received
 from weft.evaluation.scores import Scores, score
 from weft.evaluation.written import written
 from weft.models import Backbone, Context
@@ -36,6 +37,10 @@ class TunedAnswerer:
         limit, backbone = self.source_tokens, self.model.backbone
         sources = [text_tokens(backbone, i, text, limit) for i, text in enumerate(texts)]
         return answer(self.model, self.tasks, sources, task_ids, batch_size=batch_size, generate=generate)
+
+    def received(self, text: str, fields: Sequence[str], task_id: int) -> Received:
+        """See `Receives`."""
+        return received(self.model.backbone, text, fields, self.source_tokens)
 
 
 def text_tokens(backbone: Backbone, number: int, text: str, limit: int) -> Tokens:

@@ -8,18 +8,18 @@ arXiv:1908.10084, compare sentences so).
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
 
+from weft.data.batch import Tokens
 from weft.errors import DataError
-from weft.evaluation.answering import text_tokens
 from weft.evaluation.answers import TextError
 from weft.evaluation.class_means import unit
 from weft.evaluation.views import View
 from weft.models import Backbone
-from weft.models.features import features
+from weft.models.features import Reading, features
 from weft.tasks import template
 
 MOST = 3  # fields that are compared each with each
@@ -105,12 +105,19 @@ class Comparisons:
 
     def _states(self, encoder: Backbone, rows: Sequence[Fields], limit: int, batch_size: int) -> list[Any]:
         """Each layer's means of states, one long, of every field: `[N, F, D]`."""
-        texts = list(dict.fromkeys(text for fields in rows for text in fields if text.strip()))
-        place = {text: i for i, text in enumerate(texts)}
+        found = {text: _tokens(encoder, text, limit) for text in dict.fromkeys(chain.from_iterable(rows))}
+        tokens = {text: one for text, one in found.items() if one}
+        place = {text: i for i, text in enumerate(tokens)}
         places = np.array([[place.get(text, -1) for text in fields] for fields in rows])
-        longest = encoder.most_tokens(limit)
-        tokens = [text_tokens(encoder, i, text, longest) for i, text in enumerate(texts)]
-        layers = range(encoder.depths[0] + 1)
-        means = features(encoder, tokens, [(layer, "mean") for layer in layers], batch_size=batch_size)
+        layers: list[Reading] = [(layer, "mean") for layer in range(encoder.depths[0] + 1)]
+        means = features(encoder, list(tokens.values()), layers, batch_size=batch_size)
         empty = np.zeros((1, encoder.width), np.float32)
-        return [np.concatenate([unit(means[layer, "mean"]), empty])[places] for layer in layers]
+        return [np.concatenate([unit(means[layer]), empty])[places] for layer in layers]
+
+
+def _tokens(encoder: Backbone, text: str, limit: int) -> Tokens:
+    """A field's tokens, cut to a limit; none of a field that leaves none."""
+    try:
+        return encoder.text_tokens(text, encoder.most_tokens(limit))[0] if text.strip() else ()
+    except DataError:
+        return ()

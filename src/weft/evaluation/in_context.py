@@ -16,6 +16,7 @@ from weft.data.batch import Tokens
 from weft.data.context import ContextLayout
 from weft.errors import DataError
 from weft.evaluation.answers import Answer, TextError, chosen
+from weft.evaluation.received import Received, received
 from weft.evaluation.written import written
 from weft.models import Backbone, Context, Opening
 from weft.tasks import Task
@@ -58,6 +59,10 @@ class InContextAnswerer:
                 answers = self._answer_batch(k, [bodies[i] for i in part], generate)
                 found.update(zip(part, answers, strict=True))
         return [found[i] for i in range(len(texts))]
+
+    def received(self, text: str, fields: Sequence[str], task_id: int) -> Received:
+        """See `Receives`."""
+        return received(self.backbone, text, fields, self.layout.limit)
 
     def _body(self, number: int, text: str) -> Tokens:
         try:

@@ -1,6 +1,6 @@
 """Views of texts: what frozen models make of them, bare and under prompts, each as one vector a text."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from weft.data.batch import Tokens
 from weft.evaluation.answering import text_tokens
+from weft.evaluation.answers import TextError
 from weft.evaluation.class_means import unit
+from weft.evaluation.received import Received, joined, received
 from weft.models import Backbone
 from weft.models.features import Reading, features, prompted_features
 
@@ -110,6 +112,15 @@ class Views:
         plain = {view: found[view._replace(compares="")] for view in views}
         return {view: unit(x) if view.compares else x for view, x in plain.items()}
 
+    def received(self, views: Iterable[View], text: str, fields: Sequence[str], limit: int) -> Received:
+        """What the models of some views receive of a text, whole or field by field."""
+        parts = []
+        for name, apart in sorted({(view.encoder, view.apart) for view in views}):
+            model = self.encoders[name] if name else self.backbone
+            longest = model.most_tokens(limit)
+            parts += [received(model, one, fields, longest) for one in (fields if apart else (text,))]
+        return joined(parts)
+
     def _read(
         self, model: Backbone, sources: Sequence[Tokens], views: Sequence[tuple[str, int]], batch_size: int
     ) -> dict[tuple[str, int], Any]:
@@ -129,3 +140,21 @@ class Views:
 def spread(shares: Sequence[float], depth: int) -> list[int]:
     """Layers at shares of a depth, each once, from 1 for the first block's output."""
     return sorted({max(1, round(share * depth)) for share in shares})
+
+
+def read_once(
+    texts: Mapping[int, str], read: Callable[[list[str]], dict[View, Any]]
+) -> tuple[dict[int, int], dict[View, Any]]:
+    """Each different text read once: the place of each row in what was read, and that.
+
+    Raises:
+        TextError: with the row's own number.
+    """
+    every = list(dict.fromkeys(texts.values()))
+    try:
+        found = read(every)
+    except TextError as fault:
+        number = next(i for i, text in texts.items() if text == every[fault.number])
+        raise TextError(number, fault) from None
+    place = {text: n for n, text in enumerate(every)}
+    return {i: place[text] for i, text in texts.items()}, found

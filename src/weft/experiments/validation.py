@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from weft import storage
-from weft.checks import label_checks, leak_checks, row_checks, token_checks, used_rows
+from weft import runs, storage
+from weft.checks import label_checks, leak_checks, row_checks, used_rows
 from weft.checks.base_model import check_base
-from weft.checks.codec import TokenizerCodec
 from weft.checks.findings import Findings
 from weft.checks.outline import check_outline
 from weft.checks.parents import check_parents
+from weft.checks.readers import Readers
 from weft.checks.used_rows import Used
 from weft.config.base import Allowance, Split
 from weft.config.files import load_config, read_yaml
@@ -93,8 +93,14 @@ def check_runs(configs: Sequence[AnyRun], workspace: Workspace) -> Checked:
 
 
 def check_evaluation(config: EvaluateRun, workspace: Workspace) -> Checked:
-    """D11: whether rows that are scored stand in training rows of the run, or of those it was made from."""
+    """Rows that are scored: what models receive of them, and D11: whether rows behind the run hold them."""
     checked = Checked(Findings(allow=ALL))
+    made_by = runs.find(workspace.root, config.run).config() if config.run else config
+    base = checked.findings.attempt(lambda: workspace.base(config))
+    readers = Readers([made_by], base, config.limits.source_tokens, workspace)
+    for one in used_rows.read([config], workspace, checked.findings).values():
+        row_checks.check_texts(one, checked.findings)
+        readers.check(one, checked.findings)
     checked.leaks = leak_checks.leaks_of(config, workspace, checked.findings)
     return checked
 
@@ -188,21 +194,15 @@ def _check_runs(configs: Sequence[AnyRun], workspace: Workspace, checked: Checke
         row_checks.check_rows(one, found)
         label_checks.check_labels(one.spec, found)
     tokenizer = found.attempt(lambda: load_tokenizer(base)) if base else None
-    codec = TokenizerCodec(tokenizer, base.family == "causal") if base and tokenizer else None
+    readers = Readers(configs, base, configs[0].limits.source_tokens, workspace)
     for one in used.values():
-        cut = _tokens(one, codec, configs[0].limits.source_tokens, found) if codec else None
+        cut = readers.check(one, found)
         counts = {**one.task.accounting(one.split), "taken": len(one.chosen), "cut": cut}
         checked.rows.setdefault(one.spec.name, {})[one.split] = counts
     _batches(configs, used, found)
     _leaks(configs, used, checked)
     if base and tokenizer:
         check_outline(configs, base, tokenizer, workspace, found)
-
-
-def _tokens(used: Used, codec: TokenizerCodec, limit: int, found: Findings) -> int:
-    if used.task.choices:
-        token_checks.check_words(used.task, codec, found)
-    return token_checks.check_tokens(used, codec, limit, found)
 
 
 def _batches(configs: Sequence[AnyRun], used: dict[tuple[str, Split], Used], found: Findings) -> None:

@@ -13,6 +13,7 @@ from weft.errors import ArtifactError, ConfigError
 from weft.evaluation.answers import Answer, chosen_by_task
 from weft.evaluation.class_means import class_means, leave_one_out, unit
 from weft.evaluation.linear import standard
+from weft.evaluation.received import Received, received
 from weft.methods.kept import check_answers, check_once, check_shapes, numbered, of_task
 from weft.methods.method import FittedMethod, Saved, Setup
 from weft.tasks import Task
@@ -238,6 +239,10 @@ class FeatureClassifiers:
             return self.readers[k].shares(x, self.tasks[k].choices)
 
         return chosen_by_task(self.tasks, task_ids, shares)
+
+    def received(self, text: str, fields: Sequence[str], task_id: int) -> Received:
+        """See `Receives`."""
+        return received(self.backbone, text, fields, self.source_tokens)
 
 
 def check_kept(setup: Setup, saved: Saved, backbone: "Backbone") -> None:

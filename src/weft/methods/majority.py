@@ -16,6 +16,7 @@ class Majority(Method):
     name: Literal["majority"] = "majority"
     asks_rows: ClassVar[bool] = True
     only_reads: ClassVar[bool] = True
+    reads_base: ClassVar[bool] = False
 
     @property
     def learns(self) -> bool:

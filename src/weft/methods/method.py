@@ -140,6 +140,7 @@ class Method(Config):
             and no text is kept.
         closed_only: whether it answers only where the answers are a closed set.
         only_reads: whether it needs no more of a model than its hidden states, so that an encoder will do.
+        reads_base: whether the base model reads its texts.
         asks_rows: whether it answers from all training rows at once, although it learns nothing.
     """
 
@@ -150,6 +151,7 @@ class Method(Config):
     reads_texts: ClassVar[bool] = False
     closed_only: ClassVar[bool] = False
     only_reads: ClassVar[bool] = False
+    reads_base: ClassVar[bool] = True
     asks_rows: ClassVar[bool] = False
 
     @property

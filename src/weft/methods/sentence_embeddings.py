@@ -1,6 +1,6 @@
 """Sentence embeddings and logistic regression: what users do who have heard of sentence encoders."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ class SentenceEmbeddings(FeatureClassifier):
 
     name: Literal["sentence_embeddings"] = "sentence_embeddings"
     encoder: str = Field("minilm", description="the frozen encoder: a known name, a folder or a hub id")
+    reads_base: ClassVar[bool] = False
 
     @property
     def title(self) -> str:

@@ -9,9 +9,11 @@ from pydantic import BaseModel, RootModel
 from weft.config.base import Content
 from weft.errors import DataError
 from weft.evaluation.answers import Answer, chosen_by_task
+from weft.evaluation.received import Received
 from weft.methods.kept import check_answers, check_once, check_shapes, numbered, of_task
 from weft.methods.method import FittedMethod, Saved, Setup
 from weft.tasks import Task
+from weft.tasks.template import shows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +40,7 @@ class TfIdf(FittedMethod):
     noted: ClassVar[type[BaseModel]] = RootModel[dict[str, Noted]]
     closed_only: ClassVar[bool] = True
     only_reads: ClassVar[bool] = True
+    reads_base: ClassVar[bool] = False
 
     @property
     def title(self) -> str:
@@ -112,6 +115,11 @@ class WordClassifiers:
             return self.heads[k].shares(features, self.tasks[k].choices)
 
         return chosen_by_task(self.tasks, task_ids, shares)
+
+    def received(self, text: str, fields: Sequence[str], task_id: int) -> Received:
+        """See `Receives`: nothing is cut, and what has no term of the training rows is unknown."""
+        terms = self.vectorizers[task_id].transform([one for one in (*fields, text) if shows(one)])
+        return Received(unknown=bool((terms.getnnz(axis=1) == 0).any()))
 
 
 def _fitted(made: Any, texts: Sequence[str], task: str) -> Any:

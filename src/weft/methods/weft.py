@@ -4,7 +4,7 @@
 shared.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field, RootModel
 
 from weft.config.base import Content
 from weft.errors import ArtifactError
-from weft.evaluation.answers import Answer, TextError, chosen_by_task
+from weft.evaluation.answers import Answer, chosen_by_task
+from weft.evaluation.received import Received
 from weft.methods.kept import check_answers, check_once, check_shapes, of_task
 from weft.methods.method import FittedMethod, Need, Saved, Setup
 from weft.tasks import Task
@@ -169,6 +170,7 @@ class ViewClassifiers:
     ) -> list[Answer]:
         """See `Answerer`; a text that several tasks ask for is read once, in the views that any keeps."""
         from weft.evaluation.view_heads import comparisons
+        from weft.evaluation.views import read_once
 
         wanted = {view for k in task_ids for view in self.heads[k][0]}
 
@@ -194,23 +196,9 @@ class ViewClassifiers:
 
         return chosen_by_task(self.tasks, task_ids, shares)
 
-
-def read_once(
-    texts: Mapping[int, str], read: "Callable[[list[str]], dict[View, Any]]"
-) -> "tuple[dict[int, int], dict[View, Any]]":
-    """Each different text read once: the place of each row in what was read, and that.
-
-    Raises:
-        TextError: with the row's own number.
-    """
-    every = list(dict.fromkeys(texts.values()))
-    try:
-        found = read(every)
-    except TextError as fault:
-        number = next(i for i, text in texts.items() if text == every[fault.number])
-        raise TextError(number, fault) from None
-    place = {text: n for n, text in enumerate(every)}
-    return {i: place[text] for i, text in texts.items()}, found
+    def received(self, text: str, fields: Sequence[str], task_id: int) -> Received:
+        """See `Receives`: of every model that the task's views read, whole or field by field."""
+        return self.views.received(self.heads[task_id][0], text, fields, self.source_tokens)
 
 
 def check_kept(setup: Setup, saved: Saved, views: "Views") -> None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from weft.data.batch import Encoded, Tokens
 from weft.errors import DataError
 from weft.models.base_folder import rope_limit
+from weft.models.codec import TokenizerCodec
 from weft.models.kept_readings import KeptReadings
 from weft.models.tokenizer import textless_ids
 
@@ -207,15 +208,25 @@ class Backbone(nn.Module, ABC):
         """Token ids of a text, and whether it was cut to `limit`.
 
         Raises:
-            DataError: if nothing is left of the text.
+            DataError: if the text has no token but special ones around it.
         """
         ids = self.tokenizer(text, truncation=False, verbose=False)["input_ids"]
+        if len(ids) <= self.added_tokens:
+            raise DataError(f"the text {text[:40]!r} has no token", fix="remove empty rows", code="D03")
         cut = limit is not None and len(ids) > limit
         if cut:
             ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
-        if not ids:
-            raise DataError(f"the text {text[:40]!r} has no token", fix="remove empty rows", code="D03")
         return tuple(ids), cut
+
+    @cached_property
+    def codec(self) -> TokenizerCodec:
+        """What its tokenizer makes of texts."""
+        return TokenizerCodec(self.tokenizer)
+
+    @property
+    def added_tokens(self) -> int:
+        """Special tokens that the tokenizer puts around every text."""
+        return self.codec.added
 
     def encode(self, source: str, target: str, limit: int | None = None) -> Encoded:
         """An example's text and answer as token ids, tokenised apart."""

@@ -4,7 +4,6 @@ A text is cut where its task's training cut it; tasks with unlike limits have ba
 cannot be answered says why in its place, and the others are answered.
 """
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from weft import runs
 from weft.errors import ArtifactError, DataError, did_you_mean
 from weft.evaluation.answering import TunedAnswerer
 from weft.evaluation.answers import Answer, Answerer, TextError
+from weft.evaluation.received import Received, Receives
 from weft.models.tuned import TunedModel
 from weft.prompts.bank import SoftPrompts
 from weft.runs import parents
@@ -23,7 +23,16 @@ from weft.runs.workspace import Workspace
 from weft.tasks import Task, template
 
 Rows = Any  # a list of dicts, or a DataFrame
-Asked = tuple[Answerer, int, str]  # who answers, for which of its tasks, and the text
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A row's text, who answers it, for which of its tasks, and what the model receives of it."""
+
+    answerer: Answerer
+    number: int
+    text: str
+    received: Received
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,9 @@ class Prediction:
         written: what the model wrote, if it was asked to.
         probabilities: choice -> probability, for closed sets.
         error: why the row was not answered, with the remedy.
+        cut: whether the model did not read the text to its end, which is longer than the run's texts may be.
+        special_tokens: the model's special tokens that stand in the text, which it does not read as words.
+        unknown: whether the model knows less than half of the text, or of one of its fields.
     """
 
     row: int
@@ -48,6 +60,9 @@ class Prediction:
     written: str | None = None
     probabilities: dict[str, float] | None = None
     error: str | None = None
+    cut: bool = False
+    special_tokens: tuple[str, ...] = ()
+    unknown: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -86,41 +101,43 @@ class Predictor:
                 if isinstance(text, DataError):
                     faults[len(wanted)] = text
                 else:
-                    asked[len(wanted)] = (*self._places[str(name)], text)
+                    asked[len(wanted)] = text
                 wanted.append((i, name))
         found: dict[int, Answer] = {}
         for one in self.answerers:
-            own = {place: (k, text) for place, (whose, k, text) in asked.items() if whose is one}
+            own = {place: text for place, text in asked.items() if text.answerer is one}
             found |= _answers(one, own, faults, generate=generate, batch_size=batch_size)
-        return [self._prediction(i, name, found.get(j), faults.get(j)) for j, (i, name) in enumerate(wanted)]
+        return [
+            self._prediction(i, found[j], asked[j].received) if j in found else _fault(i, name, faults[j])
+            for j, (i, name) in enumerate(wanted)
+        ]
 
-    def _texts(self, row: Mapping[str, object]) -> list[tuple[str | None, str | DataError]]:
+    def _texts(self, row: Mapping[str, object]) -> list[tuple[str | None, Asked | DataError]]:
         """The tasks that a row is answered for, each with the row's text, or what is wrong with it."""
         asked = None if len(self.tasks) == 1 or template.missing("task", row) else str(row["task"])
         if asked is not None and asked.strip() and asked not in self.tasks:
             return [(None, DataError(f"there is no task {asked!r}", fix=did_you_mean(asked, self.tasks)))]
         names = [asked] if asked and asked.strip() else list(self.tasks)
-        return [(name, _text(row, self.tasks[name])) for name in names]
+        return [(name, _asked(dict(row), self.tasks[name], *self._places[name])) for name in names]
 
-    def _prediction(
-        self, row: int, task: str | None, answer: Answer | None, fault: DataError | None
-    ) -> Prediction:
-        if answer is None:
-            assert fault is not None
-            said = f"{fault.cause} ({fault.fix})" if fault.fix else fault.cause
-            return Prediction(row, task, None, error=said)
+    def _prediction(self, row: int, answer: Answer, got: Received) -> Prediction:
         label = self.tasks[answer.task].labels.get(answer.text)
-        return Prediction(row, task, answer.text, label, answer.written, answer.probabilities)
+        said = (answer.text, label, answer.written, answer.probabilities)
+        return Prediction(
+            row, answer.task, *said, cut=got.cut, special_tokens=got.special, unknown=got.unknown
+        )
 
 
 def _answers(
-    one: Answerer, own: dict[int, tuple[int, str]], faults: dict[int, DataError], **how: Any
+    one: Answerer, own: dict[int, Asked], faults: dict[int, DataError], **how: Any
 ) -> dict[int, Answer]:
     """What one answerer says of its texts, by their places; those that it cannot read join the faults."""
     while own:
-        places, ids = list(own), [k for k, _ in own.values()]
+        places, ids = list(own), [asked.number for asked in own.values()]
         try:
-            return dict(zip(places, one.answer([text for _, text in own.values()], ids, **how), strict=True))
+            return dict(
+                zip(places, one.answer([asked.text for asked in own.values()], ids, **how), strict=True)
+            )
         except TextError as error:
             place = places[error.number]
             faults[place] = error
@@ -160,20 +177,24 @@ def _records(rows: Rows) -> Any:
     return rows.to_dict("records")
 
 
-def _text(row: Mapping[str, object], task: Task) -> str | DataError:
+def _asked(row: dict[str, object], task: Task, answerer: Answerer, number: int) -> Asked | DataError:
     """A row's text for a task, or what is wrong with it."""
     try:
-        text = task.source(dict(row))
+        text, fields = task.source(row), task.fields(row)
     except DataError as error:
         return error
-    if not any(map(shows, template.fields(task.template, text))):
+    if not any(map(template.shows, fields)):
         return DataError("the row has no text: its fields are blank", fix="complete the row", code="D02")
-    return text
+    got = answerer.received(text, fields, number) if isinstance(answerer, Receives) else Received()
+    if got.nothing:
+        fix = "write the text in signs that the model reads"
+        return DataError("the model has no token for any sign of the row's text", fix=fix, code="D03")
+    return Asked(answerer, number, text, got)
 
 
-def shows(text: str) -> bool:
-    """Whether a text has a character that can be seen: neither a space nor a control or format sign."""
-    return any(unicodedata.category(sign)[0] not in "ZC" for sign in text)
+def _fault(row: int, task: str | None, fault: DataError) -> Prediction:
+    said = f"{fault.cause} ({fault.fix})" if fault.fix else fault.cause
+    return Prediction(row, task, None, error=said)
 
 
 def load(*names: str | Path, root: str | Path = "runs", workspace: Workspace | None = None) -> Predictor:

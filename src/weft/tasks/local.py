@@ -74,6 +74,7 @@ def from_spec(spec: TaskSpec, data_root: Path | None = None) -> Task:
         examples=partial(_examples, spec),
         source=partial(_source, spec),
         template=spec.source,
+        question=partial(question_of, spec.format),
         metrics=metrics,
         choices=choices,
         labels={word: value for value, word in reversed((spec.labels or {}).items())},

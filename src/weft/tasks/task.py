@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from weft.config.base import Split
 from weft.errors import DataError, did_you_mean
+from weft.tasks import template
 from weft.tasks.metrics import Metric
 
 Row = dict[str, object]
@@ -41,6 +42,7 @@ class Task:
         examples: the text pairs of a row; some rows give several.
         source: the text of a row alone, for rows without an answer.
         template: of texts, with `{fields}`.
+        question: the template's fields of a row, which its answer adds nothing to.
         metrics: name -> function, in percent; the first one decides.
         parse: written text -> answer.
         choices: the closed set of answers, if there is one, in the order of the labels.
@@ -57,6 +59,7 @@ class Task:
     source: Callable[[Row], str]
     metrics: dict[str, Metric]
     template: str = "{text}"
+    question: Callable[[Row], Row] = field(default=lambda row: row)
     parse: Callable[[str], str] = str.strip
     choices: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
@@ -70,6 +73,10 @@ class Task:
     def main_metric(self) -> str:
         """The metric that decides between checkpoints and stands in tables."""
         return next(iter(self.metrics))
+
+    def fields(self, row: Row) -> tuple[str, ...]:
+        """What a row says at each field of the text's template."""
+        return template.values(self.template, self.question(row))
 
     def load(self, split: Split) -> list[Example]:
         """All examples of a split; a dev or test row with several targets for one question counts once.

@@ -6,7 +6,8 @@ NaN) and what has parts (lists, objects) is refused, so that no text says `nan` 
 """
 
 import re
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,30 @@ def fill(template: str, row: Values) -> str:
     """
     value: Callable[[re.Match[str]], str] = lambda match: written(match[1], row)  # noqa: E731
     return FIELD.sub(value, template)
+
+
+def values(template: str, row: Values) -> tuple[str, ...]:
+    """The row's values at the template's fields, as text, in their order.
+
+    Raises:
+        DataError: as `fill`.
+    """
+    return tuple(written(name, row) for name in names(template))
+
+
+def spans(template: str, values: Sequence[str]) -> list[tuple[int, int]]:
+    """Where each value begins and ends in the text that the template makes of them."""
+    found, start = [], 0
+    for before, value in zip(FIELD.split(template)[::2], values, strict=False):
+        start += len(before)
+        found.append((start, start + len(value)))
+        start += len(value)
+    return found
+
+
+def shows(text: str) -> bool:
+    """Whether a text has a character that can be seen: neither a space nor a control or format sign."""
+    return any(unicodedata.category(sign)[0] not in "ZC" for sign in text)
 
 
 def has(name: str, row: Values) -> bool:
