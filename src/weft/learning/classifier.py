@@ -123,7 +123,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         """The likeliest of `classes_` for each text `[N]`."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        shares = self.predict_proba(X)
+        return self.classes_[shares.argmax(1)]
 
     def save(self, folder: str | Path) -> Path:
         """Keep it in a folder: the run, which `weft predict` takes as any other, and what `load` asks for.

@@ -94,7 +94,7 @@ def _fault(row: Row, columns: Columns) -> str:
 
 
 def _shown(row: Row, name: str) -> bool:
-    return bool(str(row[name]).strip()) if name in row else True
+    return template.shows(str(row[name])) if name in row else True
 
 
 def _is_list(row: Row, columns: Columns) -> object:
