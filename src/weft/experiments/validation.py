@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from weft import storage
+from weft import runs, storage
 from weft.checks import leak_checks, row_checks, token_checks, used_rows
 from weft.checks.base_model import check_base
 from weft.checks.codec import TokenizerCodec
@@ -19,13 +19,14 @@ from weft.checks.findings import Findings
 from weft.checks.parents import check_parents
 from weft.checks.used_rows import Used
 from weft.config.base import Allowance, Split
-from weft.config.files import load_config, read_yaml
+from weft.config.files import read_yaml
 from weft.config.task import TaskSpec
 from weft.errors import ConfigError, ResourceError
 from weft.experiments import results
 from weft.experiments.config import Experiment
-from weft.experiments.jobs import plan, specs_of
+from weft.experiments.jobs import load_experiment, plan, specs_of
 from weft.models import base_folder, load_tokenizer
+from weft.runs import parents
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
 from weft.runs.workspace import Workspace
 from weft.tasks import named, select
@@ -61,7 +62,7 @@ def check_file(path: Path, overrides: dict[str, Any], workspace: Workspace) -> C
     checked = Checked(Findings())
     found = checked.findings
     _folder(workspace.root, found)
-    experiment = found.attempt(lambda: load_config(path, Experiment, overrides))
+    experiment = found.attempt(lambda: load_experiment(path, overrides))
     if experiment is None:
         found.attempt(lambda: _specs_beside(path))
         return checked
@@ -89,9 +90,15 @@ def check_runs(configs: Sequence[AnyRun], workspace: Workspace) -> Checked:
 
 
 def check_evaluation(config: EvaluateRun, workspace: Workspace) -> Checked:
-    """D11: whether rows that are scored stand in training rows of the run, or of those it was made from."""
+    """Base model, rows that are scored, and D11: whether rows that the run was made from are among them."""
     checked = Checked(Findings(allow=ALL))
-    checked.leaks = leak_checks.leaks_of(config, workspace, checked.findings)
+    if config.run is not None:
+        run = runs.find(workspace.root, config.run)
+        checked.findings.attempt(lambda: parents.check_fit(run, config, workspace))
+    for spec in config.tasks:
+        checked.findings.attempt(partial(workspace.task(spec).load, config.split))
+    if not checked.findings.errors:
+        checked.leaks = leak_checks.leaks_of(config, workspace, checked.findings)
     return checked
 
 

@@ -120,6 +120,19 @@ def rope_limit(reader: Mapping[str, Any]) -> int | None:
     return int(own or reader.get("max_position_embeddings", 0))
 
 
+def located(base: BaseConfig, folder: Path) -> BaseConfig:
+    """The same base model; a folder with its whole path, so that it is found from everywhere.
+
+    Args:
+        base: as a file, or the command line, names it.
+        folder: where that file lies; what is not there may lie in the current folder.
+    """
+    near = [one / base.model for one in (folder, Path()) if (one / base.model).is_dir()]
+    if base.model in KNOWN or not near:
+        return base
+    return base.model_copy(update={"model": str(near[0].resolve())})
+
+
 def resolve(base: BaseConfig) -> BaseFolder:
     """The folder of a base model, made or fetched if need be, without loading its weights.
 
@@ -131,6 +144,13 @@ def resolve(base: BaseConfig) -> BaseFolder:
         path, origin = KNOWN[base.model]()
     elif Path(base.model).is_dir():
         path, origin = Path(base.model), f"folder {Path(base.model).name}"
+    elif Path(base.model).is_absolute() or base.model.startswith("."):
+        raise ArtifactError(
+            f"there is no base model in the folder {base.model!r}: there is no such folder",
+            where="base.model",
+            fix="name the folder where the model lies now: --base FOLDER; its files must be the same",
+            code="C24",
+        )
     else:
         path, origin = _from_hub(base), f"hub {base.model}@{base.revision or 'main'}"
     return describe(base.model, path, origin)
@@ -146,7 +166,10 @@ def describe(name: str, path: Path, origin: str) -> BaseFolder:
     config = read_json(path / "config.json")
     if "auto_map" in config:
         raise UnsupportedError(
-            "the model brings its own code, which weft does not run", where=str(path), code="A10"
+            "the model brings its own code, which weft does not run",
+            where=str(path),
+            fix="name a model that transformers reads by itself",
+            code="A10",
         )
     kind = str(config.get("model_type"))
     if kind == "encoder-decoder" and config.get("encoder", {}).get("model_type") != "bert":
@@ -160,7 +183,12 @@ def describe(name: str, path: Path, origin: str) -> BaseFolder:
             code="C08",
         )
     if not any(path.glob("*.safetensors")):
-        raise ArtifactError("the folder has no *.safetensors weights", where=str(path), code="C24")
+        raise ArtifactError(
+            "the folder has no *.safetensors weights",
+            where=str(path),
+            fix="name a folder with the weights as safetensors",
+            code="C24",
+        )
     return BaseFolder(name, path, family, _hash(path), origin, config)
 
 

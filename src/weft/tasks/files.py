@@ -32,7 +32,12 @@ def read_rows(path: Path) -> list[Row]:
     else:
         rows = _table(_text(path), path, "\t" if path.suffix == ".tsv" else ",")
     if not rows:
-        raise DataError("the file has no rows", where=str(path), code="D13")
+        raise DataError(
+            "the file has no rows",
+            where=str(path),
+            fix="give it a row below the names of columns",
+            code="D13",
+        )
     return rows
 
 
@@ -52,9 +57,16 @@ def check_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise DataError(f"cannot open the file: {error.strerror}", where=str(path), code="D23") from None
+        raise DataError(
+            f"cannot open the file: {error.strerror}",
+            where=str(path),
+            fix="name a file that is there",
+            code="D23",
+        ) from None
     if not stat.S_ISREG(mode):
-        raise DataError("this is not an ordinary file", where=str(path), code="D23")
+        raise DataError(
+            "this is not an ordinary file", where=str(path), fix="name a file with rows", code="D23"
+        )
 
 
 def _text(path: Path) -> str:

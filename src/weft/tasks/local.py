@@ -109,13 +109,26 @@ class Files:
 
     def rows(self, split: Split) -> list[Row]:
         """All rows of a split's file."""
-        return read_rows(_file(self.spec, split, self.data_root))
+        return read_rows(self._path(split))
 
     def hash(self, split: Split) -> str:
         """SHA-256 of a split's file."""
-        path = _file(self.spec, split, self.data_root)
+        path = self._path(split)
         check_file(path)
         return sha256_file(path)
+
+    def _path(self, split: Split) -> Path:
+        """A split's file, which is there."""
+        path = _file(self.spec, split, self.data_root)
+        if path.exists():
+            return path
+        raise DataError(
+            "cannot open the file: there is none",
+            where=f"{path} (task {self.spec.name}, {split})",
+            fix="put it there, or name the right one under 'files'; a finished run is scored on rows that lie "
+            "elsewhere with weft evaluate RUN FILE, or --data FOLDER",
+            code="D23",
+        )
 
 
 def _file(spec: TaskSpec, split: Split, data_root: Path | None) -> Path:
@@ -148,6 +161,14 @@ def _rows(
 def _checked(spec: TaskSpec, place: Place, split: Split) -> list[Row]:
     """All rows of a file, of which every one fits the task."""
     rows, where = place.rows(split), place.where(split)
+    if not any(_belongs(spec, row) for row in rows):
+        wanted = ", ".join(f"{column} = {value!r}" for column, value in spec.only.items())
+        raise DataError(
+            f"no row of the file is one of {spec.name!r}: {wanted}",
+            where=f"{where} (only)",
+            fix="see to the columns and values under 'only', or leave it out",
+            code="D13",
+        )
     fields = [
         (number, row) for number, row in _numbered(spec, rows, where) if not _dropped(spec, row, empty=True)
     ]
@@ -160,9 +181,11 @@ def _checked(spec: TaskSpec, place: Place, split: Split) -> list[Row]:
 
 
 def _numbered(spec: TaskSpec, rows: list[Row], where: str) -> Numbered:
-    """Template fields of all rows, with the rows' numbers from 1."""
+    """Template fields of all rows of the task, with the rows' numbers from 1."""
     found: Numbered = []
     for number, row in enumerate(rows, start=1):
+        if not _belongs(spec, row):
+            continue
         try:
             found += [(number, fields) for fields in fields_of(spec.format, row)]
         except DataError as error:
@@ -240,7 +263,14 @@ def _text(spec: TaskSpec, fields: Row) -> str:
 
 def _examples(spec: TaskSpec, row: Row) -> list[Example]:
     """The text pairs of a row: none for a row without an answer, several for one with several."""
+    if not _belongs(spec, row):
+        return []
     return [_example(spec, fields) for fields in fields_of(spec.format, row) if not _dropped(spec, fields)]
+
+
+def _belongs(spec: TaskSpec, row: Row) -> bool:
+    """Whether a row of the task's files is one of the task."""
+    return all(column in row and str(row[column]) == value for column, value in spec.only.items())
 
 
 def _dropped(spec: TaskSpec, fields: Row, *, empty: bool = False) -> bool:
@@ -268,6 +298,8 @@ def _example(spec: TaskSpec, fields: Row) -> Example:
 
 def _reason(spec: TaskSpec, row: Row) -> str:
     """Why a row gives no example."""
+    if not _belongs(spec, row):
+        return f"another {' or '.join(spec.only)}"
     fields = fields_of(spec.format, row)
     if not fields or any(template.missing(name, fields[0]) for name in template.names(spec.target)):
         return "no answer"
