@@ -125,8 +125,8 @@ class Files:
         raise DataError(
             "cannot open the file: there is none",
             where=f"{path} (task {self.spec.name}, {split})",
-            fix="put it there, or name the right one under 'files'; a finished run is scored on rows that lie "
-            "elsewhere with weft evaluate RUN FILE, or --data FOLDER",
+            fix="put it there, or name the right one under 'files'; to score a finished run on rows that lie "
+            "elsewhere: weft evaluate RUN FILE, or --data FOLDER",
             code="D23",
         )
 
