@@ -31,8 +31,9 @@ def evaluate(
     from weft.runs import find, home
     from weft.tasks.one_file import scored_in
 
-    parent = find(runs, run)
-    with open_workspace(home(parent, runs), data, quiet=quiet, places=places_of(base, data)) as workspace:
+    parent, places = find(runs, run), places_of(base, None if file else data)
+    with open_workspace(home(parent, runs), data, quiet=quiet, places=places) as workspace:
+        places.check_rows(parent.config())
         trained = workspace.config_of(parent)
         whole = EvaluateRun(
             base=trained.base, prompt=trained.prompt, limits=trained.limits,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from weft.config.task import TaskSpec
+from weft.errors import DataError
 from weft.runs.config import RunConfig
 
 C = TypeVar("C", bound=RunConfig)
@@ -32,6 +33,23 @@ class Places:
             return moved
         base = config.base.model_copy(update={"model": self.base, "revision": None})
         return moved.model_copy(update={"base": base})
+
+    def check_rows(self, config: RunConfig) -> None:
+        """Refuse a folder of rows that has none of a run's: it would be passed over, and others read.
+
+        Raises:
+            DataError: naming the files.
+        """
+        files = [file for spec in config.tasks for file in spec.files.values()]
+        if self.rows is None or any(spec.in_data_root for spec in config.tasks):
+            return
+        if not any((self.rows / file).is_file() for file in files):
+            raise DataError(
+                "the folder has no file of the run's tasks",
+                where=f"--data {self.rows}",
+                fix=f"put there {' or '.join(files[:3])}, or name the file itself: weft evaluate RUN FILE",
+                code="D23",
+            )
 
     def _task(self, spec: TaskSpec) -> TaskSpec:
         """A task with its files here; one that is not here stays where it was."""

@@ -87,7 +87,9 @@ def _place(spec: TaskSpec, data_root: Path | None) -> tuple[Place, Holdout]:
     """Where the rows are, and how missing splits are made of them."""
     missing = data_root is None if spec.in_data_root else not spec.files
     if spec.hub is not None and missing:
-        return HubRows(spec.name, spec.hub), spec.hub.holdout
+        beside = Path(spec.folder) / spec.hub.path
+        path = str(beside) if spec.folder and beside.is_dir() else spec.hub.path
+        return HubRows(spec.name, spec.hub.model_copy(update={"path": path})), spec.hub.holdout
     return Files(spec, data_root), spec.holdout
 
 
