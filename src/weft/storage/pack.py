@@ -23,7 +23,6 @@ from weft.storage.durable import disk_faults, sync_folder, write_parts
 from weft.storage.hashing import READ_CHUNK, canonical_json, sha256_bytes, strict_json
 from weft.storage.locks import locked
 from weft.storage.sealed import (
-    FILE_NAME,
     LARGEST_MANIFEST,
     MANIFEST,
     Entries,
@@ -35,6 +34,7 @@ from weft.storage.sealed import (
     verify,
 )
 
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")  # no name of a folder is a path
 MARK = b"weft pack 1 "
 AGAIN = "copy the pack again, or pack the run again where it lies"
 PLACE = ".unpack"  # of the folder that is unpacked into: what is not whole yet
@@ -138,7 +138,7 @@ def _parsed(line: bytes, path: Path, start: int) -> Head:
     if not isinstance(found, dict) or found.keys() != {"name", "files"}:
         raise _damaged(path, "its head says other things than name and files")
     name, files = found["name"], found["files"]
-    named = isinstance(name, str) and FILE_NAME.fullmatch(name) is not None
+    named = isinstance(name, str) and FOLDER_NAME.fullmatch(name) is not None
     filed = isinstance(files, dict) and MANIFEST not in files
     if not named or not filed or not all(is_entry(*one) for one in files.items()):
         raise _damaged(path, "its head names no folder with files")
