@@ -7,6 +7,7 @@ import pytest
 from tiny_job import EXPERIMENT, command, write_job
 
 from weft.errors import ArtifactError, ConfigError
+from weft.models import base_folder
 from weft.runs import Run, bundled, find
 from weft.storage import durable
 
@@ -45,6 +46,7 @@ def shipped(made, tmp_path, monkeypatch):
     """The same runs as if they came with weft, for a base model that is known as `base`."""
     monkeypatch.setattr(durable.os, "fsync", lambda handle: None)
     monkeypatch.setattr(bundled, "FOLDER", tmp_path / "bundled")
+    monkeypatch.setitem(base_folder.KNOWN, "base", lambda: (made / "base", "folder base"))
     for path in (made / "runs").glob("*"):
         if path.name.startswith(("source-", "teachers-")):
             shutil.copytree(path, tmp_path / "bundled" / "base" / path.name)
