@@ -37,7 +37,7 @@ class BaseFolder:
     """A base model on disk.
 
     Attributes:
-        name: what the user asked for.
+        name: what the user asked for; of a folder, its name.
         path: the folder.
         family: `seq2seq`, `causal` or `encoder`.
         hash: SHA-256 over the weights and tokenizer files.
@@ -143,7 +143,8 @@ def resolve(base: BaseConfig) -> BaseFolder:
     if base.model in KNOWN:
         path, origin = KNOWN[base.model]()
     elif Path(base.model).is_dir():
-        path, origin = Path(base.model), f"folder {Path(base.model).name}"
+        path = Path(base.model)
+        return describe(path.name or base.model, path, f"folder {path.name}")
     elif Path(base.model).is_absolute() or base.model.startswith("."):
         raise ArtifactError(
             f"there is no base model in the folder {base.model!r}: there is no such folder",

@@ -15,6 +15,10 @@ from weft.storage import strict_json
 from weft.tasks.task import Row
 
 LONGEST_LINE = 1 << 20  # bytes of a line, and characters of a cell
+ELSEWHERE = (
+    "name a file that is there; to score a finished run on rows that lie elsewhere: "
+    "weft evaluate RUN FILE, or --data FOLDER"
+)
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
@@ -60,7 +64,7 @@ def check_file(path: Path) -> None:
         raise DataError(
             f"cannot open the file: {error.strerror}",
             where=str(path),
-            fix="name a file that is there",
+            fix=ELSEWHERE,
             code="D23",
         ) from None
     if not stat.S_ISREG(mode):

@@ -111,26 +111,13 @@ class Files:
 
     def rows(self, split: Split) -> list[Row]:
         """All rows of a split's file."""
-        return read_rows(self._path(split))
+        return read_rows(_file(self.spec, split, self.data_root))
 
     def hash(self, split: Split) -> str:
         """SHA-256 of a split's file."""
-        path = self._path(split)
+        path = _file(self.spec, split, self.data_root)
         check_file(path)
         return sha256_file(path)
-
-    def _path(self, split: Split) -> Path:
-        """A split's file, which is there."""
-        path = _file(self.spec, split, self.data_root)
-        if path.exists():
-            return path
-        raise DataError(
-            "cannot open the file: there is none",
-            where=f"{path} (task {self.spec.name}, {split})",
-            fix="put it there, or name the right one under 'files'; to score a finished run on rows that lie "
-            "elsewhere: weft evaluate RUN FILE, or --data FOLDER",
-            code="D23",
-        )
 
 
 def _file(spec: TaskSpec, split: Split, data_root: Path | None) -> Path:
