@@ -91,9 +91,8 @@ def test_rows_that_need_no_source_stage_need_none_that_comes_with_weft(made, tmp
     monkeypatch.setattr(bundled, "FOLDER", tmp_path / "none")
     monkeypatch.chdir(made)
     assert command("run", "bare.yaml", "--runs", tmp_path / "runs", "--quiet", *SMALL) != 0
-    assert "no source stage comes with weft for the base model 'base'" in " ".join(
-        capsys.readouterr().err.split()
-    )
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"no source stage comes with weft for the base model '{made / 'base'}'" in said
     assert not list((tmp_path / "runs").glob("adapt-*"))
     text = (made / "bare.yaml").read_text("utf-8")
     plain = text[: text.index("  - label: SPoT")].replace("encoders: []", "encoders: [], sources: false")

@@ -130,7 +130,8 @@ def located(base: BaseConfig, folder: Path) -> BaseConfig:
     near = [one / base.model for one in (folder, Path()) if (one / base.model).is_dir()]
     if base.model in KNOWN or not near:
         return base
-    return base.model_copy(update={"model": str(near[0].resolve())})
+    whole = near[0].parent.resolve() / near[0].name  # a link keeps its name
+    return base.model_copy(update={"model": str(whole)})
 
 
 def resolve(base: BaseConfig) -> BaseFolder:
