@@ -7,6 +7,7 @@ import pytest
 from tiny_job import EXPERIMENT, command, write_job
 
 from weft.errors import ArtifactError, ConfigError
+from weft.models import base_folder
 from weft.runs import Run, bundled, find
 from weft.storage import durable
 
@@ -45,6 +46,7 @@ def shipped(made, tmp_path, monkeypatch):
     """The same runs as if they came with weft, for a base model that is known as `base`."""
     monkeypatch.setattr(durable.os, "fsync", lambda handle: None)
     monkeypatch.setattr(bundled, "FOLDER", tmp_path / "bundled")
+    monkeypatch.setitem(base_folder.KNOWN, "base", lambda: (made / "base", "folder base"))
     for path in (made / "runs").glob("*"):
         if path.name.startswith(("source-", "teachers-")):
             shutil.copytree(path, tmp_path / "bundled" / "base" / path.name)
@@ -107,9 +109,8 @@ def test_rows_that_need_no_source_stage_need_none_that_comes_with_weft(made, tmp
     monkeypatch.setattr(bundled, "FOLDER", tmp_path / "none")
     monkeypatch.chdir(made)
     assert command("run", "bare.yaml", "--runs", tmp_path / "runs", "--quiet", *SMALL) != 0
-    assert "no source stage comes with weft for the base model 'base'" in " ".join(
-        capsys.readouterr().err.split()
-    )
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"no source stage comes with weft for the base model '{made / 'base'}'" in said
     assert not list((tmp_path / "runs").glob("adapt-*"))
     text = (made / "bare.yaml").read_text("utf-8")
     plain = text[: text.index("  - label: SPoT")].replace("encoders: []", "encoders: [], sources: false")

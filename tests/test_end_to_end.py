@@ -278,7 +278,7 @@ def test_predict_names_the_bad_row(job: Path) -> None:
     assert good.answer in ("positive", "negative")
     assert (missing.row, missing.task, missing.answer, unknown.task) == (1, "delta", None, None)
     assert "no 'text'; it has txt" in missing.error
-    assert "no task 'gama' (did you mean 'gamma'?)" in unknown.error
+    assert "no task 'gama' (did you mean 'gamma'?; a column 'task' says" in unknown.error
 
 
 def test_a_column_task_chooses_nothing_where_there_is_one_task(

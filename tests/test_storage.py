@@ -145,7 +145,7 @@ def test_fault_after_the_rename_leaves_the_whole_new_file(tmp_path, monkeypatch)
     """The folder's flush comes last; if it fails, the file is whole and the fault is reported."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    monkeypatch.setattr(durable, "_sync_folder", failing(errno.EIO))
+    monkeypatch.setattr(durable, "sync_folder", failing(errno.EIO))
     with pytest.raises(ResourceError):
         write_bytes(path, b"new")
     assert (path.read_bytes(), names(tmp_path)) == (b"new", ["file"])

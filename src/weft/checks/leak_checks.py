@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 from weft import runs
@@ -80,7 +79,7 @@ def leaks_of(config: AdaptRun | EvaluateRun, workspace: Workspace, found: Findin
         for each task `rows`, `by_task`, and `unread`, the tasks whose rows could not be read, those of
         prompts that come with weft among them, known by name alone.
     """
-    behind, shipped = lineage(config, workspace.root)
+    behind, shipped = lineage(config, workspace)
     trained = [part for run in behind for part in _parts(run)]
     result = {}
     for scored in _scored(config, workspace):
@@ -100,7 +99,7 @@ def leaks_of(config: AdaptRun | EvaluateRun, workspace: Workspace, found: Findin
     return result
 
 
-def lineage(config: AnyRun, root: Path) -> tuple[list[AnyRun], set[str]]:
+def lineage(config: AnyRun, workspace: Workspace) -> tuple[list[AnyRun], set[str]]:
     """The trainings behind a run, itself among them, as far as the folder of runs has them.
 
     Returns:
@@ -112,8 +111,8 @@ def lineage(config: AnyRun, root: Path) -> tuple[list[AnyRun], set[str]]:
         name = names.pop(0)
         with suppress(ArtifactError):
             if name not in seen:
-                run = runs.find(root, name)
-                own = run.config()
+                run = runs.find(workspace.root, name)
+                own = workspace.config_of(run)
                 names += tensor_file.parents(own)
                 if bundled.ships(run):
                     shipped |= {task.name for task in own.tasks}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from weft.cli.app import RUNS, Data, Quiet, Runs, Sets, app, open_workspace, show_findings
+from weft.cli.app import RUNS, Base, Data, Quiet, Runs, Sets, app, open_workspace, places_of, show_findings
 from weft.config.base import Split
 from weft.config.files import changed, parse_overrides
 from weft.errors import ConfigError, DataError
@@ -21,26 +21,33 @@ STREAMS = (Path("-"), Path("/dev/stdout"), Path("/dev/stderr"))
 
 @app.command
 def evaluate(
-    run: str, *, split: Split = "test",
+    run: str, file: Path | None = None, *, split: Split = "test",
+    task: Annotated[str | None, Parameter(help="the one task that is scored, on all rows of FILE")] = None,
     rows: Annotated[int | None, Parameter(help="score so many rows, always the same ones; else all")] = None,
-    runs: Runs = RUNS, data: Data = None, set_: Sets = None, quiet: Quiet = False, as_json: AsJson = False,
+    runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None, quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Answer and score rows of RUN's tasks; prints tables, and the folder with the answers in the last line.
 
     --json prints one object instead: `run`, `split`, `folder`, and under `tasks` the same figures of each.
+    With FILE (of any format that tasks have) its rows, in the columns of the task; for a run of several tasks
+    a column 'task' says which one a row is of. --data takes the tasks' own files from another folder.
     Keys for --set: weft config EvaluateRun. A table's evaluation has the experiment's limits.test_rows.
     """
     from weft import stages
     from weft.cli import figures_text
     from weft.evaluation.figures import figures
     from weft.experiments import validation
-    from weft.runs import find
+    from weft.runs import find, home
+    from weft.tasks.one_file import scored_in
 
-    with open_workspace(runs, data, quiet=quiet) as workspace:
-        parent = find(runs, run)
-        trained = parent.config()
+    parent, places = find(runs, run), places_of(base, None if file else data)
+    with open_workspace(home(parent, runs), data, quiet=quiet, places=places) as workspace:
+        places.check_rows(parent.config())
+        trained = workspace.config_of(parent)
         whole = EvaluateRun(
-            base=trained.base, prompt=trained.prompt, limits=trained.limits, tasks=trained.tasks,
+            base=trained.base, prompt=trained.prompt, limits=trained.limits,
+            tasks=scored_in(trained.tasks, file, task, split),
             seed=trained.seed, run=parent.id, split=split,
         )  # fmt: skip
         config = changed(whole, {"limits.test_rows": rows, **parse_overrides(set_ or [])})
@@ -61,6 +68,8 @@ def predict(
     *names: Annotated[str, Parameter(allow_leading_hyphen=True)],  # one is standard input
     runs: Runs = RUNS,
     data: Data = None,
+    base: Base = None,
+    task: Annotated[str | None, Parameter(help="the one task that all rows are answered for")] = None,
     generate: Annotated[
         bool, Parameter(negative="", help="also write freely where answers are closed")
     ] = False,
@@ -73,9 +82,10 @@ def predict(
     """Answer the rows of a file: weft predict RUN... FILE (CSV, TSV, JSON, JSONL or Parquet).
 
     FILE may be - for standard input, which is JSON lines. The 'label' of an answer is its value in the task's
-    files.
-    A row with a column 'task' is answered for that task, one without for every task of the runs. A
-    terminal shows a table, its rows counted from 1; --json, a pipe or a file get JSON lines, `row` from 0.
+    files. A terminal shows a table, its rows counted from 1; --json, a pipe or a file get JSON lines, `row`
+    from 0.
+    A row with a column 'task' is answered for that task, one without for every task of the runs. The column
+    chooses nothing where there is one task, or a text shows it.
     """
     from weft import storage
     from weft.checks.findings import Finding
@@ -93,9 +103,9 @@ def predict(
         predictions_text.check_ending(out)
     check_out(out, Path(names[-1]))
     rows = read_rows(Path(names[-1]))
-    with open_workspace(runs, data, quiet=True, keep_texts=False) as workspace:
+    with open_workspace(runs, data, quiet=True, keep_texts=False, places=places_of(base, data)) as workspace:
         model = predictor.load(*names[:-1], workspace=workspace)
-        found = model.predict(rows, generate=generate)
+        found = model.predict(rows, generate=generate, task=task)
     if out is not None:
         as_csv = predictions_text.is_csv(out)
         storage.write_text(
@@ -146,10 +156,11 @@ def check_answered(file: str, faults: list[tuple[int, str]]) -> None:
 
 @app.command
 def export(
-    run: str, task: str, out: Path, *, to: Literal["peft"] = "peft", runs: Runs = RUNS, data: Data = None
-) -> None:
+    run: str, task: str, out: Path, *, to: Literal["peft"] = "peft", runs: Runs = RUNS, data: Data = None,
+    base: Base = None,
+) -> None:  # fmt: skip
     """Write one task's prompt as an adapter that stock PEFT loads (prefix prompts only)."""
     from weft.interop import peft_adapter
 
-    with open_workspace(runs, data, quiet=True) as workspace:
+    with open_workspace(runs, data, quiet=True, places=places_of(base, data)) as workspace:
         print({"peft": peft_adapter.to_peft}[to](run, task, out, workspace))

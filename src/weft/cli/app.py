@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from weft.config.files import load_config, parse_overrides
-from weft.experiments.config import Experiment
+from weft.config.files import parse_overrides
 
 if TYPE_CHECKING:
     from weft.experiments.jobs import Plan
     from weft.experiments.validation import Checked
+    from weft.runs.places import Places
     from weft.runs.workspace import Workspace
 
 app = App(
@@ -38,10 +38,18 @@ RUNS = Path("runs")
 
 def overrides_of(sets: list[str] | None, base: str | None, deterministic: bool = False) -> dict[str, object]:
     flags = {
-        **({"base.model": base} if base else {}),
+        **({"base.model": base_of(base)} if base else {}),
         **({"base.deterministic": True} if deterministic else {}),
     }
     return {**parse_overrides(sets or []), **flags}
+
+
+def base_of(base: str | None) -> str | None:
+    """What --base names: a folder with its whole path, since files have their own folders."""
+    from weft.config.model import BaseConfig
+    from weft.models.base_folder import located
+
+    return located(BaseConfig(model=base), Path()).model if base else None
 
 
 def data_root_of(data: Path | None) -> Path | None:
@@ -51,18 +59,31 @@ def data_root_of(data: Path | None) -> Path | None:
 
 @contextmanager
 def open_workspace(
-    runs: Path, data: Path | None, *, quiet: bool = False, keep_texts: bool = True
+    runs: Path,
+    data: Path | None,
+    *,
+    quiet: bool = False,
+    keep_texts: bool = True,
+    places: "Places | None" = None,
 ) -> "Iterator[Workspace]":
     from weft.progress import Progress
+    from weft.runs.places import Places
     from weft.runs.workspace import Workspace
 
-    root = data_root_of(data)
-    workspace = Workspace(runs, root, Progress(quiet=quiet), keep_texts=keep_texts)
+    root, known = data_root_of(data), places or Places()
+    workspace = Workspace(runs, root, Progress(quiet=quiet), keep_texts=keep_texts, places=known)
     try:
         with workspace.stop.watched():
             yield workspace
     finally:
         workspace.progress.close()
+
+
+def places_of(base: str | None, data: Path | None) -> "Places":
+    """Where a finished run's base model and rows lie, as --base and --data say."""
+    from weft.runs.places import Places
+
+    return Places(base_of(base), data)
 
 
 def show_findings(checked: "Checked") -> None:
@@ -79,5 +100,5 @@ def show_findings(checked: "Checked") -> None:
 def plan_of(path: Path, overrides: dict[str, object], workspace: "Workspace") -> "Plan":
     from weft.experiments import jobs
 
-    experiment = load_config(path, Experiment, overrides)
+    experiment = jobs.load_experiment(path, overrides)
     return jobs.plan(experiment, jobs.specs_of(experiment), workspace.run_id)

@@ -17,9 +17,9 @@ from weft.errors import ConfigError, did_you_mean
 @app.command
 def tasks(*paths: Path, data: Data = None) -> None:
     """List the tasks that files or folders declare; without them those beside, or else the built-in ones."""
-    from weft.tasks import BUILTIN, find_specs, summary
+    from weft.tasks import BUILTIN, files_in, find_specs, summary
 
-    beside = Path() if any(Path().glob("*.yaml")) else BUILTIN
+    beside = Path() if files_in(Path()) else BUILTIN
     for spec in find_specs(paths or (beside,)).values():
         print(summary(spec, data_root_of(data)))
 

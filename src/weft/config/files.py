@@ -1,5 +1,6 @@
 """YAML files in, checked configurations out: every fault at once, each with its line."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from weft.config.base import Config, RelationError
 from weft.errors import ConfigError, WeftError, did_you_mean, raise_all
 
 C = TypeVar("C", bound=Config)
+D = TypeVar("D", bound=dict[Any, Any])
 # a value of the right type outside its bounds: the key's fault in the catalogue
 BOUND_TYPES = {
     *("greater_than", "greater_than_equal", "less_than", "less_than_equal"),
@@ -44,9 +46,7 @@ def load_config(path: Path, kind: type[C], overrides: dict[str, Any] | None = No
     Raises:
         ConfigError: with every fault of the file, each with its line.
     """
-    document = read_yaml(path)
-    for key, value in (overrides or {}).items():
-        _override(document, key, value)
+    document = overridden(read_yaml(path), overrides or {})
     values = _plain(document)
     if "folder" in kind.model_fields and isinstance(values, dict):
         values.setdefault("folder", str(path.resolve().parent))
@@ -63,9 +63,7 @@ def changed(config: C, overrides: dict[str, Any]) -> C:
     Raises:
         ConfigError: with every fault of the values.
     """
-    document = config.model_dump(mode="json")
-    for key, value in overrides.items():
-        _override(document, key, value)
+    document = overridden(config.model_dump(mode="json"), overrides)
     return _checked(_plain(document), Path("command line"), document, type(config))
 
 
@@ -90,7 +88,12 @@ def read_yaml(path: Path) -> CommentedMap:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"cannot read the file: {error.strerror}", where=str(path), code="D23") from None
+        raise ConfigError(
+            f"cannot read the file: {error.strerror}",
+            where=str(path),
+            fix="name a file that is there; names in a file are relative to its folder",
+            code="D23",
+        ) from None
     return parse_yaml(data, path)
 
 
@@ -140,6 +143,17 @@ def parse_overrides(items: list[str]) -> dict[str, Any]:
     return overrides
 
 
+def overridden(document: D, overrides: Mapping[str, Any]) -> D:
+    """A document with other values at dotted keys; it is changed in place.
+
+    Raises:
+        ConfigError: for a key whose place is not there.
+    """
+    for key, value in overrides.items():
+        _override(document, key, value)
+    return document
+
+
 def _override(document: Any, key: str, value: Any) -> None:
     """Set a dotted key; a number in it is a place in a list."""
     *path, last = key.split(".")
@@ -149,13 +163,18 @@ def _override(document: Any, key: str, value: Any) -> None:
         elif isinstance(document, dict):
             document = document.setdefault(part, CommentedMap())
         else:
-            raise ConfigError(f"there is nothing at {part!r} to set", where=f"--set {key}")
+            raise _nothing_at(part, key)
     if isinstance(document, list) and last.isdigit() and int(last) < len(document):
         document[int(last)] = value
     elif isinstance(document, dict):
         document[last] = value
     else:
-        raise ConfigError(f"there is nothing at {last!r} to set", where=f"--set {key}")
+        raise _nothing_at(last, key)
+
+
+def _nothing_at(part: str, key: str) -> ConfigError:
+    cause, fix = f"there is nothing at {part!r} to set", "name a key of the file; all keys: weft config KIND"
+    return ConfigError(cause, where=f"--set {key}", fix=fix)
 
 
 def _plain(value: Any) -> Any:

@@ -63,6 +63,9 @@ class TaskSpec(Config):
     drop: tuple[str, ...] = Field(
         (), description='values of the target whose rows are left out; "" for rows without one'
     )
+    only: dict[str, str] = Field(
+        default_factory=dict, description="column -> value: which rows of the files are the task's; none: all"
+    )
     source: str = Field(description="text the model reads; {field} stands for a column")
     target: str = Field(description="answer it should write; {field} stands for a column")
     labels: dict[str, str] | None = Field(

@@ -4,18 +4,20 @@
 (teachers, source, adapt, evaluate), run one after the other; what is finished is not run again.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from weft.config.files import load_config, read_yaml
+from weft.config.files import load_config, overridden, read_yaml
 from weft.config.task import TaskSpec
 from weft.config.training import LimitsConfig, PromptConfig
 from weft.errors import ConfigError
 from weft.experiments.config import Entry, Experiment
+from weft.models.base_folder import located
 from weft.runs import bundled
-from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, TeacherRun
 from weft.tasks import named, select
 
 Namer = Callable[[AnyRun], str]
@@ -63,6 +65,16 @@ class Plan:
     cells: tuple[Cell, ...]
     source: str
     teachers: dict[str, str]
+
+
+def load_experiment(path: Path, overrides: dict[str, object]) -> Experiment:
+    """An experiment from its file; a base model's relative folder lies beside it.
+
+    Raises:
+        ConfigError: with every fault of the file.
+    """
+    found = load_config(path, Experiment, overrides)
+    return found.model_copy(update={"base": located(found.base, path.parent)})
 
 
 def specs_of(experiment: Experiment) -> dict[str, TaskSpec]:
@@ -235,7 +247,7 @@ def _bundled(config: AdaptRun) -> dict[str, object]:
     }
 
 
-R = TypeVar("R", bound=TeacherRun | SourceRun | AdaptRun)
+R = TypeVar("R", bound=RunConfig)
 
 
 def load_run(path: Path, kind: type[R], overrides: dict[str, object]) -> list[R]:
@@ -246,18 +258,34 @@ def load_run(path: Path, kind: type[R], overrides: dict[str, object]) -> list[R]
     Raises:
         ConfigError: with every fault of the files.
     """
-    document = read_yaml(path)
-    listed = document.get("tasks") or []
-    if not isinstance(listed, list):
-        raise ConfigError(
-            "tasks must be a list of task files or folders", where=f"{path} (tasks)", code="C02"
-        )
-    if all(isinstance(task, str) for task in listed):
-        specs = named(map(str, listed), path.parent)
-        overrides = {**overrides, "tasks": [spec.model_dump() for spec in specs.values()]}
+    overrides = _with_specs(path, overrides)
     config = load_config(path, kind, overrides)
+    config = config.model_copy(update={"base": located(config.base, path.parent)})
     if isinstance(config, AdaptRun) and config.source == bundled.NAME:
         config = config.model_copy(update=_bundled(config))
     if isinstance(config, TeacherRun):
         return [config.model_copy(update={"tasks": (spec,)}) for spec in config.tasks]
     return [config]
+
+
+def _with_specs(path: Path, overrides: dict[str, object]) -> dict[str, object]:
+    """What changes a stage's file: its list of task files gives way to what they declare, then keys of these.
+
+    Raises:
+        ConfigError: with every fault of the task files.
+    """
+    lists = {key for key in overrides if re.fullmatch(r"tasks(\.\d+)?", key)}
+    document = overridden(read_yaml(path), {key: overrides[key] for key in lists})
+    listed = document.get("tasks") or []
+    if not isinstance(listed, list | tuple):
+        raise ConfigError(
+            "tasks must be a list of task files or folders",
+            where=f"{path} (tasks)",
+            fix="tasks: [my-task.yaml]",
+            code="C02",
+        )
+    if not all(isinstance(task, str) for task in listed):
+        return overrides
+    specs = named(map(str, listed), path.parent)
+    rest = {key: value for key, value in overrides.items() if key not in lists}
+    return {"tasks": [spec.model_dump() for spec in specs.values()], **rest}

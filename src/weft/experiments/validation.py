@@ -21,13 +21,14 @@ from weft.checks.parents import check_parents
 from weft.checks.readers import Readers
 from weft.checks.used_rows import Used
 from weft.config.base import Allowance, Split
-from weft.config.files import load_config, read_yaml
+from weft.config.files import read_yaml
 from weft.config.task import TaskSpec
 from weft.errors import ConfigError, ResourceError
 from weft.experiments import results
 from weft.experiments.config import Experiment
-from weft.experiments.jobs import plan, specs_of
+from weft.experiments.jobs import load_experiment, plan, specs_of
 from weft.models import base_folder, load_tokenizer
+from weft.runs import parents
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
 from weft.runs.workspace import Workspace
 from weft.tasks import named, select
@@ -63,7 +64,7 @@ def check_file(path: Path, overrides: dict[str, Any], workspace: Workspace) -> C
     checked = Checked(Findings())
     found = checked.findings
     _folder(workspace.root, found)
-    experiment = found.attempt(lambda: load_config(path, Experiment, overrides))
+    experiment = found.attempt(lambda: load_experiment(path, overrides))
     if experiment is None:
         found.attempt(lambda: _specs_beside(path))
         return checked
@@ -93,15 +94,22 @@ def check_runs(configs: Sequence[AnyRun], workspace: Workspace) -> Checked:
 
 
 def check_evaluation(config: EvaluateRun, workspace: Workspace) -> Checked:
-    """Rows that are scored: what models receive of them, and D11: whether rows behind the run hold them."""
+    """Base model, scored rows as models receive them, and D11: whether rows behind the run hold them."""
     checked = Checked(Findings(allow=ALL))
-    made_by = runs.find(workspace.root, config.run).config() if config.run else config
-    base = checked.findings.attempt(lambda: workspace.base(config))
-    readers = Readers([made_by], base, config.limits.source_tokens, workspace)
-    for one in used_rows.read([config], workspace, checked.findings).values():
-        row_checks.check_texts(one, checked.findings)
-        readers.check(one, checked.findings)
-    checked.leaks = leak_checks.leaks_of(config, workspace, checked.findings)
+    found = checked.findings
+    made_by: AnyRun = config
+    if config.run is not None:
+        run = runs.find(workspace.root, config.run)
+        made_by = run.config()
+        found.attempt(lambda: parents.check_fit(run, config, workspace))
+    readers = Readers(
+        [made_by], found.attempt(lambda: workspace.base(config)), config.limits.source_tokens, workspace
+    )
+    for one in used_rows.read([config], workspace, found).values():
+        row_checks.check_texts(one, found)
+        readers.check(one, found)
+    if not found.errors:
+        checked.leaks = leak_checks.leaks_of(config, workspace, found)
     return checked
 
 

@@ -30,7 +30,7 @@ def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
     from safetensors.torch import save
 
     run = runs.find(workspace.root, name)
-    config = run.config()
+    config = workspace.config_of(run)
     if workspace.position(config) == "suffix":
         raise UnsupportedError(
             "PEFT puts prompts before the text, and this one was trained after it",

@@ -41,7 +41,7 @@ class BaseFolder:
     """A base model on disk.
 
     Attributes:
-        name: what the user asked for.
+        name: what the user asked for; of a folder, its name.
         path: the folder.
         family: `seq2seq`, `causal` or `encoder`.
         hash: SHA-256 over the weights and tokenizer files.
@@ -123,6 +123,20 @@ def rope_limit(reader: Mapping[str, Any]) -> int | None:
     return int(own or reader.get("max_position_embeddings", 0))
 
 
+def located(base: BaseConfig, folder: Path) -> BaseConfig:
+    """The same base model; a folder with its whole path, so that it is found from everywhere.
+
+    Args:
+        base: as a file, or the command line, names it.
+        folder: where that file lies; what is not there may lie in the current folder.
+    """
+    near = [one / base.model for one in (folder, Path()) if (one / base.model).is_dir()]
+    if base.model in KNOWN or not near:
+        return base
+    whole = near[0].parent.resolve() / near[0].name  # a link keeps its name
+    return base.model_copy(update={"model": str(whole)})
+
+
 def resolve(base: BaseConfig) -> BaseFolder:
     """The folder of a base model, made or fetched if need be, without loading its weights.
 
@@ -133,7 +147,15 @@ def resolve(base: BaseConfig) -> BaseFolder:
     if base.model in KNOWN:
         path, origin = KNOWN[base.model]()
     elif Path(base.model).is_dir():
-        path, origin = Path(base.model), f"folder {Path(base.model).name}"
+        path = Path(base.model)
+        return describe(path.name or base.model, path, f"folder {path.name}")
+    elif Path(base.model).is_absolute() or base.model.startswith("."):
+        raise ArtifactError(
+            f"there is no base model in the folder {base.model!r}: there is no such folder",
+            where="base.model",
+            fix="name the folder where the model lies now: --base FOLDER; its files must be the same",
+            code="C24",
+        )
     else:
         path, origin = _from_hub(base), f"hub {base.model}@{base.revision or 'main'}"
     return describe(base.model, path, origin)
@@ -152,7 +174,10 @@ def describe(name: str, path: Path, origin: str) -> BaseFolder:
     config = read_settings(file)
     if "auto_map" in config:
         raise UnsupportedError(
-            "the model brings its own code, which weft does not run", where=str(path), code="A10"
+            "the model brings its own code, which weft does not run",
+            where=str(path),
+            fix="name a model that transformers reads by itself",
+            code="A10",
         )
     family = _family(config, file)
     folder = BaseFolder(name, path, family, "", origin, config)

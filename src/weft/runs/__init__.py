@@ -5,7 +5,7 @@ The names below load without torch; `weft.runs.workspace` and `weft.runs.parents
 
 from weft.runs.folder import PASSING, TENSORS, Run, noted
 from weft.runs.identity import FORMAT, NUMERICS, environment, identity, run_id
-from weft.runs.root import create, find, finished
+from weft.runs.root import create, find, finished, home
 
 __all__ = [
     "FORMAT",
@@ -17,6 +17,7 @@ __all__ = [
     "environment",
     "find",
     "finished",
+    "home",
     "identity",
     "noted",
     "run_id",

@@ -36,7 +36,8 @@ def identity(
     """
     values = config.model_dump(mode="json")
     values["tasks"] = [
-        {key: value for key, value in task.items() if key not in PLACES} for task in values["tasks"]
+        {key: value for key, value in task.items() if key not in PLACES and (value or key != "only")}
+        for task in values["tasks"]
     ]
     values["order"] = [list((task.labels or {}).items()) for task in config.tasks]
     values["base"] = {"hash": base_hash, "dropout": config.base.dropout, "dtype": config.base.dtype}

@@ -40,7 +40,7 @@ def load(run: Run, workspace: Workspace, wanted_by: AnyRun | None = None) -> Ans
         ArtifactError: if the run holds nothing to answer from, or it was trained on another base model or,
             for a task of the same name, on other texts.
     """
-    config = run.config()
+    config = workspace.config_of(run)
     if config.made_by is None:
         raise ArtifactError(
             "an evaluation holds no prompts", where=str(run.path), fix="name the run it scored"
@@ -143,7 +143,7 @@ def check_fit(run: Run, wanted_by: AnyRun | None, workspace: Workspace) -> None:
     Raises:
         ArtifactError: with both sides; code A08, A09, A07 for answering, C13, C14, C15 for further training.
     """
-    wanted, trains = wanted_by or run.config(), isinstance(wanted_by, SourceRun | AdaptRun)
+    wanted, trains = wanted_by or workspace.config_of(run), isinstance(wanted_by, SourceRun | AdaptRun)
     for what, code, theirs, ours in _base_facts(run, wanted, workspace):
         if theirs != ours:
             raise ArtifactError(

@@ -78,6 +78,12 @@ def find(root: Path, name: str) -> Run:
     )
 
 
+def home(run: Run, root: Path) -> Path:
+    """The folder of runs that a run lies in; for one that comes with weft, the given one."""
+    own = run.path.absolute().parent
+    return root if bundled.ships(run) or own == root.absolute() else own
+
+
 def finished(root: Path) -> list[Run]:
     """All finished runs of a folder, by name."""
     return [

@@ -21,6 +21,7 @@ from weft.progress import Progress
 from weft.runs.config import AnyRun, EvaluateRun, splits, touches_weights
 from weft.runs.folder import Run
 from weft.runs.lengths import check_lengths
+from weft.runs.places import Places
 from weft.stopping import Stop
 from weft.tasks import Task, from_spec
 
@@ -39,6 +40,7 @@ class Workspace:
         stop: whether the process was asked to end.
         save_seconds: least time between two checkpoints of a run.
         keep_texts: whether keys and values of texts are kept on the disk, under `root`.
+        places: where base models and rows of finished runs lie, if not where these say.
         nearest: answers of `parents` to what several methods ask of the same rows.
         leaks: answers of `leak_checks` to what several evaluations ask of the same rows.
     """
@@ -49,6 +51,7 @@ class Workspace:
     stop: Stop = field(default_factory=Stop)
     save_seconds: float = 30.0
     keep_texts: bool = True
+    places: Places = field(default_factory=Places)
     nearest: dict[str, tuple[str, dict[str, float]]] = field(default_factory=dict)
     leaks: dict[tuple[str, str], set[int] | None] = field(default_factory=dict)
     _bases: dict[BaseConfig, BaseFolder] = field(default_factory=dict)
@@ -56,6 +59,10 @@ class Workspace:
     _hashes: dict[int, str] = field(default_factory=dict)
     _machines: dict[Path, Machine] = field(default_factory=dict)
     _tasks: dict[str, Task] = field(default_factory=dict)
+
+    def config_of(self, run: Run) -> AnyRun:
+        """The configuration of a finished run, with the places that hold here."""
+        return self.places.moved(run.config())
 
     def base(self, config: AnyRun) -> BaseFolder:
         """The folder of a run's base model."""

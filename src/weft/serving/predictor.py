@@ -12,15 +12,16 @@ from typing import Any
 import torch
 
 from weft import runs
-from weft.errors import ArtifactError, DataError, did_you_mean
+from weft.errors import ArtifactError, ConfigError, DataError, did_you_mean
 from weft.evaluation.answering import TunedAnswerer
 from weft.evaluation.answers import Answer, Answerer, TextError
 from weft.evaluation.received import Received, Receives
 from weft.models.tuned import TunedModel
 from weft.prompts.bank import SoftPrompts
 from weft.runs import parents
+from weft.runs.places import Places
 from weft.runs.workspace import Workspace
-from weft.tasks import Task, template
+from weft.tasks import Task, one_file, template
 
 Rows = Any  # a list of dicts, or a DataFrame
 
@@ -81,23 +82,29 @@ class Predictor:
         self.tasks = {task.name: task for one in self.answerers for task in one.tasks}
         self._places = {task.name: (one, k) for one in self.answerers for k, task in enumerate(one.tasks)}
 
-    def predict(self, rows: Rows, *, generate: bool = False, batch_size: int = 64) -> list[Prediction]:
+    def predict(
+        self, rows: Rows, *, generate: bool = False, batch_size: int = 64, task: str | None = None
+    ) -> list[Prediction]:
         """Answers of rows, in their order; a row with a fault has its error in the place of an answer.
 
         Args:
             rows: dicts with the fields of the tasks' templates, or a DataFrame. If there are several tasks, a
-                row with the field `task` is answered for that one, others for every task; with suffix prompts
-                its text is read once all the same.
+                row with the field `task` is answered for that one, unless a text shows it, others for every
+                task; with suffix prompts its text is read once all the same.
             generate: also write freely where answers are closed.
             batch_size: rows read at once.
+            task: the one task that all rows are answered for, whatever their field `task` says.
 
         Raises:
             DataError: if these are no rows.
+            ConfigError: if there is no such task.
         """
+        if task is not None and task not in self.tasks:
+            raise ConfigError(f"there is no task {task!r}", fix=did_you_mean(task, self.tasks), code="C12")
         wanted: list[tuple[int, str | None]] = []
         asked, faults = dict[int, Asked](), dict[int, DataError]()
         for i, row in enumerate(listed(rows)):
-            for name, text in self._texts(row):
+            for name, text in self._texts(row, task):
                 if isinstance(text, DataError):
                     faults[len(wanted)] = text
                 else:
@@ -112,13 +119,22 @@ class Predictor:
             for j, (i, name) in enumerate(wanted)
         ]
 
-    def _texts(self, row: Mapping[str, object]) -> list[tuple[str | None, Asked | DataError]]:
+    def _texts(
+        self, row: Mapping[str, object], task: str | None
+    ) -> list[tuple[str | None, Asked | DataError]]:
         """The tasks that a row is answered for, each with the row's text, or what is wrong with it."""
-        asked = None if len(self.tasks) == 1 or template.missing("task", row) else str(row["task"])
-        if asked is not None and asked.strip() and asked not in self.tasks:
-            return [(None, DataError(f"there is no task {asked!r}", fix=did_you_mean(asked, self.tasks)))]
-        names = [asked] if asked and asked.strip() else list(self.tasks)
+        asked = self._asked(row) if task is None else task
+        if asked and asked not in self.tasks:
+            fix = f"{did_you_mean(asked, self.tasks)}; {one_file.RESERVED}"
+            return [(None, DataError(f"there is no task {asked!r}", fix=fix))]
+        names = [asked] if asked else list(self.tasks)
         return [(name, _asked(dict(row), self.tasks[name], *self._places[name])) for name in names]
+
+    def _asked(self, row: Mapping[str, object]) -> str:
+        """The task that a row names; empty where it names none, or the field is not there for that."""
+        chooses = one_file.chooses([task.template for task in self.tasks.values()])
+        named = str(row["task"]) if chooses and not template.missing("task", row) else ""
+        return named if named.strip() else ""
 
     def _prediction(self, row: int, answer: Answer, got: Received) -> Prediction:
         label = self.tasks[answer.task].labels.get(answer.text)
@@ -197,18 +213,29 @@ def _fault(row: int, task: str | None, fault: DataError) -> Prediction:
     return Prediction(row, task, None, error=said)
 
 
-def load(*names: str | Path, root: str | Path = "runs", workspace: Workspace | None = None) -> Predictor:
+def load(
+    *names: str | Path,
+    root: str | Path = "runs",
+    base: str | Path | None = None,
+    workspace: Workspace | None = None,
+) -> Predictor:
     """Finished runs as one predictor. Prompts on one model share batches; every other run answers by itself.
 
     Args:
         names: run ids, or run folders.
         root: the folder of runs that ids are looked up in.
+        base: where the base model of the runs lies here, if not where they were trained; it must be the same.
         workspace: share models that are loaded already; none: a new one, which puts no text on the disk.
 
     Raises:
-        ArtifactError: if a run is missing, unfinished or damaged, or two runs answer for one task.
+        ConfigError: if both a base model and a workspace are given.
+        ArtifactError: if a run is missing, unfinished or damaged, two runs answer for one task, or the base
+            model is another one.
     """
-    workspace = workspace or Workspace(Path(root), keep_texts=False)
+    if workspace is not None and base is not None:
+        raise ConfigError("a workspace says itself where base models lie", fix="Workspace(places=...)")
+    places = Places(str(base) if base else None)
+    workspace = workspace or Workspace(Path(root), keep_texts=False, places=places)
     found = [runs.find(workspace.root, str(name)) for name in names]
     if not found:
         raise ArtifactError("no run is named", fix="name one or more runs")

@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,33 +31,49 @@ def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
     Raises:
         ResourceError: if the disk is full, or the place cannot be written.
     """
+    write_parts(path, [data], len(data), sync=sync)
+
+
+def write_parts(path: Path, parts: Iterable[bytes], size: int, *, sync: bool = True) -> None:
+    """As `write_bytes`, of bytes that come in parts; an error in making them leaves the old file.
+
+    Args:
+        path: the file.
+        parts: what it shall hold, in order.
+        size: how many bytes that is, for messages.
+        sync: as in `write_bytes`.
+    """
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
     try:
         os.makedirs(path.parent, exist_ok=True)
-        write_through(temporary, data, os.O_CREAT | os.O_EXCL, sync=sync)
+        write_through(temporary, parts, os.O_CREAT | os.O_EXCL, sync=sync)
         os.replace(temporary, path)
         if sync:
-            _sync_folder(path.parent)
-    except OSError as error:
+            sync_folder(path.parent)
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        raise resource_error(error, path, len(data)) from error
+        if isinstance(error, OSError):
+            raise resource_error(error, path, size) from error
+        raise
 
 
-def write_through(path: Path, data: bytes, flags: int, *, sync: bool = True) -> None:
+def write_through(path: Path, parts: Iterable[bytes], flags: int, *, sync: bool = True) -> None:
     """Write all of the data, however little the system takes at a time."""
     handle = os.open(path, os.O_WRONLY | flags, 0o666)
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(handle, rest) :]
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                rest = rest[os.write(handle, rest) :]
         if sync:
             os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -105,7 +121,7 @@ def append_line(path: Path, line: str) -> None:
     """Add one line to a log. The log is read up to a recorded length, so a torn last line does no harm."""
     data = f"{line}\n".encode()
     with disk_faults(path, len(data)):
-        write_through(path, data, os.O_CREAT | os.O_APPEND, sync=False)
+        write_through(path, [data], os.O_CREAT | os.O_APPEND, sync=False)
 
 
 def flush_log(path: Path) -> int:

@@ -45,4 +45,4 @@ def _sign(owner: Path) -> None:
     """Say who holds a folder, for the message that another process shows."""
     data = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
     with disk_faults(owner, len(data)):
-        write_through(owner, data, os.O_CREAT | os.O_TRUNC, sync=False)
+        write_through(owner, [data], os.O_CREAT | os.O_TRUNC, sync=False)

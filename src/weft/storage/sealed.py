@@ -2,12 +2,14 @@
 SHA-256, and the files agree.
 """
 
+import contextlib
 import errno
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from weft.errors import ArtifactError, ResourceError
 from weft.storage.durable import write_json
@@ -16,6 +18,7 @@ from weft.storage.hashing import sha256_bytes, sha256_file, strict_json
 MANIFEST = "manifest.json"
 LARGEST_FILE, LARGEST_MANIFEST = 1 << 30, 1 << 20  # bytes
 RESTORE = "restore the folder from a copy, or delete it and run the same command again"
+Entries = dict[str, dict[str, Any]]  # name -> `bytes`, `sha256`
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # no name of a file is a path
 
 
@@ -40,7 +43,7 @@ def read_verified(folder: Path, name: str, limit: int = LARGEST_FILE) -> bytes:
         ArtifactError: if the folder is not complete, the bytes are not those that were sealed, they are
             more than `limit`, or the name leads elsewhere.
     """
-    files = _manifest(folder)
+    files = entries(folder)
     if name not in files:
         raise ArtifactError(f"{name!r} is not part of this folder", where=str(folder / MANIFEST), fix=RESTORE)
     size = files[name]["bytes"]
@@ -73,11 +76,19 @@ def read_plain(path: Path, size: int) -> bytes:
         ArtifactError: if it is no ordinary file.
         ResourceError: if the disk or the permissions refuse.
     """
+    with open_plain(path) as file:
+        return file.read(min(size, os.fstat(file.fileno()).st_size) + 1)
+
+
+@contextlib.contextmanager
+def open_plain(path: Path) -> Iterator[BinaryIO]:
+    """An ordinary file, neither through a link nor from a pipe, to read; errors are those of `read_plain`."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # opening a pipe must not wait
         with os.fdopen(handle, "rb") as file:
             if stat.S_ISREG(os.fstat(handle).st_mode):
-                return file.read(min(size, os.fstat(handle).st_size) + 1)
+                yield file
+                return
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -96,7 +107,7 @@ def read_plain(path: Path, size: int) -> bytes:
     )
 
 
-def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
+def entries(folder: Path) -> Entries:
     """Name -> size and hash of a sealed folder's files.
 
     Raises:
@@ -110,7 +121,7 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
     except ValueError as error:
         raise _no_manifest(path, f" ({error})") from None
     files = content.get("files") if isinstance(content, dict) else None
-    if not isinstance(files, dict) or not all(_is_entry(name, row) for name, row in files.items()):
+    if not isinstance(files, dict) or not all(is_entry(name, row) for name, row in files.items()):
         raise _no_manifest(path)
     return files
 
@@ -119,7 +130,7 @@ def _no_manifest(path: Path, why: str = "") -> ArtifactError:
     return ArtifactError(f"this is not a manifest{why}", where=str(path), fix=RESTORE, code="A01")
 
 
-def _is_entry(name: str, row: Any) -> bool:
+def is_entry(name: str, row: Any) -> bool:
     """Whether a manifest's line names a file of the folder itself, with a size and a hash."""
     return (
         isinstance(row, dict)
@@ -138,13 +149,13 @@ def names(folder: Path) -> list[str]:
     Raises:
         ArtifactError: if the manifest is missing or is none.
     """
-    return list(_manifest(folder))
+    return list(entries(folder))
 
 
 def verify(folder: Path) -> list[str]:
     """Names of the files of a sealed folder that are missing or changed; empty when all is well."""
     bad = []
-    for name, row in _manifest(folder).items():
+    for name, row in entries(folder).items():
         try:
             read_verified(folder, name, row["bytes"])  # whatever its size: a run's own files are hashed whole
         except ArtifactError:

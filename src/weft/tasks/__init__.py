@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
+from weft.config.files import read_yaml
 from weft.config.task import TaskSpec
 from weft.errors import ConfigError, Faults, WeftError, did_you_mean, raise_all
 from weft.tasks.local import from_spec, load_spec
@@ -14,6 +15,7 @@ __all__ = [
     "Example",
     "Row",
     "Task",
+    "files_in",
     "find_specs",
     "from_spec",
     "load_spec",
@@ -23,6 +25,10 @@ __all__ = [
 ]
 
 BUILTIN = Path(str(resources.files(__name__) / "builtin"))
+OTHERS = {  # keys of experiments and single runs, of which no task has one
+    *("tasks", "base", "prompt", "limits", "method", "optim"),
+    *("rows", "sources", "targets", "seeds", "stage"),
+}
 
 
 def named(names: Iterable[str], folder: Path) -> dict[str, TaskSpec]:
@@ -53,15 +59,22 @@ def _path(name: str, folder: Path) -> Path:
 def find_specs(paths: Iterable[Path]) -> dict[str, TaskSpec]:
     """All tasks declared in the named YAML files and folders, by name.
 
+    A folder's files that declare no task are passed over; one that is named itself has to.
+
     Raises:
         ConfigError: if a path is missing, declares nothing, or two files declare one name.
     """
     found: dict[str, TaskSpec] = {}
     faults: list[WeftError] = []
     for path in paths:
-        files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        files = files_in(path) if path.is_dir() else [path]
         if not files:
-            raise ConfigError("the folder has no task files (*.yaml)", where=str(path), code="D23")
+            raise ConfigError(
+                "the folder has no task files (*.yaml)",
+                where=str(path),
+                fix="name the files or the folder of the tasks; keys of such a file: weft config TaskSpec",
+                code="D23",
+            )
         for file in files:
             try:
                 spec = load_spec(file)
@@ -73,11 +86,32 @@ def find_specs(paths: Iterable[Path]) -> dict[str, TaskSpec]:
                 continue
             if spec.name in found:
                 faults.append(
-                    ConfigError(f"task {spec.name!r} is declared twice", where=str(file), code="D24")
+                    ConfigError(
+                        f"task {spec.name!r} is declared twice",
+                        where=str(file),
+                        fix="give one of them another name, or name the files that are meant",
+                        code="D24",
+                    )
                 )
             found[spec.name] = spec
     raise_all(faults)
     return found
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The task files of a folder, which may also hold experiments, files of single runs and other YAML."""
+    return [path for path in sorted(folder.glob("*.yaml")) if _may_declare_a_task(path)]
+
+
+def _may_declare_a_task(path: Path) -> bool:
+    """Whether a file is a task's, perhaps a broken one: by its keys, and also where none can be read."""
+    try:
+        keys = set(read_yaml(path))
+    except ConfigError:
+        return True
+    if "target" not in keys and keys & OTHERS:
+        return False
+    return "tasks" not in keys and bool(keys & (TaskSpec.model_fields.keys() - {"name", "folder"}))
 
 
 def summary(spec: TaskSpec, data_root: Path | None) -> str:

@@ -22,6 +22,10 @@ from weft.tasks.task import Row
 FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 PACKED = ".gz"
 INPUT = (Path("-"), Path("/dev/stdin"))
+ELSEWHERE = (
+    "name a file that is there; to score a finished run on rows that lie elsewhere: "
+    "weft evaluate RUN FILE, or --data FOLDER"
+)
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -61,9 +65,16 @@ def check_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise DataError(f"cannot open the file: {error.strerror}", where=str(path), code="D23") from None
+        raise DataError(
+            f"cannot open the file: {error.strerror}",
+            where=str(path),
+            fix=ELSEWHERE,
+            code="D23",
+        ) from None
     if not stat.S_ISREG(mode):
-        raise DataError("this is not an ordinary file", where=str(path), code="D23")
+        raise DataError(
+            "this is not an ordinary file", where=str(path), fix="name a file with rows", code="D23"
+        )
 
 
 def content_hash(path: Path) -> str:

@@ -89,7 +89,9 @@ def _place(spec: TaskSpec, data_root: Path | None) -> tuple[Place, Holdout]:
     """Where the rows are, and how missing splits are made of them."""
     missing = data_root is None if spec.in_data_root else not spec.files
     if spec.hub is not None and missing:
-        return HubRows(spec.name, spec.hub), spec.hub.holdout
+        beside = Path(spec.folder) / spec.hub.path
+        path = str(beside) if spec.folder and beside.is_dir() else spec.hub.path
+        return HubRows(spec.name, spec.hub.model_copy(update={"path": path})), spec.hub.holdout
     return Files(spec, data_root), spec.holdout
 
 
@@ -148,6 +150,14 @@ def _rows(
 def _checked(spec: TaskSpec, place: Place, split: Split) -> list[Row]:
     """All rows of a file, of which every one fits the task."""
     rows, where = place.rows(split), place.where(split)
+    if not any(_belongs(spec, row) for row in rows):
+        wanted = ", ".join(f"{column} = {value!r}" for column, value in spec.only.items())
+        raise DataError(
+            f"no row of the file is one of {spec.name!r}: {wanted}",
+            where=f"{where} (only)",
+            fix="see to the columns and values under 'only', or leave it out",
+            code="D13",
+        )
     fields = [
         (number, row) for number, row in _numbered(spec, rows, where) if not _dropped(spec, row, empty=True)
     ]
@@ -160,9 +170,11 @@ def _checked(spec: TaskSpec, place: Place, split: Split) -> list[Row]:
 
 
 def _numbered(spec: TaskSpec, rows: list[Row], where: str) -> Numbered:
-    """Template fields of all rows, with the rows' numbers from 1."""
+    """Template fields of all rows of the task, with the rows' numbers from 1."""
     found: Numbered = []
     for number, row in enumerate(rows, start=1):
+        if not _belongs(spec, row):
+            continue
         try:
             found += [(number, fields) for fields in fields_of(spec.format, row)]
         except DataError as error:
@@ -249,7 +261,14 @@ def _text(spec: TaskSpec, fields: Row) -> str:
 
 def _examples(spec: TaskSpec, row: Row) -> list[Example]:
     """The text pairs of a row: none for a row without an answer, several for one with several."""
+    if not _belongs(spec, row):
+        return []
     return [_example(spec, fields) for fields in fields_of(spec.format, row) if not _dropped(spec, fields)]
+
+
+def _belongs(spec: TaskSpec, row: Row) -> bool:
+    """Whether a row of the task's files is one of the task."""
+    return all(column in row and str(row[column]) == value for column, value in spec.only.items())
 
 
 def _dropped(spec: TaskSpec, fields: Row, *, empty: bool = False) -> bool:
@@ -279,6 +298,8 @@ def _example(spec: TaskSpec, fields: Row) -> Example:
 
 def _reason(spec: TaskSpec, row: Row) -> str:
     """Why a row gives no example."""
+    if not _belongs(spec, row):
+        return f"another {' or '.join(spec.only)}"
     fields = fields_of(spec.format, row)
     if not fields or any(template.missing(name, fields[0]) for name in template.names(spec.target)):
         return "no answer"
