@@ -337,7 +337,7 @@ def test_alike_or_not_is_learnt_from_what_is_compared():
 @pytest.mark.parametrize("encoders", [(), ("bert-reader",)])
 def test_what_is_kept_answers_as_what_was_fitted(name, encoders):
     """Through the files of a run, without the runs it came from: one head on the views with most weight."""
-    backbone, method = build_backbone(name), Weft(encoders=encoders, views=20, words=False)
+    backbone, method = build_backbone(name), Weft(encoders=encoders, views=20, words=False, worth=-1000.0)
     setup = setup_with_prompts(backbone)
     saved = through_files(method.fit(setup))
     answering = replace(setup_of(backbone), load_encoder=build_reader)
@@ -353,6 +353,7 @@ def test_what_is_kept_answers_as_what_was_fitted(name, encoders):
     losses = np.array([readers.hold_out(x, targets, 0.01).loss for x in train.values()])
     best = sorted(range(len(losses)), key=lambda i: losses[i])[:20]
     assert set(map(named, notes["views"])) == {views.names[i] for i in best}
+    assert any(view["prompt"] for view in notes["views"])
     total = 0
     for view in notes["views"]:
         head = readers.fit_reader(train[named(view)], targets, 0.01)
@@ -386,6 +387,40 @@ def test_of_many_rows_a_part_chooses_and_all_are_fitted(monkeypatch):
     head = readers.fit_reader(x, [row.target for row in ROWS], 0.01)
     ratio = saved.tensors["0.weights"].float().numpy() / head.weights
     assert np.allclose(ratio, ratio[0, 0], rtol=1e-2)  # 16 bits
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_prompts_are_read_where_held_out_rows_are_the_better_for_them(helps):
+    """The loss of a mixture, well scaled, is that on held-out rows: noise beside it changes little."""
+    draw = np.random.default_rng(6)
+    y = draw.permutation(["a", "b", "c"] * 16).tolist()
+    gold = np.array([[one == answer for answer in "abc"] for one in y], float)
+    bare, noise = draw.normal(size=(48, 6)), draw.normal(size=(48, 6))
+    bare[:, :3] += 2 * gold
+    noise[:, :3] += 4 * gold * helps
+    held = {name: readers.hold_out(x, y, 0.05) for name, x in (("bare", bare), ("prompted", noise))}
+    (alone, loss), (both, other) = (readers.weighed(held, group, 10.0, 8) for group in (["bare"], list(held)))
+    assert (set(alone), set(both)) == ({"bare"}, {"bare", "prompted"})
+    assert (other < loss - 0.02) == helps
+    assert loss == pytest.approx(held["bare"].changed(readers.confidence(held["bare"])[0]).loss)
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=90), st.integers(1, 40))
+def test_rows_that_choose_are_shared_out_by_their_texts(targets, most):
+    """Eight of every answer or all it has; without some other rows, nearly the same ones."""
+    texts = [f"text {i}" for i in range(len(targets))]
+    rows = readers.first_rows(texts, targets, most)
+    assert rows == sorted(set(rows))
+    for answer in set(targets):
+        own = [i for i in rows if targets[i] == answer]
+        assert len(own) >= min(readers.FOLDS, targets.count(answer))
+    if len(targets) > most:
+        assert len(rows) <= most + (readers.FOLDS + 1) * len(set(targets))
+        left = [i for i in range(len(targets)) if i not in rows]
+        again = readers.first_rows(
+            [texts[i] for i in rows + left[1:]], [targets[i] for i in rows + left[1:]], most
+        )
+        assert len(set(again) & set(range(len(rows)))) >= len(rows) - 3
 
 
 def test_a_text_that_many_tasks_ask_for_is_read_once(monkeypatch):

@@ -151,6 +151,23 @@ def mixed(parts: Sequence[HeldOut], shares: Sequence[float]) -> HeldOut:
     return HeldOut(np.asarray(total), parts[0].right, parts[0].rows).changed(1.0)
 
 
+def weighed(
+    held: Mapping[View, HeldOut], views: Sequence[View], sharpness: float, most: int
+) -> tuple[dict[View, float], float]:
+    """The heaviest of some views with their weights, and the held-out loss of their mixture, well scaled.
+
+    Args:
+        held: of each view, what its reader says of held-out rows.
+        views: some of them.
+        sharpness: of the weights.
+        most: how many are kept.
+    """
+    shares = weights([held[view].loss for view in views], sharpness).tolist()
+    kept = heaviest(dict(zip(views, shares, strict=True)), most)
+    together = mixed([held[view] for view in kept], list(kept.values()))
+    return kept, together.changed(confidence(together)[0]).loss
+
+
 def confidence(held: HeldOut, words: Any = None) -> tuple[float, float]:
     """The factor on a mixture's log-probabilities, and that on cosines, with the least held-out loss.
 

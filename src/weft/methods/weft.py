@@ -76,6 +76,10 @@ class Weft(FittedMethod):
     )
     sharpness: float = Field(10.0, ge=0, description="a reader weighs exp(-sharpness * its held-out loss)")
     views: int = Field(8, gt=0, description="how many views a task keeps, those with the largest weights")
+    worth: float = Field(
+        0.02,
+        description="views under prompts are kept where they lower the held-out loss by more nats; -1000: always",
+    )
     looks: int = Field(
         64, gt=0, description="rows that choose these views, eight an answer at least; all rows weigh them"
     )
@@ -120,18 +124,24 @@ class Weft(FittedMethod):
         return Saved(tensors, notes, size)
 
     def _fitted(self, rows: "TaskRows") -> "tuple[LinearHead, dict[View, float]]":
-        """A head on the views that are kept, and their weights. All views of many rows fill no memory."""
+        """A head on the views that are kept, and their weights. All views of many rows fill no memory.
+
+        Views under prompts are kept where held-out rows are the better answered with them: where no source
+        task is like the task, they add noise, and cost a reading.
+        """
         from weft.evaluation.linear import choice_rows
-        from weft.evaluation.readers import first_rows, heaviest, weights
+        from weft.evaluation.readers import first_rows, weighed
 
         few, some = first_rows(rows.texts, rows.targets, self.looks), choice_rows(rows.targets)
         held = rows.held_out(few, self.strength)
-        shares = weights([one.loss for one in held.values()], self.sharpness).tolist()
-        kept = list(heaviest(dict(zip(held, shares, strict=True)), self.views))
+        kept, loss = weighed(held, list(held), self.sharpness, self.views)
+        bare = [view for view in held if not view.prompt]
+        alone, other = weighed(held, bare, self.sharpness, self.views)
+        kept = alone if other <= loss + self.worth else kept
         if len(few) < len(some):
             held = rows.held_out(some, self.strength, kept)
-        shares = weights([held[view].loss for view in kept], self.sharpness).tolist()
-        return rows.head(some, held, dict(zip(kept, shares, strict=True)), self.strength, words=self.words)
+            kept, _ = weighed(held, list(kept), self.sharpness, self.views)
+        return rows.head(some, held, kept, self.strength, words=self.words)
 
     def _views(self, setup: Setup, prompts: "Mapping[str, Tensor]") -> "Views":
         from weft.evaluation.views import Views
