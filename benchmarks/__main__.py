@@ -20,6 +20,7 @@ from benchmarks import (
     neighbour,
     pocket_step,
     products,
+    readers,
     report,
     smollm2_step,
     t5_step,
@@ -42,6 +43,7 @@ BENCHMARKS = {
     "linear": linear.run,
     "memory": memory.run,
     "neighbour": neighbour.run,
+    "readers": readers.run,
     "demo": demo.run,
 }
 DOCS = Path(__file__).parents[1] / "docs"
@@ -64,7 +66,7 @@ def bench(
 
     Args:
         names: t5-step, smollm2-step, pocket-step, whole-job, predict, closed, distill, together,
-            products, linear, memory, neighbour, demo.
+            products, linear, memory, neighbour, readers, demo.
         rounds: how often each side is timed.
         out: folder of bench.json, in which what other benchmarks found stays.
         data: folder of task data: rows of CR, else of the demo.

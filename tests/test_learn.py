@@ -5,11 +5,10 @@ import json
 
 import pytest
 from conftest import build_lm, build_tokenizer
-from tiny_job import BAD, GOOD, command, rows_of
+from tiny_job import BAD, GOOD, NOUNS, command, rows_of
 
 from weft import runs
-from weft.config.model import BaseConfig
-from weft.errors import ConfigError, DataError, UnsupportedError, WeftError
+from weft.errors import ConfigError, DataError, UnsupportedError
 from weft.learning import task_file
 from weft.learning.columns import Columns, find
 from weft.learning.rows import described, understand
@@ -254,6 +253,33 @@ def test_learn_goes_on_from_a_run_with_new_rows_and_a_new_answer(tmp_path, base,
     assert again["run"] != first["run"]
 
 
+def test_open_answers_are_learnt_by_a_prompt(tmp_path, base, capsys):
+    """It is scored on a fifth of the rows, which it did not see, beside the bare model and the majority."""
+    rows = [
+        {"text": f"the {word} {noun}", "answer": f"{noun} is {word}"} for noun in NOUNS[:5] for word in GOOD
+    ]
+    (tmp_path / "notes.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    assert learn(tmp_path, base, tmp_path / "notes.jsonl") == 0
+    said = capsys.readouterr().out
+    assert "25 different answers in 25 rows: open answers" in said
+    seen = (tmp_path / "tasks" / "notes.jsonl").read_text("utf-8").splitlines()
+    held = (tmp_path / "tasks" / "notes.test.jsonl").read_text("utf-8").splitlines()
+    assert (len(seen), len(held)) == (20, 5)
+    assert not set(seen) & set(held)
+    assert all(f"\n{label} " in said for label in ("prompt tuning", "bare model", "majority"))
+    assert "5 rows" in said
+
+
+def test_a_prompt_for_peft_stands_before_the_text_and_is_exported(tmp_path, base, capsys):
+    """The last line is a command that works."""
+    assert learn(tmp_path, base, write(tmp_path / "tickets.csv"), "--for", "peft") == 0
+    said = capsys.readouterr().out
+    [line] = [line for line in said.splitlines() if line.startswith("adapter:")]
+    words = [str(tmp_path / "adapter") if word == "FOLDER" else word for word in line.split()[2:]]
+    assert command(*words, "--runs", tmp_path / "runs") == 0
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
 def test_learn_with_json_prints_one_object(tmp_path, base, capsys):
     """With every score's run, and nothing else on standard output."""
     assert learn(tmp_path, base, write(tmp_path / "tickets.csv"), "--folds", 2, "--json") == 0
@@ -268,5 +294,3 @@ def test_faults_of_the_file_are_told_before_anything_is_written(tmp_path, base, 
     assert learn(tmp_path, base, write(tmp_path / "tickets.csv"), "--text", "massage") == 3
     assert "there is no column 'massage'" in capsys.readouterr().err
     assert not (tmp_path / "tasks").exists()
-    assert BaseConfig(model=str(base)).model
-    assert issubclass(DataError, WeftError)
