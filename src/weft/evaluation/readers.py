@@ -17,7 +17,7 @@ from weft.evaluation.linear import STILL, LinearHead, held_out, standard
 from weft.evaluation.logistic import fit_parts, orthogonal
 from weft.storage import sha256_bytes
 
-FOLDS = 8
+FOLDS, LOOKS = 8, 256
 CONFIDENCE = (-1.0, 3.0)  # logarithms of the least and largest factor on log-probabilities
 MOST_WORDS, UNTRIED = (
     40.0,
@@ -213,6 +213,8 @@ def with_words(head: LinearHead, words: Any, factor: float) -> LinearHead:
 def first_rows(texts: Sequence[str], targets: Sequence[str], most: int) -> list[int]:
     """Places of about `most` rows, in their order: of each answer its share, and eight where it has so many.
 
+    Of more than 32 answers fewer than eight, two at least, so that they are not many rows in all.
+
     Which ones follows from the texts alone, so that parts of the same rows choose many of the same ones, and
     those are read once.
     """
@@ -221,7 +223,8 @@ def first_rows(texts: Sequence[str], targets: Sequence[str], most: int) -> list[
     places: dict[str, list[int]] = defaultdict(list)
     for i in sorted(range(len(texts)), key=lambda i: sha256_bytes(texts[i].encode())):
         places[targets[i]].append(i)
-    shares = {answer: max(FOLDS, round(len(own) * most / len(texts))) for answer, own in places.items()}
+    least = max(2, min(FOLDS, LOOKS // len(places)))
+    shares = {answer: max(least, round(len(own) * most / len(texts))) for answer, own in places.items()}
     return sorted(i for answer, own in places.items() for i in own[: shares[answer]])
 
 

@@ -188,9 +188,8 @@ def _old_rows(spec: TaskSpec, columns: Columns) -> list[dict[str, str]]:
 
 
 def _folds(rows: Rows, wanted: int) -> int:
-    """As many folds as are wanted, or as the rarest answer but those alone has rows; two at least."""
-    fewest = min((count for count in rows.counts.values() if count > 1), default=2)
-    return max(2, min(wanted, fewest))
+    """As many folds as are wanted, or as leave two rows for each; two at least."""
+    return max(2, min(wanted, len(rows.rows) // 2))
 
 
 def _held(rows: Rows, seed: int) -> tuple[int, ...]:

@@ -78,10 +78,12 @@ class Weft(FittedMethod):
     views: int = Field(8, gt=0, description="how many views a task keeps, those with the largest weights")
     worth: float = Field(
         0.02,
-        description="views under prompts are kept where they lower the held-out loss by more nats; -1000: always",
+        description="views under prompts are kept if they lower the held-out loss more (nats); -1000: always",
     )
     looks: int = Field(
-        64, gt=0, description="rows that choose these views, eight an answer at least; all rows weigh them"
+        64,
+        gt=0,
+        description="rows that choose these views, of few answers eight of each; all rows weigh them",
     )
     keeps: ClassVar[Literal["arrays"]] = "arrays"
     noted: ClassVar[type[BaseModel]] = RootModel[dict[str, Noted]]
