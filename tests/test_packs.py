@@ -106,7 +106,7 @@ def test_an_unpacked_run_is_scored_and_exported(
     assert command("unpack", tmp_path / "run.pack", "--runs", tmp_path / "runs") == 0
     run = Path(capsys.readouterr().out.strip())
     where = ("--runs", tmp_path / "runs")
-    assert command("evaluate", run.name, tmp_path / "new.csv", *where, "--quiet") == 0
+    assert command("evaluate", run.name, tmp_path / "new.csv", *where, "--quiet", "--json") == 0
     assert '"rows": 2' in capsys.readouterr().out
     assert command("export", run.name, "gamma", tmp_path / "adapter", *where) == 0
     assert command("doctor", run) == 0

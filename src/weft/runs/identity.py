@@ -47,8 +47,9 @@ def identity(
         values["base"]["deterministic"] = True
     if values.get("optim"):
         values["optim"].pop("micro_batch")
-    if values.get("folds", 0) is None:  # an evaluation has these three for cross-validation alone
-        values = {key: value for key, value in values.items() if key not in {"folds", "source", "teachers"}}
+    for name in ("folds", "source", "teachers") if config.stage == "evaluate" else ():
+        if not values[name]:  # of a cross-validation; runs from before there were any keep their names
+            del values[name]
     for name in ("targets", "targets_mb"):  # where teachers' targets lie
         values.get("distill", {}).pop(name, None)
     versions = {"format": FORMAT, "numerics": NUMERICS}

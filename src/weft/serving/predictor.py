@@ -44,11 +44,11 @@ class Prediction:
         row: number of the row it answers, from 0.
         task: the task it answers for.
         answer: the likeliest choice of a closed set, else what the model wrote; none for a row with a fault.
-        label: the value of the task's files that the answer stands for, for closed sets; of several values
-            with one word, the first.
         written: what the model wrote, if it was asked to.
         probabilities: choice -> probability, for closed sets.
         error: why the row was not answered, with the remedy.
+        label: the value of the task's files that the answer stands for, for closed sets; of several values
+            with one word, the first.
         cut: whether the model did not read the text to its end, which is longer than the run's texts may be.
         special_tokens: the model's special tokens that stand in the text, which it does not read as words.
         unknown: whether the model knows less than half of the text, or of one of its fields.
@@ -57,10 +57,10 @@ class Prediction:
     row: int
     task: str | None
     answer: str | None
-    label: str | None = None
     written: str | None = None
     probabilities: dict[str, float] | None = None
     error: str | None = None
+    label: str | None = None
     cut: bool = False
     special_tokens: tuple[str, ...] = ()
     unknown: bool = False
@@ -137,10 +137,15 @@ class Predictor:
         return named if named.strip() else ""
 
     def _prediction(self, row: int, answer: Answer, got: Received) -> Prediction:
-        label = self.tasks[answer.task].labels.get(answer.text)
-        said = (answer.text, label, answer.written, answer.probabilities)
+        said = (answer.text, answer.written, answer.probabilities)
         return Prediction(
-            row, answer.task, *said, cut=got.cut, special_tokens=got.special, unknown=got.unknown
+            row,
+            answer.task,
+            *said,
+            label=self.tasks[answer.task].labels.get(answer.text),
+            cut=got.cut,
+            special_tokens=got.special,
+            unknown=got.unknown,
         )
 
 
