@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from weft.evaluation.threads import on_one_thread
+
 T = TypeVar("T")
 Array = NDArray[np.float32]
 FOLDS = 5
@@ -64,6 +66,7 @@ class LinearHead:
         return found
 
 
+@on_one_thread
 def fit_head(features: Any, targets: Sequence[str], strength: float) -> LinearHead:
     """Logistic regression with an L2 penalty; two answers become two rows, of which the first is zero."""
     from sklearn.linear_model import LogisticRegression

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from weft.evaluation.linear import STILL, LinearHead, held_out, standard
 from weft.evaluation.logistic import fit_parts, orthogonal
+from weft.evaluation.threads import on_one_thread
 from weft.storage import sha256_bytes
 
 FOLDS, LOOKS = 8, 256
@@ -71,6 +72,7 @@ def rounded(head: LinearHead, features: Any) -> LinearHead:
     return LinearHead(weights, (head.bias + lost).astype(np.float32), head.answers)
 
 
+@on_one_thread
 def fit_reader(view: Any, targets: Sequence[str], strength: float) -> LinearHead:
     """Logistic regression on a standardised view, as a head on the view as it is.
 
@@ -125,6 +127,7 @@ class HeldOut:
         return HeldOut(logs - top - np.log(np.exp(logs - top).sum(1, keepdims=True)), self.right, self.rows)
 
 
+@on_one_thread
 def hold_out(view: Any, targets: Sequence[str], strength: float) -> HeldOut:
     """What a reader of a view says of each row that is held out in turn.
 

@@ -37,6 +37,7 @@ class Wish:
         earlier: a run of `weft learn` that is gone on from.
         whole: an answer with separators in it is one answer.
         peft: the run must be one that PEFT can hold.
+        quick: read bare texts alone, without the source prompts.
         folds: of the cross-validation.
         seed: of all that is drawn.
     """
@@ -48,6 +49,7 @@ class Wish:
     earlier: str | None = None
     whole: bool = False
     peft: bool = False
+    quick: bool = False
     folds: int = plan.FOLDS
     seed: int = 0
 
@@ -127,7 +129,8 @@ def learn(found: Understood, wish: Wish, folder: Path, workspace: Workspace) -> 
     if trains:
         planned = plan.trained(spec, found.base, seed=wish.seed, peft=wish.peft)
     else:
-        planned = plan.closed(spec, found.base, seed=wish.seed, folds=_folds(found.rows, wish.folds))
+        folds = _folds(found.rows, wish.folds)
+        planned = plan.closed(spec, found.base, seed=wish.seed, folds=folds, quick=wish.quick)
     return planned, validation.check_runs([planned.run], workspace)
 
 

@@ -42,12 +42,19 @@ class Plan:
     scored: dict[str, EvaluateRun]
 
 
-def closed(spec: TaskSpec, base: BaseConfig, *, seed: int, folds: int) -> Plan:
+def closed(spec: TaskSpec, base: BaseConfig, *, seed: int, folds: int, quick: bool = False) -> Plan:
     """`method: weft` on all rows, under the source prompts that come with weft for the base, if any do.
 
     It and its rivals are scored on the same folds, where every row is answered by what other rows made.
+
+    Args:
+        spec: the task.
+        base: the base model.
+        seed: of the folds.
+        folds: how many.
+        quick: read bare texts alone, without the source prompts.
     """
-    run = weft(spec, base, seed=seed)
+    run = weft(spec, base, seed=seed, quick=quick)
     rivals: dict[str, Method] = {
         "frozen features + LR": FrozenFeatures(layers=_middle(base), poolings=("mean",)),
         "TF-IDF + LR": TfIdf(),
@@ -58,10 +65,10 @@ def closed(spec: TaskSpec, base: BaseConfig, *, seed: int, folds: int) -> Plan:
     return Plan(run, "weft", {"weft": own, **others})
 
 
-def weft(spec: TaskSpec, base: BaseConfig, *, seed: int) -> AdaptRun:
+def weft(spec: TaskSpec, base: BaseConfig, *, seed: int, quick: bool = False) -> AdaptRun:
     """The run of `method: weft` on a task's rows."""
     limits = LimitsConfig(source_tokens=TOKENS)
-    return AdaptRun(tasks=(spec,), base=base, seed=seed, limits=limits, **_weft(base))
+    return AdaptRun(tasks=(spec,), base=base, seed=seed, limits=limits, **_weft(base, quick))
 
 
 def trained(spec: TaskSpec, base: BaseConfig, *, seed: int, peft: bool) -> Plan:
@@ -103,8 +110,8 @@ def _scored(run: AdaptRun, method: Method, split: Split, **cross: Any) -> Evalua
     )
 
 
-def _weft(base: BaseConfig) -> dict[str, Any]:
-    if base.model not in bundled.known():
+def _weft(base: BaseConfig, quick: bool) -> dict[str, Any]:
+    if quick or base.model not in bundled.known():
         return {"method": Weft(sources=False)}
     source, teachers = bundled.start(base.model)
     return {"method": Weft(), "source": source, "teachers": teachers, "prompt": bundled.prompt(base.model)}
