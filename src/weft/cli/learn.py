@@ -26,7 +26,7 @@ def learn(
     from_: Annotated[str | None, Parameter(name="--from", help="earlier run: its rows, and FILE's")] = None,
     for_: Annotated[For, Parameter(name="--for", help="peft: a prompt that PEFT can hold")] = "weft",
     whole: Annotated[bool, Parameter(negative="", help="an answer with ; | or , in it is one")] = False,
-    quick: Annotated[bool, Parameter(negative="", help="without source prompts: two thirds of the time")] = False,
+    quick: Annotated[bool, Parameter(negative="", help="without source prompts: in less time")] = False,
     folds: Annotated[int, Parameter(help="of the cross-validation")] = 5,
     tasks: Annotated[Path, Parameter(help="folder of the task file that is left")] = Path("tasks"),
     runs: Runs = RUNS, base: Base = None, seed: int = 0, quiet: Quiet = False, as_json: AsJson = False,
