@@ -3,15 +3,20 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from conftest import build_lm, build_tokenizer
+from scipy import stats
 from tiny_job import BAD, GOOD, NOUNS, command, rows_of
 
 from weft import runs
 from weft.errors import ConfigError, DataError, UnsupportedError
-from weft.learning import task_file
+from weft.evaluation.figures import Figures
+from weft.evaluation.scores import Scores
+from weft.learning import task_file, verdict
 from weft.learning.columns import Columns, find
 from weft.learning.rows import described, understand
+from weft.learning.verdict import Scored
 from weft.tasks import load_spec
 
 
@@ -294,3 +299,43 @@ def test_faults_of_the_file_are_told_before_anything_is_written(tmp_path, base, 
     assert learn(tmp_path, base, write(tmp_path / "tickets.csv"), "--text", "massage") == 3
     assert "there is no column 'massage'" in capsys.readouterr().err
     assert not (tmp_path / "tasks").exists()
+
+
+# what is said
+
+
+def scored(label, points):
+    """A row of the table with these points; of its figures the mean counts alone."""
+    scores = Scores(len(points), {"accuracy": float(np.mean(points))})
+    return Scored(label, Figures("t", "accuracy", scores, {"accuracy": None}, ("a", 50.0)), tuple(points))
+
+
+def test_the_difference_is_that_of_the_same_rows():
+    """Its interval is that of paired rows, as scipy has it; of few rows there is none."""
+    draw = np.random.default_rng(0)
+    own = 100.0 * (draw.random(200) < 0.9)
+    other = np.where(draw.random(200) < 0.9, own, 100 - own)
+    gap, low, high = verdict.difference(scored("a", own), scored("b", other))
+    found = stats.norm.interval(0.95, *(lambda d: (d.mean(), stats.sem(d)))(own - other))
+    assert gap == round(float((own - other).mean()), 1)
+    assert (low, high) == pytest.approx(found)
+    assert verdict.difference(scored("a", own[:9]), scored("b", other[:9]))[2] == np.inf
+
+
+@pytest.mark.parametrize(
+    ("own", "best", "said"),
+    [
+        ([100.0] * 30, [100.0, 0.0] * 15, "weft is the best, 50.0 points above other (95 %"),
+        ([100.0, 0.0] * 15, [100.0] * 30, "other is better than weft here, by 50.0 points (95 %"),
+        ([100.0, 0.0] * 15, [0.0, 100.0] * 15, "weft and other have the same score"),
+        ([100.0] * 4, [0.0] * 4, "weft is the best, 100.0 points above other. | The rows are too few"),
+        ([100.0, 0.0] * 15, [100.0, 0.0] * 14 + [0.0, 0.0], "points above other (95 %"),
+    ],
+)
+def test_the_best_is_named_whoever_it_is(own, best, said):
+    """And where the rows cannot tell the two apart, that is said."""
+    found = verdict.sentences([scored("weft", own), scored("other", best), scored("worse", [0.0] * len(own))])
+    assert said in " | ".join(found)
+    low, high = verdict.difference(scored("weft", own), scored("other", best))[1:]
+    unsure = low <= 0 <= high and np.mean(own) != np.mean(best)
+    assert unsure == ("too few to tell" in " | ".join(found))

@@ -136,8 +136,7 @@ def learn(found: Understood, wish: Wish, folder: Path, workspace: Workspace) -> 
 
 def perform(planned: Plan, workspace: Workspace) -> Learned:
     """Run what is not run yet: the scores on held-out rows, and what answers."""
-    total = 1.0 + len(planned.scored)
-    workspace.progress.total = total
+    workspace.progress.total = 1.0 + len(planned.scored) + (planned.run.optim is not None)
     workspace.progress.begin(f"{planned.label}: reading and learning", 1.0)
     run = stages.perform(planned.run, workspace)
     workspace.progress.end(planned.label, 1.0, "learnt")

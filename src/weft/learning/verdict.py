@@ -1,5 +1,6 @@
 """What `weft learn` says at its end: scores on the same rows, who is best, and how far it can be believed."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from weft.learning.learn import Learned
 from weft.runs import Run
 from weft.tasks import from_spec
 from weft.tasks.metrics import Metric
+
+FEW = 10  # rows: of fewer, no interval of a difference is given
 
 
 @dataclass(frozen=True)
@@ -69,27 +72,27 @@ def sentences(found: list[Scored]) -> list[str]:
     own, others = found[0], found[1:]
     best = max(others, key=lambda one: one.mean)
     gap, low, high = difference(own, best)
-    spread = f"(95 % interval of the difference: {low:+.1f} to {high:+.1f})"
+    spread = f" (95 % interval of the difference: {low:+.1f} to {high:+.1f})" if high < math.inf else ""
     if gap > 0:
-        said = [f"{own.label} is the best, {gap:.1f} points above {best.label} {spread}."]
+        said = [f"{own.label} is the best, {gap:.1f} points above {best.label}{spread}."]
     elif gap == 0:
-        said = [f"{own.label} and {best.label} have the same score {spread}."]
+        said = [f"{own.label} and {best.label} have the same score{spread}."]
     else:
-        said = [f"{best.label} is better than {own.label} here, by {-gap:.1f} points {spread}."]
+        said = [f"{best.label} is better than {own.label} here, by {-gap:.1f} points{spread}."]
     if gap and low <= 0 <= high:
         said.append("The rows are too few to tell the two apart.")
     if sure := own.figures.sureness:
         said.append(
-            f"It gives its answers {sure.mean:.0f} % on the mean, and {sure.right:.0f} % of them are right "
-            f"(calibration error {sure.calibration_error:.1f} points)."
+            f"Its answers have a probability of {sure.mean:.0f} % on the mean, and {sure.right:.0f} % of them are "
+            f"right (calibration error {sure.calibration_error:.1f} points)."
         )
     return said
 
 
 def difference(one: Scored, other: Scored) -> tuple[float, float, float]:
-    """How many points one lies above another on the same rows, and the 95 % interval of that."""
+    """How many points one lies above another on the same rows, and the 95 % interval; endless for few rows."""
     gaps = np.asarray(one.points) - np.asarray(other.points)
-    half = NORMAL * gaps.std(ddof=1) / np.sqrt(len(gaps)) if len(gaps) > 1 else float("inf")
+    half = NORMAL * gaps.std(ddof=1) / np.sqrt(len(gaps)) if len(gaps) >= FEW else math.inf
     mean = float(gaps.mean())
     return round(mean, 1), mean - half, mean + half
 
