@@ -83,14 +83,14 @@ def sentences(found: list[Scored]) -> list[str]:
         said.append("The rows are too few to tell the two apart.")
     if sure := own.figures.sureness:
         said.append(
-            f"Its answers have a probability of {sure.mean:.0f} % on the mean, and {sure.right:.0f} % of them are "
-            f"right (calibration error {sure.calibration_error:.1f} points)."
+            f"Its answers have a probability of {sure.mean:.0f} % on the mean, and {sure.right:.0f} % of them "
+            f"are right (calibration error {sure.calibration_error:.1f} points)."
         )
     return said
 
 
 def difference(one: Scored, other: Scored) -> tuple[float, float, float]:
-    """How many points one lies above another on the same rows, and the 95 % interval; endless for few rows."""
+    """How many points one lies above another on the same rows, and the 95 % interval (few rows: endless)."""
     gaps = np.asarray(one.points) - np.asarray(other.points)
     half = NORMAL * gaps.std(ddof=1) / np.sqrt(len(gaps)) if len(gaps) >= FEW else math.inf
     mean = float(gaps.mean())
