@@ -90,7 +90,7 @@ def sentences(found: list[Scored]) -> list[str]:
 
 
 def difference(one: Scored, other: Scored) -> tuple[float, float, float]:
-    """How many points one lies above another on the same rows, and the 95 % interval (few rows: endless)."""
+    """By how many points one is above another on the same rows, and the 95 % interval (endless for few)."""
     gaps = np.asarray(one.points) - np.asarray(other.points)
     half = NORMAL * gaps.std(ddof=1) / np.sqrt(len(gaps)) if len(gaps) >= FEW else math.inf
     mean = float(gaps.mean())
