@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import build_lm, build_tokenizer
 from rich.cells import cell_len
 from tiny_job import EXPERIMENT, FULL, command, write_job
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 import weft
 from weft import cli, runs, stages, storage
@@ -405,6 +407,27 @@ def test_predict_refuses_options_that_it_does_not_have(job: Path, capsys: Captur
     """None of them is a file or a run."""
     assert command("predict", "run", "rows.csv", "--ouut", "new.jsonl", "--runs", job / "runs") == 2
     assert "there is no option '--ouut'" in capsys.readouterr().err
+
+
+def test_a_prompt_as_an_array_serves_stock_models(job: Path, tmp_path: Path) -> None:
+    """As prompt.json says: embeddings of the tokens and the prompt, in its place, give the run's own logits."""
+    run = of(job, "adapt-mpt-gamma-s0")[0]
+    words = ("export", run.id, "gamma", tmp_path / "out", "--to", "numpy", "--runs", job / "runs")
+    assert command(*words) == 0
+    about = json.loads((tmp_path / "out" / "prompt.json").read_text("utf-8"))
+    prompt = torch.from_numpy(np.load(tmp_path / "out" / "prompt.npy"))[None]
+    assert about["position"] == job.name.rstrip("0").partition("-")[2]
+    ours = predictor.load(run.id, root=job / "runs").answerers[0].model
+    tokens = ours.backbone.text_tokens(about["text"].format(text="the good film"))[0]
+    mine = ours.backbone.generate(ours.begin([tokens], [0]), 5)[0]
+    stock = (AutoModelForSeq2SeqLM if "t5" in job.name else AutoModelForCausalLM).from_pretrained(
+        job / "base"
+    )
+    text = stock.get_input_embeddings()(torch.tensor([tokens]))
+    parts = [text, prompt] if about["position"] == "suffix" else [prompt, text]
+    out = stock.generate(inputs_embeds=torch.cat(parts, 1), max_new_tokens=5, do_sample=False)[0].tolist()
+    written, end = out[1:] if "t5" in job.name else out, ours.backbone.tokenizer.eos_token_id
+    assert list(mine) == (written[: written.index(end)] if end in written else written)
 
 
 def test_evaluate_command_on_dev_rows(job: Path, capsys: Capture) -> None:

@@ -156,11 +156,16 @@ def check_answered(file: str, faults: list[tuple[int, str]]) -> None:
 
 @app.command
 def export(
-    run: str, task: str, out: Path, *, to: Literal["peft"] = "peft", runs: Runs = RUNS, data: Data = None,
-    base: Base = None,
+    run: str, task: str, out: Path, *, to: Literal["peft", "numpy"] = "peft", runs: Runs = RUNS,
+    data: Data = None, base: Base = None,
 ) -> None:  # fmt: skip
-    """Write one task's prompt as an adapter that stock PEFT loads (prefix prompts only)."""
-    from weft.interop import peft_adapter
+    """Write one task's prompt for other programs.
 
+    peft: an adapter that stock PEFT loads (prompts before the text alone). numpy: the prompt as an array, and
+    how to use it through inputs_embeds.
+    """
+    from weft.interop import peft_adapter, prompts
+
+    forms = {"peft": peft_adapter.to_peft, "numpy": prompts.to_numpy}
     with open_workspace(runs, data, quiet=True, places=places_of(base, data)) as workspace:
-        print({"peft": peft_adapter.to_peft}[to](run, task, out, workspace))
+        print(forms[to](run, task, out, workspace))

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from weft import runs, storage
-from weft.errors import ArtifactError, UnsupportedError, did_you_mean
+from weft.errors import UnsupportedError
+from weft.interop.prompts import prompt_of
 from weft.models.base_folder import BaseFolder
-from weft.runs import parents
 from weft.runs.workspace import Workspace
 
 
@@ -24,8 +24,8 @@ def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
         folder: where the two files go.
 
     Raises:
-        UnsupportedError: for a suffix prompt, which PEFT cannot place, or a run without prompts.
-        ArtifactError: if the run has no such task.
+        UnsupportedError: for a suffix prompt, which PEFT cannot place, and as `prompt_of`.
+        ArtifactError: as `prompt_of`.
     """
     from safetensors.torch import save
 
@@ -35,23 +35,9 @@ def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
         raise UnsupportedError(
             "PEFT puts prompts before the text, and this one was trained after it",
             where=f"{run.path}/config.yaml (prompt.position)",
-            fix="train with prompt.position: prefix",
+            fix="export it --to numpy; or train with prompt.position: prefix (weft learn --for peft)",
         )
-    model = parents.tuned(run, workspace)
-    if model.prompts is None:
-        raise UnsupportedError("the run changes weights and has no prompt", where=str(run.path))
-    if model.prompts.reads_texts:
-        raise UnsupportedError(
-            "the run has no prompt that goes before every text, as PEFT's does",
-            where=str(run.path),
-            fix="export a run of another method",
-        )
-    if task not in model.tasks:
-        raise ArtifactError(
-            f"the run has no task {task!r}", where=str(run.path), fix=did_you_mean(task, model.tasks)
-        )
-    with torch.no_grad():
-        prompt = model.prompts(torch.tensor([model.tasks.index(task)], device=model.backbone.device))[0].cpu()
+    prompt = prompt_of(run, task, workspace)
     storage.write_bytes(
         folder / "adapter_model.safetensors", save({"prompt_embeddings": prompt.contiguous()})
     )

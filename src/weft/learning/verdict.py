@@ -83,8 +83,8 @@ def sentences(found: list[Scored]) -> list[str]:
         said.append("The rows are too few to tell the two apart.")
     if sure := own.figures.sureness:
         said.append(
-            f"Its answers have a probability of {sure.mean:.0f} % on the mean, and {sure.right:.0f} % of them "
-            f"are right (calibration error {sure.calibration_error:.1f} points)."
+            f"Its answers have a probability of {sure.mean:.0f} % on the mean, and {sure.right:.0f} % of "
+            f"them are right (calibration error {sure.calibration_error:.1f} points)."
         )
     return said
 
