@@ -410,7 +410,7 @@ def test_predict_refuses_options_that_it_does_not_have(job: Path, capsys: Captur
 
 
 def test_a_prompt_as_an_array_serves_stock_models(job: Path, tmp_path: Path) -> None:
-    """As prompt.json says: embeddings of the tokens and the prompt, in its place, give the run's own answer."""
+    """As prompt.json says: embeddings of the tokens, and the prompt in its place, give the same answer."""
     run = of(job, "adapt-mpt-gamma-s0")[0]
     words = ("export", run.id, "gamma", tmp_path / "out", "--to", "numpy", "--runs", job / "runs")
     assert command(*words) == 0
