@@ -320,18 +320,17 @@ def test_predict_command(job: Path, tmp_path: Path, capsys: Capture) -> None:
     assert all(line["answer"] in ("positive", "negative") for line in lines)
 
 
+def predicting(job: Path, file: Path) -> tuple[object, ...]:
+    """The command that answers a file's rows by one of the runs."""
+    return ("predict", of(job, "adapt-prompt-tuning-gamma-s0")[0].id, file, "--runs", job / "runs")
+
+
 def test_predict_writes_the_form_that_the_file_is_named_for(
     job: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     """JSON lines, or CSV with the same answers; another form is refused before anything is read."""
     (tmp_path / "new.csv").write_text("text\nthe good film\nthe bad dog\n", "utf-8")
-    words = (
-        "predict",
-        of(job, "adapt-prompt-tuning-gamma-s0")[0].id,
-        tmp_path / "new.csv",
-        "--runs",
-        job / "runs",
-    )
+    words = predicting(job, tmp_path / "new.csv")
     for name in ("out.jsonl", "out.csv"):
         assert command(*words, "--out", tmp_path / name) == 0
         assert capsys.readouterr().out == f"{tmp_path / name}\n"
@@ -353,13 +352,7 @@ def test_a_terminal_gets_a_table(
     """On a terminal people read; the lines fit. `--json` is for programs there too."""
     text = "the good film " + "was very long " * 5
     (tmp_path / "new.csv").write_text(f'text\n{text}\n日本語\n" "\n', "utf-8")
-    words = (
-        "predict",
-        of(job, "adapt-prompt-tuning-gamma-s0")[0].id,
-        tmp_path / "new.csv",
-        "--runs",
-        job / "runs",
-    )
+    words = predicting(job, tmp_path / "new.csv")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", str(columns))
     assert command(*words) == 3

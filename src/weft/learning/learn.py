@@ -80,13 +80,11 @@ class Learned:
     Attributes:
         spec: the task, as its file has it.
         run: what answers.
-        label: its name among the scores.
-        scores: label -> run of its score, the best possible comparison on the same rows; its own first.
+        scores: label -> run of its score, all on the same rows; its own first.
     """
 
     spec: TaskSpec
     run: Run
-    label: str
     scores: dict[str, Run]
 
 
@@ -130,7 +128,8 @@ def learn(found: Understood, wish: Wish, folder: Path, workspace: Workspace) -> 
         planned = plan.trained(spec, found.base, seed=wish.seed, peft=wish.peft)
     else:
         folds = _folds(found.rows, wish.folds)
-        planned = plan.closed(spec, found.base, seed=wish.seed, folds=folds, quick=wish.quick)
+        run = plan.weft(spec, found.base, seed=wish.seed, quick=wish.quick)
+        planned = plan.closed(run, workspace.base(run).reader, folds=folds)
     return planned, validation.check_runs([planned.run], workspace)
 
 
@@ -146,7 +145,7 @@ def perform(planned: Plan, workspace: Workspace) -> Learned:
         workspace.progress.begin(f"{label}: scored on rows that it did not learn from", 1.0)
         scores[label] = stages.perform(config, workspace)
         workspace.progress.end(label, 1.0, "scored")
-    return Learned(planned.run.tasks[0], run, planned.label, scores)
+    return Learned(planned.run.tasks[0], run, scores)
 
 
 def _earlier(wish: Wish, root: Path) -> AdaptRun | None:

@@ -1,5 +1,6 @@
 """The runs behind `weft learn`: the one that answers, and its rivals. Loads without torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,6 @@ from weft.methods.no_prompt import NoPrompt
 from weft.methods.prompt_tuning import PromptTuning
 from weft.methods.tfidf import TfIdf
 from weft.methods.weft import Weft
-from weft.models import base_folder
 from weft.runs import bundled
 from weft.runs.config import AdaptRun, EvaluateRun
 
@@ -42,21 +42,16 @@ class Plan:
     scored: dict[str, EvaluateRun]
 
 
-def closed(spec: TaskSpec, base: BaseConfig, *, seed: int, folds: int, quick: bool = False) -> Plan:
-    """`method: weft` on all rows, under the source prompts that come with weft for the base, if any do.
-
-    It and its rivals are scored on the same folds, where every row is answered by what other rows made.
+def closed(run: AdaptRun, reader: Mapping[str, Any], *, folds: int) -> Plan:
+    """A run of `method: weft`, and its rivals on the same folds: every row is answered by what others made.
 
     Args:
-        spec: the task.
-        base: the base model.
-        seed: of the folds.
+        run: on all rows.
+        reader: settings of the part of the base model that reads texts.
         folds: how many.
-        quick: read bare texts alone, without the source prompts.
     """
-    run = weft(spec, base, seed=seed, quick=quick)
     rivals: dict[str, Method] = {
-        "frozen features + LR": FrozenFeatures(layers=_middle(base), poolings=("mean",)),
+        "frozen features + LR": FrozenFeatures(layers=_middle(reader), poolings=("mean",)),
         "TF-IDF + LR": TfIdf(),
         "majority": Majority(),
     }
@@ -66,7 +61,14 @@ def closed(spec: TaskSpec, base: BaseConfig, *, seed: int, folds: int, quick: bo
 
 
 def weft(spec: TaskSpec, base: BaseConfig, *, seed: int, quick: bool = False) -> AdaptRun:
-    """The run of `method: weft` on a task's rows."""
+    """`method: weft` on a task's rows, under the source prompts that come with weft for the base, if any do.
+
+    Args:
+        spec: the task.
+        base: the base model.
+        seed: of what is drawn, folds among it.
+        quick: read bare texts alone, without the source prompts.
+    """
     limits = LimitsConfig(source_tokens=TOKENS)
     return AdaptRun(tasks=(spec,), base=base, seed=seed, limits=limits, **_weft(base, quick))
 
@@ -128,9 +130,8 @@ def _prompt(base: BaseConfig, peft: bool) -> dict[str, Any]:
     return {"method": method, "prompt": bundled.prompt(base.model), "optim": optim, "teachers": teachers}
 
 
-def _middle(base: BaseConfig) -> tuple[int, ...]:
+def _middle(reader: Mapping[str, Any]) -> tuple[int, ...]:
     """The layer of the rival's features; none: it chooses among all, where the depth is not known."""
-    reader = base_folder.resolve(base).reader
     names = ("num_hidden_layers", "num_layers", "n_layer")
     depth = next((int(reader[name]) for name in names if reader.get(name)), 0)
     return (max(1, round(MIDDLE * depth)),) if depth else ()

@@ -89,17 +89,13 @@ def _fault(row: Row, columns: Columns) -> str:
         return "no text"
     if any(template.missing(name, row) for name in columns.texts):
         return "a field of the text is empty"
-    missing = template.missing(columns.answer, row)
-    return "no answer" if missing or _is_list(row, columns) == [] or not _shown(row, columns.answer) else ""
+    answer = row.get(columns.answer)
+    empty = template.missing(columns.answer, row) or (isinstance(answer, list | tuple) and not answer)
+    return "no answer" if empty or not _shown(row, columns.answer) else ""
 
 
 def _shown(row: Row, name: str) -> bool:
     return template.shows(str(row[name])) if name in row else True
-
-
-def _is_list(row: Row, columns: Columns) -> object:
-    value = row.get(columns.answer)
-    return list(value) if isinstance(value, list | tuple) else None
 
 
 def _answer(row: Row, name: str, number: int) -> str:

@@ -10,9 +10,7 @@ from weft import text_table
 from weft.evaluation.figures import Figures, figures
 from weft.evaluation.intervals import NORMAL
 from weft.learning.learn import Learned
-from weft.runs import Run
 from weft.tasks import from_spec
-from weft.tasks.metrics import Metric
 
 FEW = 10  # rows: of fewer, no interval of a difference is given
 
@@ -44,13 +42,9 @@ def scored(learned: Learned) -> list[Scored]:
     found = []
     for label, run in learned.scores.items():
         lines = run.lines("predictions.jsonl")
-        found.append(Scored(label, figures(task, lines), _points(metric, run)))
+        points = [metric([line["answer"]], [tuple(line["references"])]) or 0.0 for line in lines]
+        found.append(Scored(label, figures(task, lines), tuple(points)))
     return found
-
-
-def _points(metric: Metric, run: Run) -> tuple[float, ...]:
-    lines = run.lines("predictions.jsonl")
-    return tuple(metric([line["answer"]], [tuple(line["references"])]) or 0.0 for line in lines)
 
 
 def table(found: list[Scored], width: int) -> str:
