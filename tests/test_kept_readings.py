@@ -78,3 +78,38 @@ def test_what_was_used_longest_ago_goes_first(steps, room):
         else:
             assert found["reading"][0].tolist() == [len(text)] * 4
         order = ([one for one in order if one != text] + [text])[-room:] if room else []
+
+
+def test_a_prompt_that_met_a_text_does_not_meet_it_again(reader):
+    """Another one, which did not, does: each prompt reads what it has not read."""
+    backbone, seen = reader
+    sources = [backbone.text_tokens(text)[0] for text in TEXTS]
+    one, two = torch.randn(2, 3, backbone.width, generator=torch.Generator().manual_seed(1)) * backbone.scale
+    prompted_features(backbone, sources[:3], {"a": one}, [2])
+    del seen[:]
+    both = prompted_features(backbone, sources, {"a": one, "b": two}, [2])
+    assert sorted(seen) == sorted([*sources, sources[3]])
+    fresh = prompted_features(build_backbone("llama-suffix"), sources, {"a": one, "b": two}, [2])
+    assert all(np.allclose(both[key], fresh[key], atol=1e-5) for key in fresh)
+
+
+def test_a_text_that_prompts_follow_is_read_once(reader, monkeypatch):
+    """For its own states and for what prompts need; both as they are when it is read for each."""
+    backbone, _ = reader
+    sources = [backbone.text_tokens(text)[0] for text in TEXTS]
+    prompt = torch.randn(3, backbone.width, generator=torch.Generator().manual_seed(1)) * backbone.scale
+    read, whole = [], type(backbone.texts)._compute
+    monkeypatch.setattr(
+        type(backbone.texts), "_compute", lambda self, *a: read.extend(a[0]) or whole(self, *a)
+    )
+    monkeypatch.setattr(type(backbone), "text_states", None)
+    means = features(backbone, sources, [(1, "mean"), (2, "last")], prompts_follow=True)
+    under = prompted_features(backbone, sources, {"a": prompt}, [2])
+    assert sorted(read) == sorted(sources)
+    monkeypatch.undo()
+    fresh = build_backbone("llama-suffix")
+    for reading, vectors in features(fresh, sources, [(1, "mean"), (2, "last")]).items():
+        assert np.allclose(means[reading], vectors, atol=1e-5)
+    assert np.allclose(
+        under["a", 2], prompted_features(fresh, sources, {"a": prompt}, [2])["a", 2], atol=1e-5
+    )

@@ -17,7 +17,7 @@ from weft.errors import ArtifactError, ConfigError
 from weft.evaluation import readers
 from weft.evaluation.answers import TextError
 from weft.evaluation.comparisons import COSINES, Comparisons
-from weft.evaluation.views import View, Views
+from weft.evaluation.views import View, Views, heaviest_prompts
 from weft.methods.weft import SHARED, Weft
 from weft.models.features import prompted_features
 from weft.prompts.bank import PromptBank
@@ -337,7 +337,8 @@ def test_alike_or_not_is_learnt_from_what_is_compared():
 @pytest.mark.parametrize("encoders", [(), ("bert-reader",)])
 def test_what_is_kept_answers_as_what_was_fitted(name, encoders):
     """Through the files of a run, without the runs it came from: one head on the views with most weight."""
-    backbone, method = build_backbone(name), Weft(encoders=encoders, views=20, words=False, worth=-1000.0)
+    settings = {"views": 20, "words": False, "worth": -1000.0, "prompts": 9}
+    backbone, method = build_backbone(name), Weft(encoders=encoders, **settings)
     setup = setup_with_prompts(backbone)
     saved = through_files(method.fit(setup))
     answering = replace(setup_of(backbone), load_encoder=build_reader)
@@ -389,6 +390,36 @@ def test_of_many_rows_a_part_chooses_and_all_are_fitted(monkeypatch):
     assert np.allclose(ratio, ratio[0, 0], rtol=1e-2)  # 16 bits
 
 
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_task_reads_under_few_prompts(most):
+    """Those whose views weigh most together, though one of another weighs more; the places go to the next."""
+    draw, y = np.random.default_rng(3), ["a", "b"] * 24
+    gold = np.array([[one == answer for answer in "ab"] for one in y], float)
+
+    def held(clear):
+        x = draw.normal(size=(48, 6))
+        x[:, :2] += clear * gold
+        return readers.hold_out(x, y, 0.05)
+
+    clear = {
+        ("x", 1): 1.9,
+        ("x", 2): 2.0,
+        ("x", 3): 1.9,
+        ("y", 1): 2.4,
+        ("y", 2): 0.3,
+        ("z", 1): 1.0,
+        ("", 1): 0.5,
+    }
+    views = {View("", *name): held(much) for name, much in clear.items()}
+    kept = Weft(views=5, prompts=most, worth=-1000.0)._kept(views)
+    every, _ = readers.weighed(views, list(views), 10.0, 5)
+    together = {p: sum(share for view, share in every.items() if view.prompt == p) for p in "xyz"}
+    assert heaviest_prompts(every, most) == sorted(together, key=lambda p: -together[p])[:most]
+    assert {view.prompt for view in kept} - {""} == set(heaviest_prompts(every, most))
+    assert len(kept) == (4 if most == 1 else 5)
+    assert sum(kept.values()) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("helps", [True, False])
 def test_prompts_are_read_where_held_out_rows_are_the_better_for_them(helps):
     """The loss of a mixture, well scaled, is that on held-out rows: noise beside it changes little."""
@@ -435,7 +466,7 @@ def test_a_text_that_many_tasks_ask_for_is_read_once(monkeypatch):
     monkeypatch.setattr(
         type(backbone),
         "text_states",
-        lambda self, state: seen.append(len(state.sources)) or whole(self, state),
+        lambda self, state, deepest=None: seen.append(len(state.sources)) or whole(self, state, deepest),
     )
     together = answerer.answer([text for text in TEXTS for _ in (0, 1)], [0, 1] * len(TEXTS))
     assert sum(seen) <= len(TEXTS)

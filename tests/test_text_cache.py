@@ -79,7 +79,7 @@ def test_a_model_in_bfloat16_has_its_own_numbers(suffix, folder):
         """As if the model gave numbers of the size of 1e-12."""
 
         def _compute(self, *args):
-            return [row * 2**-40 for row in plain(self, *args)]
+            return [one._replace(row=one.row * 2**-40) for one in plain(self, *args)]
 
     wanted = [tuple(x * 2**-40 for x in layer) for layer in read_alone(lm, (3, 4, 5))]
     for _ in range(2):
@@ -97,9 +97,8 @@ def test_a_text_beyond_the_range_of_16_bits_stays_as_it_is(suffix, folder):
     class Far(TextCache):
         """As if the model gave 1e5 for every text that holds token 8."""
 
-        def _compute(self, sources, rows, length):
-            found = plain(self, sources, rows, length)
-            return [row + 1e5 * (8 in source) for source, row in zip(sources, found, strict=True)]
+        def _compute(self, *args):
+            return [one._replace(row=one.row + 1e5 * (8 in one.source)) for one in plain(self, *args)]
 
     for _ in range(2):
         texts = Far(lm, 1 << 20, folder)
@@ -367,3 +366,28 @@ def test_reading_for_the_cache_is_without_dropout_and_leaves_the_mode(make_backb
         assert torch.equal(k, keys)
         assert torch.equal(v, values)
     assert lm.training
+
+
+def test_states_are_handed_out_while_a_text_is_kept(suffix, folder, monkeypatch):
+    """Of layers up to the one that is asked for, as the model alone gives them; each text is read once."""
+    texts = TextCache(build_backbone(suffix.name).lm, 1 << 20, folder)
+    read = counted(monkeypatch)
+    sources = [(3, 4, 5), (6, 7), (3, 4, 5), tuple(range(8, 20))]
+    found = dict(texts.states(sources, 1))
+    assert set(found) == set(sources)
+    texts.gather(sources)
+    assert sorted(without_probe(read)) == sorted(set(sources))
+    for source, states in found.items():
+        whole = texts.lm.base_model(torch.tensor([source]), output_hidden_states=True).hidden_states
+        assert len(states) == 2
+        for one, other in zip(states, whole, strict=False):
+            assert torch.allclose(one, other[0], atol=1e-5)
+
+
+def test_states_of_more_texts_than_there_is_room_for(suffix):
+    """All are handed out; what is kept stays within its bytes."""
+    room = text_bytes(suffix, 4)
+    texts = TextCache(build_backbone(suffix.name).lm, room)
+    sources = [(3, 4, 5), (6, 7, 8), (9, 10, 11)]
+    assert {source for source, _ in texts.states(sources, 0)} == set(sources)
+    assert texts.bytes <= room

@@ -1,5 +1,6 @@
 """Views of texts: what frozen models make of them, bare and under prompts, each as one vector a text."""
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -130,11 +131,20 @@ class Views:
         layers = sorted({layer for prompt, layer in views if prompt})
         found: dict[tuple[str, int], Any] = {}
         if readings:
-            means = features(model, sources, readings, batch_size=batch_size)
+            means = features(model, sources, readings, batch_size=batch_size, prompts_follow=bool(prompts))
             found = {("", layer): x for (layer, _), x in means.items()}
         if prompts:
             found |= prompted_features(model, sources, prompts, layers, batch_size=batch_size)
         return found
+
+
+def heaviest_prompts(shares: Mapping[View, float], most: int) -> list[str]:
+    """The prompts whose views have the largest weights together; of equal ones the first."""
+    together: dict[str, float] = defaultdict(float)
+    for view, share in shares.items():
+        if view.prompt:
+            together[view.prompt] += share
+    return sorted(together, key=lambda prompt: -together[prompt])[:most]
 
 
 def spread(shares: Sequence[float], depth: int) -> list[int]:

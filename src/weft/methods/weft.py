@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from weft.evaluation.comparisons import Comparisons
     from weft.evaluation.linear import LinearHead
+    from weft.evaluation.readers import HeldOut
     from weft.evaluation.view_heads import TaskRows
     from weft.evaluation.views import View, Views
 
@@ -76,6 +77,9 @@ class Weft(FittedMethod):
     )
     sharpness: float = Field(10.0, ge=0, description="a reader weighs exp(-sharpness * its held-out loss)")
     views: int = Field(8, gt=0, description="how many views a task keeps, those with the largest weights")
+    prompts: int = Field(
+        2, gt=0, description="under how many prompts a task reads at most, those whose views weigh most"
+    )
     worth: float = Field(
         0.02,
         description="views under prompts are kept if they lower the held-out loss more (nats); -1000: always",
@@ -126,24 +130,33 @@ class Weft(FittedMethod):
         return Saved(tensors, notes, size)
 
     def _fitted(self, rows: "TaskRows") -> "tuple[LinearHead, dict[View, float]]":
-        """A head on the views that are kept, and their weights. All views of many rows fill no memory.
-
-        Views under prompts are kept where held-out rows are the better answered with them: where no source
-        task is like the task, they add noise, and cost a reading.
-        """
+        """A head on the views that are kept, and their weights. All views of many rows fill no memory."""
         from weft.evaluation.linear import choice_rows
         from weft.evaluation.readers import first_rows, weighed
 
         few, some = first_rows(rows.texts, rows.targets, self.looks), choice_rows(rows.targets)
         held = rows.held_out(few, self.strength)
-        kept, loss = weighed(held, list(held), self.sharpness, self.views)
-        bare = [view for view in held if not view.prompt]
-        alone, other = weighed(held, bare, self.sharpness, self.views)
-        kept = alone if other <= loss + self.worth else kept
+        kept = self._kept(held)
         if len(few) < len(some):
             held = rows.held_out(some, self.strength, kept)
             kept, _ = weighed(held, list(kept), self.sharpness, self.views)
         return rows.head(some, held, kept, self.strength, words=self.words)
+
+    def _kept(self, held: "Mapping[View, HeldOut]") -> "dict[View, float]":
+        """The heaviest views with their weights: of bare texts, and under the few prompts that weigh most.
+
+        Views under prompts are kept where held-out rows are the better answered with them: where no source
+        task is like the task, they add noise. Each prompt costs a reading of every text.
+        """
+        from weft.evaluation.readers import weighed
+        from weft.evaluation.views import heaviest_prompts
+
+        every, _ = weighed(held, list(held), self.sharpness, self.views)
+        few = {"", *heaviest_prompts(every, self.prompts)}
+        kept, loss = weighed(held, [view for view in held if view.prompt in few], self.sharpness, self.views)
+        bare = [view for view in held if not view.prompt]
+        alone, other = weighed(held, bare, self.sharpness, self.views)
+        return alone if other <= loss + self.worth else kept
 
     def _views(self, setup: Setup, prompts: "Mapping[str, Tensor]") -> "Views":
         from weft.evaluation.views import Views

@@ -23,6 +23,7 @@ from weft.errors import DataError
 from weft.models.base_folder import rope_limit
 from weft.models.codec import TokenizerCodec
 from weft.models.kept_readings import KeptReadings
+from weft.models.shortened import shortened
 from weft.models.tokenizer import textless_ids
 
 
@@ -250,11 +251,28 @@ class Backbone(nn.Module, ABC):
         """Texts, padded and on the device."""
 
     @abstractmethod
-    def text_states(self, state: TextState) -> tuple[Float[Tensor, "B S D"], ...]:
-        """Hidden states of texts without a prompt, of the embeddings and of every layer."""
+    def text_states(self, state: TextState, deepest: int | None = None) -> tuple[Float[Tensor, "B S D"], ...]:
+        """Hidden states of texts without a prompt, of the embeddings and of every layer.
+
+        Args:
+            state: the texts.
+            deepest: the last layer that is asked for; blocks behind the next are not run. None: all.
+        """
+
+    def _down_to(self, stack: Any, deepest: int | None) -> Any:
+        """A text's stack, up to the block that a layer's states go into: behind the last block is a norm."""
+        if deepest is None or deepest + 1 >= self.depths[0]:
+            return stack
+        return shortened(stack, deepest + 1)
 
     def prepare(self, sources: Iterable[Tokens]) -> None:
         """Be told which texts will be read soon; a family that keeps texts reads them together."""
+
+    def prepare_states(
+        self, sources: Iterable[Tokens], deepest: int
+    ) -> Iterator[tuple[Tokens, list[Float[Tensor, "S D"]]]]:
+        """As `prepare`, of a family that keeps texts: each different one, and its states up to a layer."""
+        raise NotImplementedError(f"{type(self).__name__} keeps no texts")
 
     @abstractmethod
     def forward(

@@ -5,7 +5,7 @@ do not depend on the prompt, so they are computed once without gradient and kept
 Rows are padded between their parts and masked; positions count each row's own tokens.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -76,10 +76,10 @@ class CausalBackbone(Backbone):
         flipped, mask = pad_rows([row[::-1] for row in sources], self.tokenizer.pad_token_id, self.device)
         return TextState(tuple(sources), flipped.flip(1), mask.flip(1))
 
-    def text_states(self, state: TextState) -> tuple[Float[Tensor, "B S D"], ...]:
+    def text_states(self, state: TextState, deepest: int | None = None) -> tuple[Float[Tensor, "B S D"], ...]:
         """Hidden states of texts without a prompt, of the embeddings and of every layer."""
         positions = (state.mask.cumsum(1) - 1).clamp_min(0)
-        out = self.lm.base_model(
+        out = self._down_to(self.lm.base_model, deepest)(
             inputs_embeds=self._text(state),
             attention_mask=state.mask,
             position_ids=positions,
@@ -92,6 +92,12 @@ class CausalBackbone(Backbone):
         """Read texts ahead, where they are kept: many at once cost half of what a few at a time do."""
         if self.keeps_texts:
             self.texts.prepare(sources)
+
+    def prepare_states(
+        self, sources: Iterable[Tokens], deepest: int
+    ) -> Iterator[tuple[Tokens, list[Float[Tensor, "S D"]]]]:
+        """See `Backbone`."""
+        return self.texts.states(sources, deepest)
 
     def forward(
         self,

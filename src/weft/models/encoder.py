@@ -31,9 +31,10 @@ class EncoderBackbone(Backbone):
         ids, mask = pad_rows(sources, self.tokenizer.pad_token_id, self.device)
         return TextState(tuple(sources), ids, mask)
 
-    def text_states(self, state: TextState) -> tuple[Float[Tensor, "B S D"], ...]:
+    def text_states(self, state: TextState, deepest: int | None = None) -> tuple[Float[Tensor, "B S D"], ...]:
         """Hidden states of texts, of the embeddings and of every layer."""
-        out = self.lm(input_ids=state.ids, attention_mask=state.mask, output_hidden_states=True)
+        model = self._down_to(self.lm, deepest)
+        out = model(input_ids=state.ids, attention_mask=state.mask, output_hidden_states=True)
         return tuple(out.hidden_states)
 
     def _refuse(self) -> NoReturn:

@@ -1,7 +1,9 @@
 """Features of texts from a frozen model's hidden states: a mean over a text's tokens, or its last one."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -14,13 +16,19 @@ from weft.data.batch import Tokens, by_length
 from weft.models.backbone import Backbone, HiddenSpec, TextState
 
 Pooling = Literal["mean", "last"]
+_Batches = Iterator[tuple[Sequence[int], Sequence[Tensor], Tensor]]  # places, layers' states, mask
 Reading = tuple[int, Pooling]  # layer, from 0 for the embeddings, and how its states become one vector
 Prompted = tuple[str, int]  # a prompt's name, and a layer, from 1 for the first block's output
 
 
 @torch.no_grad()
 def features(
-    backbone: Backbone, sources: Sequence[Tokens], readings: Iterable[Reading], *, batch_size: int = 32
+    backbone: Backbone,
+    sources: Sequence[Tokens],
+    readings: Iterable[Reading],
+    *,
+    batch_size: int = 32,
+    prompts_follow: bool = False,
 ) -> dict[Reading, NDArray[np.float32]]:
     """Vectors `[N, D]` of texts for each reading; a text is read once, or not at all where that is kept.
 
@@ -29,20 +37,39 @@ def features(
         sources: texts as tokens.
         readings: layers and poolings.
         batch_size: rows read at once, of like length; it changes no number but for rounding.
+        prompts_follow: the same texts are read under prompts next: where the model keeps texts, that is
+            made on the way.
     """
     wanted = list(readings)
     found = {one: np.empty((len(sources), backbone.width), np.float32) for one in wanted}
     missing = backbone.kept.fill(found, sources)
-    for batch in by_length([sources[i] for i in missing], batch_size):
-        places = [missing[i] for i in batch]
-        state = backbone.read([sources[i] for i in places])
-        with backbone.mode(dropout=False):
-            layers = backbone.text_states(state)
+    deepest = max((layer for layer, _ in wanted), default=0)
+    some = [sources[i] for i in missing]
+    way = _read_and_kept if prompts_follow and backbone.keeps_texts else _read_alone
+    for batch, layers, mask in way(backbone, some, deepest, batch_size):
         for layer, pooling in wanted:
-            vectors = pooled(layers[layer].float(), state.mask, pooling)
-            found[layer, pooling][places] = vectors.cpu().numpy()
+            vectors = pooled(layers[layer].float(), mask, pooling)
+            found[layer, pooling][[missing[i] for i in batch]] = vectors.cpu().numpy()
     backbone.kept.keep(found, sources, missing)
     return found
+
+
+def _read_alone(backbone: Backbone, sources: Sequence[Tokens], deepest: int, batch_size: int) -> _Batches:
+    """Texts in batches, and nothing is kept."""
+    for batch in by_length(sources, batch_size):
+        state = backbone.read([sources[i] for i in batch])
+        with backbone.mode(dropout=False):
+            yield batch, backbone.text_states(state, deepest), state.mask
+
+
+def _read_and_kept(backbone: Backbone, sources: Sequence[Tokens], deepest: int, _: int) -> _Batches:
+    """Texts one by one, as what keeps them reads them."""
+    places: dict[Tokens, list[int]] = defaultdict(list)
+    for i, source in enumerate(sources):
+        places[source].append(i)
+    for source, states in backbone.prepare_states(places, deepest):
+        mask = torch.ones(1, len(source), dtype=torch.long, device=backbone.device)
+        yield places[source], [layer[None] for layer in states], mask
 
 
 def pooled(
@@ -78,21 +105,29 @@ def prompted_features(
     shape = (len(sources), backbone.width)
     found = {(name, layer): np.empty(shape, np.float32) for name in prompts for layer in layers}
     kept = {
-        (hashlib.sha256(prompt.float().cpu().numpy().tobytes()).digest(), layer): found[name, layer]
+        name: {(_digest(prompt), layer): found[name, layer] for layer in layers}
         for name, prompt in prompts.items()
-        for layer in layers
-    }  # prompts of one name are not the same in every run
-    missing = backbone.kept.fill(kept, sources)
-    backbone.prepare([sources[i] for i in missing])
-    for batch in by_length([sources[i] for i in missing], batch_size):
-        places = [missing[i] for i in batch]
-        state = backbone.read([sources[i] for i in places])
-        for name, prompt in prompts.items():
-            states = _answer_states(backbone, state, prompt, spec)
-            for layer, vectors in zip(layers, states, strict=True):
-                found[name, layer][places] = vectors
-    backbone.kept.keep(kept, sources, missing)
+    }
+    alike: dict[tuple[int, ...], list[str]] = defaultdict(list)  # prompts by the texts that they have not met
+    for name in prompts:
+        alike[tuple(backbone.kept.fill(kept[name], sources))].append(name)
+    backbone.prepare(sources[i] for i in sorted(set(chain.from_iterable(alike))))
+    for missing, names in alike.items():
+        for batch in by_length([sources[i] for i in missing], batch_size):
+            places = [missing[i] for i in batch]
+            state = backbone.read([sources[i] for i in places])
+            for name in names:
+                states = _answer_states(backbone, state, prompts[name], spec)
+                for layer, vectors in zip(layers, states, strict=True):
+                    found[name, layer][places] = vectors
+        for name in names:
+            backbone.kept.keep(kept[name], sources, missing)
     return found
+
+
+def _digest(prompt: Tensor) -> bytes:
+    """Names a prompt by its numbers: those of one name are not the same in every run."""
+    return hashlib.sha256(prompt.float().cpu().numpy().tobytes()).digest()
 
 
 def _answer_states(

@@ -33,10 +33,11 @@ class Seq2SeqBackbone(Backbone):
         ids, mask = pad_rows(sources, self.tokenizer.pad_token_id, self.device)
         return TextState(tuple(sources), ids, mask)
 
-    def text_states(self, state: TextState) -> tuple[Float[Tensor, "B S D"], ...]:
+    def text_states(self, state: TextState, deepest: int | None = None) -> tuple[Float[Tensor, "B S D"], ...]:
         """Hidden states of texts without a prompt in the encoder, of the embeddings and of every layer."""
         embeds, mask = self._join(state, None)
-        out = self.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask, output_hidden_states=True)
+        stack = self._down_to(self.lm.get_encoder(), deepest)
+        out = stack(inputs_embeds=embeds, attention_mask=mask, output_hidden_states=True)
         return tuple(out.hidden_states)
 
     def forward(

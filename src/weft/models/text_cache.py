@@ -11,11 +11,11 @@ follow from their own length alone: a run that goes on in another process reads 
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -34,6 +34,19 @@ PAGE_BYTES = 16 << 20  # of a page: what a kill may lose, and what leaves at onc
 KV, BYTES = "kv", 2  # name of a row in a page, and bytes of its numbers
 PAGES = 16  # at least, in a budget
 PROBE = tuple(range(3, 3 + LENGTHS))  # token ids; any will do
+
+
+class _Read(NamedTuple):
+    """A text that was read.
+
+    Attributes:
+        row: keys and values `[layers, 2, heads, S, head size]`.
+        states: of the first layers `[S, D]`, the embeddings among them.
+    """
+
+    source: Tokens
+    row: Tensor
+    states: list[Tensor]
 
 
 class TextCache:
@@ -65,6 +78,25 @@ class TextCache:
 
     def prepare(self, sources: Iterable[Tokens]) -> None:
         """Read ahead what is not yet kept; what there is no room for is read when it is needed."""
+        for _ in self._keep(self._read(self._missing(sources))):
+            pass
+
+    def states(self, sources: Iterable[Tokens], deepest: int) -> Iterator[tuple[Tokens, list[Tensor]]]:
+        """Each different text with its hidden states `[S, D]`; kept on the way, as far as there is room.
+
+        All texts are read, those that are kept too: so numbers do not depend on what was kept.
+
+        Args:
+            sources: the texts.
+            deepest: the last layer that is asked for; 0: the embeddings.
+        """
+        every = dict.fromkeys(sources)
+        missing = set(self._missing(every))
+        for read in self._keep(self._read(every, deepest + 1), missing):
+            yield read.source, read.states
+
+    def _missing(self, sources: Iterable[Tokens]) -> list[Tokens]:
+        """Different texts that are not kept, and for which there is room."""
         self._pages.refresh()
         missing: list[Tokens] = []
         room = self.max_bytes
@@ -76,8 +108,7 @@ class TextCache:
                 self._pages.touch(key)  # what is announced leaves last
             else:
                 missing.append(source)
-        for _ in self._read_and_keep(missing):
-            pass
+        return missing
 
     def gather(self, sources: Sequence[Tokens]) -> list[tuple[Tensor, Tensor]]:
         """Every layer's keys and values for a batch of texts, padded on the left with zeros.
@@ -100,25 +131,26 @@ class TextCache:
         self.hits += len(found)
         missing = [source for source in wanted if source not in found]
         self.misses += len(missing)
-        found.update(self._read_and_keep(missing))
+        found.update((read.source, read.row) for read in self._keep(self._read(missing)))
         return [found[source] for source in sources]
 
     def _kept(self, source: Tokens) -> Tensor | None:
         entry = self._pages.get(self._key(source))
         return None if entry is None else entry[KV]
 
-    def _read_and_keep(self, sources: Sequence[Tokens]) -> Iterator[tuple[Tokens, Tensor]]:
-        """Texts with their rows `[layers, 2, heads, S, head size]`, which go to pages as these fill."""
+    def _keep(self, read: Iterable[_Read], wanted: Collection[Tokens] | None = None) -> Iterator[_Read]:
+        """The same, which go to pages as these fill: all, or those that are wanted."""
         most = min(PAGE_BYTES, self.max_bytes // PAGES)
         page: dict[str, dict[str, Tensor]] = {}
         held = 0
-        for source, row in self._read(sources):
-            page[self._key(source)] = {KV: row}
-            held += row.nbytes
+        for one in read:
+            if wanted is None or one.source in wanted:
+                page[self._key(one.source)] = {KV: one.row}
+                held += one.row.nbytes
             if held >= most:
                 self._pages.put(page)
                 page, held = {}, 0
-            yield source, row
+            yield one
         self._pages.put(page)
 
     def _key(self, source: Tokens) -> str:
@@ -133,7 +165,7 @@ class TextCache:
         """
         if self._pages.folder is None:
             return ""  # nobody else's texts are there
-        probe = self._compute([PROBE], 1, len(PROBE))[0]
+        probe = self._compute([PROBE], 1, len(PROBE))[0].row
         facts = {
             "versions": [torch.__version__, transformers.__version__],
             "attention": self.lm.config._attn_implementation,
@@ -145,8 +177,8 @@ class TextCache:
         }
         return storage.sha256_json(facts)
 
-    def _read(self, sources: Sequence[Tokens]) -> Iterator[tuple[Tokens, Tensor]]:
-        """Texts with their rows, in reads of like length."""
+    def _read(self, sources: Iterable[Tokens], layers: int = 0) -> Iterator[_Read]:
+        """Texts with their rows and the states of so many layers, in reads of like length."""
         by_length: dict[int, list[Tokens]] = defaultdict(list)
         for source in sources:
             by_length[self._padded(len(source))].append(source)
@@ -154,7 +186,8 @@ class TextCache:
             rows = max(1, self._read_tokens // length)
             for start in range(0, len(texts), rows):
                 part = texts[start : start + rows]
-                yield from zip(part, map(self._rounded, self._compute(part, rows, length)), strict=True)
+                for one in self._compute(part, rows, length, layers):
+                    yield one._replace(row=self._rounded(one.row))
 
     def _padded(self, length: int) -> int:
         """The length at which a text is read: a multiple of eight, if the model has so many positions."""
@@ -176,21 +209,27 @@ class TextCache:
         return device
 
     @torch.no_grad()
-    def _compute(self, sources: list[Tokens], rows: int, length: int) -> list[Tensor]:
+    def _compute(self, sources: list[Tokens], rows: int, length: int, layers: int = 0) -> list[_Read]:
         """Read texts as `[rows, length]`, padded on the right: later positions do not touch earlier ones."""
         ids = torch.zeros(rows, length, dtype=torch.long)
         for i, source in enumerate(sources):
             ids[i, : len(source)] = torch.tensor(source)
         training = self.lm.training
         with self.bare():
-            cache = (
-                self.lm.eval()
-                .base_model(input_ids=ids.to(self._device), past_key_values=DynamicCache(), use_cache=True)
-                .past_key_values
+            out = self.lm.eval().base_model(
+                input_ids=ids.to(self._device),
+                past_key_values=DynamicCache(),
+                use_cache=True,
+                output_hidden_states=layers > 0,
             )
         self.lm.train(training)
-        stacked = torch.stack([torch.stack([layer.keys, layer.values]) for layer in cache.layers])
-        return [stacked[:, :, i, :, : len(source)].clone() for i, source in enumerate(sources)]
+        states = (out.hidden_states or ())[:layers]
+        kept = out.past_key_values.layers
+        stacked = torch.stack([torch.stack([layer.keys, layer.values]) for layer in kept])
+        return [
+            _Read(one, stacked[:, :, i, :, : len(one)].clone(), [layer[i, : len(one)] for layer in states])
+            for i, one in enumerate(sources)
+        ]
 
     def _size(self, source: Tokens) -> int:
         """Bytes of a text's keys and values."""
