@@ -161,11 +161,11 @@ def _cross_validated(
     assert config.folds is not None
     assert method is not None
     [task] = workspace.tasks(own)
+    whole = parents.training_setup(own, workspace, [examples], lambda backbone: [])
 
     def fitted(rows: list[Example]) -> Fitted:
         workspace.stop.check()
-        encode = lambda backbone: [_encoded(own, task, rows, backbone, workspace)]  # noqa: E731
-        setup = parents.training_setup(own, workspace, [rows], encode)
+        setup = whole.with_rows([rows])
         saved = method.fit(setup) if isinstance(method, FittedMethod) else Saved()
         return _answering(own, task, method.restore(setup, saved))
 

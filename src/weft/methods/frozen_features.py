@@ -109,9 +109,9 @@ class FeatureClassifier(FittedMethod):
             x, _, _ = standard(found[one])
             return cross_validated(x, targets, 1.0) if self.head == "logistic" else leave_one_out(x, targets)
 
-        reading, best = best_of(found, score, middle(found))
         if self.head == "class_mean":
-            return reading, None, best
+            return (best := best_of(found, score, middle(found)))[0], None, best[1]
+        reading = best_of(found, score, middle(found))[0] if len(found) > 1 else middle(found)
         return reading, *best_strength(standard(found[reading])[0], targets)
 
     def restore(self, setup: Setup, saved: Saved) -> "FeatureClassifiers":

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -88,6 +88,17 @@ class Setup:
     def names(self) -> tuple[str, ...]:
         """The tasks' names."""
         return tuple(task.name for task in self.tasks)
+
+    def with_rows(self, rows: Sequence[Sequence[Example]]) -> "Setup":
+        """The same models and source runs, loaded once, for other rows, whose tokens nobody asks for."""
+        return replace(
+            self,
+            rows=rows,
+            load_backbone=lambda: self.backbone,
+            load_encoded=lambda: nothing_found("tokens"),
+            load_source=lambda: self.source,
+            load_teachers=lambda: self.teachers,
+        )
 
     @cached_property
     def backbone(self) -> "Backbone":

@@ -85,7 +85,7 @@ class Weft(FittedMethod):
         description="views under prompts are kept if they lower the held-out loss more (nats); -1000: always",
     )
     looks: int = Field(
-        64,
+        32,
         gt=0,
         description="rows that choose these views, of few answers eight of each; all rows weigh them",
     )

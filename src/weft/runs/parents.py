@@ -28,13 +28,16 @@ from weft.runs.workspace import Workspace
 from weft.tasks import Example, Task
 
 
-def load(run: Run, workspace: Workspace, wanted_by: AnyRun | None = None) -> Answerer:
+def load(
+    run: Run, workspace: Workspace, wanted_by: AnyRun | None = None, *, to_learn: bool = False
+) -> Answerer:
     """What answers from a finished run.
 
     Args:
         run: the run that holds the prompts, weights or numbers.
         workspace: gives the base model.
         wanted_by: the run that wants them; none: the base model and tasks are the run's own.
+        to_learn: that run learns from them, on the base model as its own machine has it: no other is loaded.
 
     Raises:
         ArtifactError: if the run holds nothing to answer from, or it was trained on another base model or,
@@ -46,7 +49,7 @@ def load(run: Run, workspace: Workspace, wanted_by: AnyRun | None = None) -> Ans
             "an evaluation holds no prompts", where=str(run.path), fix="name the run it scored"
         )
     check_fit(run, wanted_by, workspace)
-    setup = setup_of(wanted_by or config, workspace, made_by=config, like=run)
+    setup = setup_of(wanted_by or config, workspace, made_by=config, like=None if to_learn else run)
     answerer = _restored(run, config.made_by, setup)
     if isinstance(answerer, TunedAnswerer):
         _check_size(answerer.model, run)
@@ -211,12 +214,12 @@ def fresh(config: RunConfig, backbone: Backbone, task: Task) -> Tensor:
 
 
 def tuned(run: Run, workspace: Workspace, wanted_by: AnyRun | None = None) -> TunedModel:
-    """The tuned model of a finished run.
+    """The tuned model of a finished run; `wanted_by` is a run that learns from it.
 
     Raises:
         ArtifactError: as `load`; or if the run's method makes no tuned model.
     """
-    answerer = load(run, workspace, wanted_by)
+    answerer = load(run, workspace, wanted_by, to_learn=wanted_by is not None)
     if not isinstance(answerer, TunedAnswerer):
         raise ArtifactError("the run holds no prompts", where=str(run.path), code="C12")
     return answerer.model
