@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 from benchmarks import (
     answers,
     demo,
+    learn,
     linear,
     machine,
     memory,
@@ -44,6 +45,7 @@ BENCHMARKS = {
     "memory": memory.run,
     "neighbour": neighbour.run,
     "readers": readers.run,
+    "learn": learn.run,
     "demo": demo.run,
 }
 DOCS = Path(__file__).parents[1] / "docs"
@@ -66,7 +68,7 @@ def bench(
 
     Args:
         names: t5-step, smollm2-step, pocket-step, whole-job, predict, closed, distill, together,
-            products, linear, memory, neighbour, readers, demo.
+            products, linear, memory, neighbour, readers, learn, demo.
         rounds: how often each side is timed.
         out: folder of bench.json, in which what other benchmarks found stays.
         data: folder of task data: rows of CR, else of the demo.

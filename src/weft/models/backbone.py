@@ -22,8 +22,8 @@ from weft.data.batch import Encoded, Tokens
 from weft.errors import DataError
 from weft.models.base_folder import rope_limit
 from weft.models.codec import TokenizerCodec
+from weft.models.early_states import early_states
 from weft.models.kept_readings import KeptReadings
-from weft.models.shortened import shortened
 from weft.models.tokenizer import textless_ids
 
 
@@ -256,14 +256,14 @@ class Backbone(nn.Module, ABC):
 
         Args:
             state: the texts.
-            deepest: the last layer that is asked for; blocks behind the next are not run. None: all.
+            deepest: the last layer that is asked for; blocks behind it are not run. None: all.
         """
 
-    def _down_to(self, stack: Any, deepest: int | None) -> Any:
-        """A text's stack, up to the block that a layer's states go into: behind the last block is a norm."""
-        if deepest is None or deepest + 1 >= self.depths[0]:
-            return stack
-        return shortened(stack, deepest + 1)
+    def _states(self, stack: Any, deepest: int | None, **inputs: Any) -> tuple[Tensor, ...]:
+        """Of the stack that reads texts, up to a layer."""
+        if deepest is None or deepest >= self.depths[0]:  # a norm stands behind the last block
+            return tuple(stack(**inputs, output_hidden_states=True).hidden_states)
+        return tuple(early_states(stack, deepest + 1, lambda: stack(**inputs)))
 
     def prepare(self, sources: Iterable[Tokens]) -> None:
         """Be told which texts will be read soon; a family that keeps texts reads them together."""

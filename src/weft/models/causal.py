@@ -79,14 +79,14 @@ class CausalBackbone(Backbone):
     def text_states(self, state: TextState, deepest: int | None = None) -> tuple[Float[Tensor, "B S D"], ...]:
         """Hidden states of texts without a prompt, of the embeddings and of every layer."""
         positions = (state.mask.cumsum(1) - 1).clamp_min(0)
-        out = self._down_to(self.lm.base_model, deepest)(
+        return self._states(
+            self.lm.base_model,
+            deepest,
             inputs_embeds=self._text(state),
             attention_mask=state.mask,
             position_ids=positions,
             use_cache=False,
-            output_hidden_states=True,
         )
-        return tuple(out.hidden_states)
 
     def prepare(self, sources: Iterable[Tokens]) -> None:
         """Read texts ahead, where they are kept: many at once cost half of what a few at a time do."""

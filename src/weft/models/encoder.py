@@ -33,9 +33,7 @@ class EncoderBackbone(Backbone):
 
     def text_states(self, state: TextState, deepest: int | None = None) -> tuple[Float[Tensor, "B S D"], ...]:
         """Hidden states of texts, of the embeddings and of every layer."""
-        model = self._down_to(self.lm, deepest)
-        out = model(input_ids=state.ids, attention_mask=state.mask, output_hidden_states=True)
-        return tuple(out.hidden_states)
+        return self._states(self.lm, deepest, input_ids=state.ids, attention_mask=state.mask)
 
     def _refuse(self) -> NoReturn:
         raise UnsupportedError(

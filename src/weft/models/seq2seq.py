@@ -36,9 +36,7 @@ class Seq2SeqBackbone(Backbone):
     def text_states(self, state: TextState, deepest: int | None = None) -> tuple[Float[Tensor, "B S D"], ...]:
         """Hidden states of texts without a prompt in the encoder, of the embeddings and of every layer."""
         embeds, mask = self._join(state, None)
-        stack = self._down_to(self.lm.get_encoder(), deepest)
-        out = stack(inputs_embeds=embeds, attention_mask=mask, output_hidden_states=True)
-        return tuple(out.hidden_states)
+        return self._states(self.lm.get_encoder(), deepest, inputs_embeds=embeds, attention_mask=mask)
 
     def forward(
         self,
