@@ -239,6 +239,23 @@ def test_learn_leaves_a_task_a_run_and_an_honest_table(tmp_path, base, capsys):
     assert {one["answer"] for one in answers} <= {"good", "bad"}
 
 
+def test_semicolons_of_a_spreadsheet_are_said(tmp_path, base, capsys):
+    """Learnt, scored and answered as with commas; the runs have the same names."""
+    file, other = write(tmp_path / "tickets.csv"), tmp_path / "sheet" / "tickets.csv"
+    other.parent.mkdir()
+    other.write_text("\ufeff" + file.read_text("utf-8").replace(",", ";"), "utf-8")
+    assert learn(tmp_path, base, file, "--folds", 2, "--json") == 0
+    run = json.loads(capsys.readouterr().out)["run"]
+    assert learn(tmp_path, base, other, "--folds", 2) == 0
+    said = capsys.readouterr().out
+    assert "\ncolumns are separated by semicolons\n" in said
+    assert f"run:      {run}\n" in said
+    assert command("predict", run, other) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 40
+    assert command("evaluate", run, other, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["tasks"]["tickets"]["rows"] == 40
+
+
 def test_learn_goes_on_from_a_run_with_new_rows_and_a_new_answer(tmp_path, base, capsys):
     """Earlier rows stay; of one text the new answer stands; the task and the places of its answers stay."""
     assert learn(tmp_path, base, write(tmp_path / "tickets.csv"), "--folds", 2, "--json") == 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,7 +39,7 @@ def learn(
     """
     with open_workspace(runs, None, quiet=quiet or as_json) as workspace:
         from weft.learning import learn as work
-        from weft.learning import rows, verdict
+        from weft.learning import verdict
 
         wish = work.Wish(
             tuple(text or ()),
@@ -54,7 +55,7 @@ def learn(
         )
         found = work.look(file, wish, runs)
         if not as_json:
-            _say(rows.described(found.rows, found.read))
+            _say(found.said)
         planned, checked = work.learn(found, wish, tasks, workspace)
         show_findings(checked)
         learned = work.perform(planned, workspace)
@@ -71,6 +72,6 @@ def learn(
         print(f"adapter:  weft export {learned.run.path} {found.name} FOLDER")
 
 
-def _say(lines: list[str]) -> None:
+def _say(lines: Iterable[str]) -> None:
     for line in lines:
         print(filled(line, screen_width()))

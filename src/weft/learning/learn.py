@@ -14,12 +14,12 @@ from weft.learning import plan, task_file
 from weft.learning.columns import Columns
 from weft.learning.columns import find as find_columns
 from weft.learning.plan import Plan
-from weft.learning.rows import Rows, understand
+from weft.learning.rows import Rows, described, understand
 from weft.runs import Run
 from weft.runs.config import AdaptRun
 from weft.runs.workspace import Workspace
 from weft.tasks import Row, template
-from weft.tasks.files import read_rows
+from weft.tasks.files import read_rows, separated
 
 HELD = 0.2  # of the rows: those that a trained prompt is scored on
 MOST_HELD = 100
@@ -64,6 +64,7 @@ class Understood:
         spec: the task as the earlier run has it, if there is one.
         base: the base model.
         name: of the task.
+        said: what was understood, line by line.
     """
 
     rows: Rows
@@ -71,6 +72,7 @@ class Understood:
     spec: TaskSpec | None
     base: BaseConfig
     name: str
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,13 @@ def look(file: Path, wish: Wish, root: Path) -> Understood:
         BaseConfig(model=wish.base) if wish.base else earlier.base if earlier else BaseConfig(model="smollm2")
     )
     name = wish.name or (spec.name if spec else task_file.name_of(file.name))
-    return Understood(rows, len(read), spec, base, name)
+    return Understood(rows, len(read), spec, base, name, _said(file, rows, len(read)))
+
+
+def _said(file: Path, rows: Rows, read: int) -> tuple[str, ...]:
+    """What was understood of a file."""
+    sign, (first, *rest) = separated(file), described(rows, read)
+    return (first, *([f"columns are separated by {sign}"] if sign else []), *rest)
 
 
 def learn(found: Understood, wish: Wish, folder: Path, workspace: Workspace) -> tuple[Plan, Checked]:
