@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from weft.cli.answers import AsJson
 from weft.cli.app import RUNS, Base, Quiet, Runs, app, open_workspace, show_findings
+from weft.learning.drawing import MOST
 from weft.text_table import filled, screen_width
 
 Text = Annotated[
@@ -29,6 +30,7 @@ def learn(
     whole: Annotated[bool, Parameter(negative="", help="an answer with ; | or , in it is one")] = False,
     quick: Annotated[bool, Parameter(negative="", help="without source prompts: in less time")] = False,
     folds: Annotated[int, Parameter(help="of the cross-validation")] = 5,
+    rows: Annotated[int, Parameter(help="of FILE that are learnt from, at most")] = MOST,
     tasks: Annotated[Path, Parameter(help="folder of the task file that is left")] = Path("tasks"),
     runs: Runs = RUNS, base: Base = None, seed: int = 0, quiet: Quiet = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -51,6 +53,7 @@ def learn(
             peft=for_ == "peft",
             quick=quick,
             folds=folds,
+            rows=rows,
             seed=seed,
         )
         found = work.look(file, wish, runs)
@@ -61,7 +64,9 @@ def learn(
         learned = work.perform(planned, workspace)
         scores = verdict.scored(learned)
     if as_json:
-        print(json.dumps(verdict.as_dict(learned, scores), ensure_ascii=False, allow_nan=False))
+        counts = {"rows": {"read": found.read, "learnt": len(found.rows.rows)}}
+        about = {**verdict.as_dict(learned, scores), **counts}
+        print(json.dumps(about, ensure_ascii=False, allow_nan=False))
         return
     print(f"\n{verdict.table(scores, screen_width())}\n")
     _say(verdict.sentences(scores))

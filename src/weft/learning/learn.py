@@ -13,8 +13,9 @@ from weft.experiments.validation import Checked
 from weft.learning import plan, task_file
 from weft.learning.columns import Columns
 from weft.learning.columns import find as find_columns
+from weft.learning.drawing import MOST
 from weft.learning.plan import Plan
-from weft.learning.rows import Rows, described, understand
+from weft.learning.rows import Rows, described, few, understand
 from weft.runs import Run
 from weft.runs.config import AdaptRun
 from weft.runs.workspace import Workspace
@@ -39,6 +40,7 @@ class Wish:
         peft: the run must be one that PEFT can hold.
         quick: read bare texts alone, without the source prompts.
         folds: of the cross-validation.
+        rows: of the file that are learnt from, at most.
         seed: of all that is drawn.
     """
 
@@ -51,6 +53,7 @@ class Wish:
     peft: bool = False
     quick: bool = False
     folds: int = plan.FOLDS
+    rows: int = MOST
     seed: int = 0
 
 
@@ -108,18 +111,28 @@ def look(file: Path, wish: Wish, root: Path) -> Understood:
     answer = wish.answer or (template.names(spec.target)[0] if spec else None)
     columns = find_columns(read, texts, answer)
     old = _old_rows(spec, columns) if spec else []
-    rows = understand(read, columns, whole=wish.whole or spec is not None, earlier=old)
+    whole = understand(read, columns, whole=wish.whole or spec is not None, earlier=old)
+    rows = few(whole, wish.rows, wish.seed)
     base = (
         BaseConfig(model=wish.base) if wish.base else earlier.base if earlier else BaseConfig(model="smollm2")
     )
     name = wish.name or (spec.name if spec else task_file.name_of(file.name))
-    return Understood(rows, len(read), spec, base, name, _said(file, rows, len(read)))
+    said = (*_said(file, whole, len(read)), *_drawn(whole, rows))
+    return Understood(rows, len(read), spec, base, name, said)
 
 
-def _said(file: Path, rows: Rows, read: int) -> tuple[str, ...]:
+def _said(file: Path, rows: Rows, read: int) -> list[str]:
     """What was understood of a file."""
     sign, (first, *rest) = separated(file), described(rows, read)
-    return (first, *([f"columns are separated by {sign}"] if sign else []), *rest)
+    return [first, *([f"columns are separated by {sign}"] if sign else []), *rest]
+
+
+def _drawn(whole: Rows, rows: Rows) -> list[str]:
+    """That not all rows of the file are learnt from, where it is so."""
+    new, all_new = (len(one.rows) - one.before for one in (rows, whole))
+    beside = ", beside those of the earlier run" if rows.before else ""
+    said = f"learning from {new:,} of {all_new:,} rows{beside}; --rows N for more"
+    return [said] if new < all_new else []
 
 
 def learn(found: Understood, wish: Wish, folder: Path, workspace: Workspace) -> tuple[Plan, Checked]:
