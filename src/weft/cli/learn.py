@@ -40,6 +40,7 @@ def learn(
     Without --from, FILE alone counts; with it, rows of the earlier run that FILE does not have stay.
     """
     with open_workspace(runs, None, quiet=quiet or as_json) as workspace:
+        from weft.interop import peft_adapter
         from weft.learning import learn as work
         from weft.learning import verdict
 
@@ -61,6 +62,8 @@ def learn(
             _say(found.said)
         planned, checked = work.learn(found, wish, tasks, workspace)
         show_findings(checked)
+        for line in peft_adapter.note([planned.run], workspace, "learn with --for peft"):
+            workspace.progress.say(line)
         learned = work.perform(planned, workspace)
         scores = verdict.scored(learned)
     if as_json:
