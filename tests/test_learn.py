@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from contextlib import chdir
 
 import numpy as np
 import pytest
@@ -383,6 +384,34 @@ def test_faults_of_the_file_are_told_before_anything_is_written(tmp_path, base, 
     assert learn(tmp_path, base, write(tmp_path / "tickets.csv"), "--text", "massage") == 3
     assert "there is no column 'massage'" in capsys.readouterr().err
     assert not (tmp_path / "tasks").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "message", "code"),
+    [
+        (None, "there is no base model", 4),
+        ("{}", "config.json does not say what kind of model", 4),
+        ('{"model_type": "mamba"}', "weft does not know models of type 'mamba'", 2),
+    ],
+)
+def test_a_base_model_that_is_none_is_refused_before_anything_is_written(
+    tmp_path, capsys, config, message, code
+):
+    """What is written is what can be learnt."""
+    if config is not None:
+        (tmp_path / "base").mkdir()
+        (tmp_path / "base" / "config.json").write_text(config, "utf-8")
+    assert learn(tmp_path, tmp_path / "base", write(tmp_path / "tickets.csv")) == code
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "tasks").exists()
+
+
+def test_a_base_model_is_found_again_from_elsewhere(tmp_path, base, capsys):
+    """A relative name is one of the folder that the command ran in; the run has the whole path."""
+    with chdir(base.parent):
+        assert learn(tmp_path, base.name, write(tmp_path / "tickets.csv"), "--folds", 2, "--json") == 0
+    run = json.loads(capsys.readouterr().out)["run"]
+    assert runs.find(tmp_path, run).config().base.model == str(base)
 
 
 # what is said

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from weft.cli.answers import AsJson
-from weft.cli.app import RUNS, Base, Quiet, Runs, app, open_workspace, show_findings
+from weft.cli.app import RUNS, Base, Quiet, Runs, app, base_of, open_workspace, show_findings
 from weft.learning.drawing import MOST
 from weft.text_table import filled, screen_width
 
@@ -48,7 +48,7 @@ def learn(
             tuple(text or ()),
             answer,
             name,
-            base,
+            base_of(base),
             from_,
             whole=whole,
             peft=for_ == "peft",

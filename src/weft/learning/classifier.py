@@ -28,6 +28,7 @@ from weft.experiments import validation
 from weft.learning import plan, task_file
 from weft.learning.drawing import drawn
 from weft.learning.texts import field_rows
+from weft.models.base_folder import located
 from weft.runs.workspace import Workspace
 from weft.serving import predictor
 from weft.serving.predictor import Predictor
@@ -94,7 +95,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             labels={str(i): word for i, word in enumerate(self._words())},
             folder=str(folder),
         )
-        config = plan.weft(spec, BaseConfig(model=self.base), seed=self.seed)
+        config = plan.weft(spec, located(BaseConfig(model=self.base), Path()), seed=self.seed)
         checked = validation.check_runs([config], room)
         checked.findings.raise_errors()
         for one in checked.findings.warnings:

@@ -66,9 +66,15 @@ class Workspace:
 
     def base(self, config: AnyRun) -> BaseFolder:
         """The folder of a run's base model."""
-        return self._folder(config.base)
+        return self.folder(config.base)
 
-    def _folder(self, base: BaseConfig) -> BaseFolder:
+    def folder(self, base: BaseConfig) -> BaseFolder:
+        """The folder of a base model, found once.
+
+        Raises:
+            ArtifactError: if it is not there.
+            UnsupportedError: if weft does not serve it.
+        """
         if base not in self._bases:
             self._bases[base] = base_folder.resolve(base)
         return self._bases[base]
@@ -132,7 +138,7 @@ class Workspace:
             UnsupportedError: if it is no encoder.
         """
         try:
-            folder = self._folder(BaseConfig(model=name))
+            folder = self.folder(BaseConfig(model=name))
         except ArtifactError as fault:
             where = f"method (encoder {name!r})" if fault.where == "base.model" else fault.where
             raise ArtifactError(fault.cause, where=where, fix=fault.fix, code=fault.code) from None
