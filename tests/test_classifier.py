@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -19,8 +20,9 @@ from sklearn.utils.estimator_checks import check_estimator
 from tiny_job import BAD, GOOD, NOUNS
 
 import weft
-from weft.errors import ArtifactError, DataError, WeftError
+from weft.errors import ArtifactError, ConfigError, DataError, WeftError
 from weft.learning.texts import field_rows
+from weft.runs import Run
 
 TEXTS = [f"the {word} {noun}" for noun in NOUNS[:4] for word in (*GOOD[:3], *BAD[:3])]
 LABELS = [int(word in GOOD) for _ in NOUNS[:4] for word in (*GOOD[:3], *BAD[:3])]
@@ -50,9 +52,21 @@ def fitted(base):
     return weft.Classifier(base=base).fit(TEXTS, LABELS)
 
 
+def test_it_learns_from_as_many_rows_as_are_asked_for(base, tmp_path):
+    """Of every answer its share; from all, if none are asked for; the number is saved."""
+    few = weft.Classifier(base=base, rows=16).fit(TEXTS, LABELS)
+    assert Run(Path(few.run_)).result()["rows"]["texts"]["train"] == 16
+    few.save(tmp_path / "kept")
+    assert weft.Classifier.load(tmp_path / "kept").rows == 16
+    assert weft.Classifier().rows is None
+    with pytest.raises(ConfigError, match="none to learn from"):
+        weft.Classifier(base=base, rows=0).fit(TEXTS, LABELS)
+
+
 def test_it_learns_and_answers_with_the_users_own_values(fitted):
     """Answers are of the type that was given; probabilities stand in the order of the classes."""
     assert fitted.classes_.tolist() == [0, 1]
+    assert Run(Path(fitted.run_)).result()["rows"]["texts"]["train"] == len(TEXTS)
     shares, answers = fitted.predict_proba(TEXTS), fitted.predict(TEXTS)
     assert shares.shape == (len(TEXTS), 2)
     assert np.allclose(shares.sum(1), 1)
@@ -131,8 +145,8 @@ def test_it_passes_the_checks_of_estimators(base):
     assert {one["status"] for one in results} == {"passed"}
     for check in ASK_NO_ROWS:
         check("Classifier", weft.Classifier(base=base))
-    copy = clone(weft.Classifier(base=base, seed=3))
-    assert copy.get_params() == {"base": base, "seed": 3}
+    copy = clone(weft.Classifier(base=base, seed=3, rows=9))
+    assert copy.get_params() == {"base": base, "seed": 3, "rows": 9}
     assert copy.set_params(seed=4).seed == 4
 
 

@@ -1,6 +1,7 @@
 """Frozen encoders: as a base model and beside one; folders, refusals before weights load, whole runs."""
 
 import shutil
+from contextlib import chdir
 
 import pytest
 from conftest import ENCODERS, build_encoder, build_reader, build_tokenizer
@@ -8,7 +9,7 @@ from tiny_job import EXPERIMENT, command, write_job
 
 import weft
 from weft.config.model import BaseConfig
-from weft.errors import ArtifactError, UnsupportedError
+from weft.errors import ArtifactError, ConfigError, UnsupportedError
 from weft.models import base_folder, load_backbone
 from weft.models.bundled import KNOWN
 from weft.runs import Run, parents
@@ -99,6 +100,68 @@ def test_a_run_reads_with_an_encoder_beside_its_base_model(tmp_path, fast):
         parents.load(run, other)
     assert caught.value.code == "A08"
     assert [one.answer in ("positive", "negative") for one in first] == [True, True]
+
+
+@pytest.fixture
+def moved(tmp_path, fast):
+    """A run whose encoder lies in another place now, `moved`, and its answers from before."""
+    path = job(tmp_path, WEFT)
+    assert command("run", path, "--runs", tmp_path / "runs", "--quiet", *SMALL) == 0
+    [folder] = (tmp_path / "runs").glob("adapt-weft-gamma-*")
+    assert any(view["encoder"] for view in Run(folder).saved().notes["gamma"]["views"])
+    before = weft.load(folder).predict(ASKED)
+    (tmp_path / "encoder").rename(tmp_path / "moved")
+    return folder, before
+
+
+ASKED = [{"text": "the good film"}, {"text": "a bad dog sits"}]
+
+
+def test_an_encoder_is_found_where_it_lies_now(moved, tmp_path, capsys):
+    """By the hash that the run notes: by commands that answer, and in Python; else the option is named."""
+    run, before = moved
+    assert weft.load(run, encoders=[tmp_path / "moved"]).predict(ASKED) == before
+    with pytest.raises(ArtifactError, match="no such folder") as caught:
+        weft.load(run)
+    assert "--encoder FOLDER" in caught.value.fix
+    file = tmp_path / "new.csv"
+    file.write_text("text,label\nthe good film,y\na bad dog sits,n\n", "utf-8")
+    for words in (("predict", run, file), ("evaluate", run, file, "--json", "--quiet")):
+        capsys.readouterr()
+        assert command(*words) == 4
+        assert "--encoder FOLDER" in capsys.readouterr().err
+        with chdir(tmp_path):
+            assert command(*words, "--encoder", "moved") == 0, capsys.readouterr()
+        assert capsys.readouterr().out
+
+
+def test_another_encoder_is_refused_with_both_hashes(moved, tmp_path, capsys, monkeypatch):
+    """Before any weights load; also beside the right one, since it would be passed over."""
+    run, _ = moved
+    monkeypatch.setattr("weft.runs.workspace.load_backbone", lambda *_, **__: pytest.fail("weights"))
+    save_encoder(tmp_path / "other", seed=9)
+    hashes = [
+        base_folder.resolve(BaseConfig(model=str(tmp_path / name))).hash[:12] for name in ("other", "moved")
+    ]
+    file = tmp_path / "new.csv"
+    file.write_text("text,label\nthe good film,y\n", "utf-8")
+    for words in (("predict", run, file), ("evaluate", run, file)):
+        for given in (["other"], ["moved", "other"]):
+            capsys.readouterr()
+            options = [word for name in given for word in ("--encoder", tmp_path / name)]
+            assert command(*words, *options) == 4
+            said = " ".join(capsys.readouterr().err.split())
+            assert f"no run reads with this encoder ({hashes[0]}); they read with" in said
+            assert f"({hashes[1]})" in said
+    capsys.readouterr()
+    assert command("predict", run, file, "--encoder", tmp_path / "base") == 2
+    assert "is no encoder" in capsys.readouterr().err
+
+
+def test_places_of_models_are_given_once(tmp_path):
+    """By the workspace, or else by themselves."""
+    with pytest.raises(ConfigError, match="itself"):
+        weft.load("x", encoders=[tmp_path], workspace=Workspace(tmp_path))
 
 
 @pytest.mark.parametrize(

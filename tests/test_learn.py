@@ -2,10 +2,14 @@
 
 import csv
 import json
+import sys
+from contextlib import chdir
 
 import numpy as np
 import pytest
 from conftest import build_lm, build_tokenizer
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from tiny_job import BAD, GOOD, NOUNS, command, rows_of
 
@@ -15,7 +19,8 @@ from weft.evaluation.figures import Figures
 from weft.evaluation.scores import Scores
 from weft.learning import task_file, verdict
 from weft.learning.columns import Columns, find
-from weft.learning.rows import described, understand
+from weft.learning.drawing import shares
+from weft.learning.rows import described, few, understand
 from weft.learning.verdict import Scored
 from weft.tasks import load_spec
 
@@ -146,6 +151,68 @@ def test_answers_that_hardly_repeat_are_open():
     assert understand(table(text=LONG, label=LONG), Columns(("text",), "label")).kind == "open"
 
 
+# large files
+
+
+def large(count, kind="closed"):
+    """Rows with answers of very unlike shares, or with open ones; texts end with their places."""
+    answers = ["often", "some", "often", "often"] * (count // 4)
+    answers[7::1000] = ["rare"] * len(answers[7::1000])
+    answers[11], answers[13] = "alone", "alone"
+    said = answers if kind == "closed" else [f"answer {i}" for i in range(count)]
+    return table(text=[f"text {i}" for i in range(count)], label=said)
+
+
+def test_of_a_large_file_every_answer_keeps_its_share_and_a_few_rows():
+    """In the order of the file, and the same ones of one seed; the answers keep their places."""
+    whole = understand(large(20_000), Columns(("text",), "label"))
+    rows = few(whole, 2000, 0)
+    places = [int(row["text"].split()[1]) for row in rows.rows]
+    assert len(places) == len(set(places)) == 2000
+    assert places == sorted(places)
+    assert rows.answers == whole.answers
+    assert (rows.counts["alone"], whole.counts["alone"]) == (2, 2)
+    assert rows.counts["rare"] >= 8
+    for answer in ("often", "some"):
+        assert abs(rows.counts[answer] / 2000 - whole.counts[answer] / 20_000) < 0.01
+    assert few(whole, 2000, 0) == rows
+    assert few(whole, 2000, 1).rows != rows.rows
+
+
+@given(
+    counts=st.lists(st.integers(1, 3000), min_size=1, max_size=60).filter(lambda counts: sum(counts) > 100),
+    most=st.integers(1, 100),
+)
+def test_shares_are_as_many_rows_as_are_wanted(counts, most):
+    """Or two of each answer, where these are more; no answer has more than its rows."""
+    found = shares(dict(enumerate(counts)), most)
+    assert all(min(2, counts[i]) <= share <= counts[i] for i, share in found.items())
+    assert sum(found.values()) == max(most, sum(min(2, count) for count in counts))
+
+
+@pytest.mark.parametrize("kind", ["closed", "open"])
+def test_a_large_file_is_not_learnt_whole_in_silence(tmp_path, base, capsys, monkeypatch, kind):
+    """What is said and left, with --rows and without; nothing is trained here."""
+    monkeypatch.setattr("weft.learning.learn.validation.check_runs", lambda *_: sys.exit(99))
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, large(3000, kind))), "utf-8")
+    for words, count in (((), 2000), (("--rows", 500), 500), (("--rows", 3000), None)):
+        assert learn(tmp_path, base, file, *words) == 99
+        said = f"learning from {count or 0:,} of 3,000 rows; --rows N for more\n"
+        assert (said in capsys.readouterr().out) == (count is not None)
+        left = [path.read_text("utf-8") for path in (tmp_path / "tasks").glob("*.jsonl")]
+        assert len("".join(left).splitlines()) == (count or 3000)
+    assert learn(tmp_path, base, file, "--rows", 0) == 2
+
+
+def test_rows_of_an_earlier_run_stay_beside_those_of_a_large_file():
+    """They were few enough to be learnt from, and the user asks for them."""
+    earlier = [{"text": f"old {i}", "label": "often"} for i in range(30)]
+    rows = few(understand(large(3000), Columns(("text",), "label"), earlier=earlier), 100, 0)
+    assert (rows.rows[:30], len(rows.rows), rows.before) == (earlier, 130, 30)
+    assert sum(rows.counts.values()) == 130
+
+
 # the task that is left
 
 
@@ -239,6 +306,23 @@ def test_learn_leaves_a_task_a_run_and_an_honest_table(tmp_path, base, capsys):
     assert {one["answer"] for one in answers} <= {"good", "bad"}
 
 
+def test_semicolons_of_a_spreadsheet_are_said(tmp_path, base, capsys):
+    """Learnt, scored and answered as with commas; the runs have the same names."""
+    file, other = write(tmp_path / "tickets.csv"), tmp_path / "sheet" / "tickets.csv"
+    other.parent.mkdir()
+    other.write_text("\ufeff" + file.read_text("utf-8").replace(",", ";"), "utf-8")
+    assert learn(tmp_path, base, file, "--folds", 2, "--json") == 0
+    run = json.loads(capsys.readouterr().out)["run"]
+    assert learn(tmp_path, base, other, "--folds", 2) == 0
+    said = capsys.readouterr().out
+    assert "\ncolumns are separated by semicolons\n" in said
+    assert f"run:      {run}\n" in said
+    assert command("predict", run, other) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 40
+    assert command("evaluate", run, other, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["tasks"]["tickets"]["rows"] == 40
+
+
 def test_learn_goes_on_from_a_run_with_new_rows_and_a_new_answer(tmp_path, base, capsys):
     """Earlier rows stay; of one text the new answer stands; the task and the places of its answers stay."""
     assert learn(tmp_path, base, write(tmp_path / "tickets.csv"), "--folds", 2, "--json") == 0
@@ -289,6 +373,7 @@ def test_learn_with_json_prints_one_object(tmp_path, base, capsys):
     """With every score's run, and nothing else on standard output."""
     assert learn(tmp_path, base, write(tmp_path / "tickets.csv"), "--folds", 2, "--json") == 0
     found = json.loads(capsys.readouterr().out)
+    assert found["rows"] == {"read": 40, "learnt": 40}
     assert set(found["scores"]) == {"weft", "frozen features + LR", "TF-IDF + LR", "majority"}
     assert found["scores"]["majority"]["metrics"]["accuracy"] == 50.0
     assert (tmp_path / "tasks" / "tickets.yaml").samefile(found["task_file"])
@@ -299,6 +384,34 @@ def test_faults_of_the_file_are_told_before_anything_is_written(tmp_path, base, 
     assert learn(tmp_path, base, write(tmp_path / "tickets.csv"), "--text", "massage") == 3
     assert "there is no column 'massage'" in capsys.readouterr().err
     assert not (tmp_path / "tasks").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "message", "code"),
+    [
+        (None, "there is no base model", 4),
+        ("{}", "config.json does not say what kind of model", 4),
+        ('{"model_type": "mamba"}', "weft does not know models of type 'mamba'", 2),
+    ],
+)
+def test_a_base_model_that_is_none_is_refused_before_anything_is_written(
+    tmp_path, capsys, config, message, code
+):
+    """What is written is what can be learnt."""
+    if config is not None:
+        (tmp_path / "base").mkdir()
+        (tmp_path / "base" / "config.json").write_text(config, "utf-8")
+    assert learn(tmp_path, tmp_path / "base", write(tmp_path / "tickets.csv")) == code
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "tasks").exists()
+
+
+def test_a_base_model_is_found_again_from_elsewhere(tmp_path, base, capsys):
+    """A relative name is one of the folder that the command ran in; the run has the whole path."""
+    with chdir(base.parent):
+        assert learn(tmp_path, base.name, write(tmp_path / "tickets.csv"), "--folds", 2, "--json") == 0
+    run = json.loads(capsys.readouterr().out)["run"]
+    assert runs.find(tmp_path, run).config().base.model == str(base)
 
 
 # what is said

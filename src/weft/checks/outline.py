@@ -43,7 +43,7 @@ def _encoders(config: AnyRun) -> tuple[str, ...]:
 
 
 def _encoder(name: str, workspace: Workspace) -> Backbone:
-    folder = workspace.encoder_folder(name)
+    folder = workspace.encoders.folder(name)
     return outline_backbone(folder, load_tokenizer(folder))
 
 

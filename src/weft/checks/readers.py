@@ -1,6 +1,6 @@
 """Which models read the rows of runs, and what each of them receives of a text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from weft.checks.findings import Findings
@@ -21,12 +21,14 @@ class Readers:
         base: the base model; none where it cannot be found.
         limit: longest text, in tokens.
         workspace: finds encoders.
+        noted: hashes of encoders that a finished run notes, by name.
     """
 
     runs: Sequence[AnyRun]
     base: BaseFolder | None
     limit: int
     workspace: Workspace
+    noted: Mapping[str, str] = field(default_factory=dict)
     _codecs: dict[str, TokenizerCodec | None] = field(default_factory=dict)
 
     def check(self, used: Used, found: Findings) -> int | None:
@@ -57,7 +59,7 @@ class Readers:
 
     def _check_encoder(self, used: Used, name: str, found: Findings) -> None:
         """As the base model; what an experiment may allow is a warning, for the base model reads on."""
-        folder = found.attempt(lambda: self.workspace.encoder_folder(name))
+        folder = found.attempt(lambda: self.workspace.encoders.folder(name, self.noted.get(name)))
         codec = self._codec(folder, found) if folder else None
         if folder is None or codec is None:
             return

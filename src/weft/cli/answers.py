@@ -7,7 +7,19 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from weft.cli.app import RUNS, Base, Data, Quiet, Runs, Sets, app, open_workspace, places_of, show_findings
+from weft.cli.app import (
+    RUNS,
+    Base,
+    Data,
+    EncodersHere,
+    Quiet,
+    Runs,
+    Sets,
+    app,
+    open_workspace,
+    places_of,
+    show_findings,
+)
 from weft.config.base import Split
 from weft.config.files import changed, parse_overrides
 from weft.errors import ConfigError, DataError
@@ -24,8 +36,8 @@ def evaluate(
     run: str, file: Path | None = None, *, split: Split = "test",
     task: Annotated[str | None, Parameter(help="the one task that is scored, on all rows of FILE")] = None,
     rows: Annotated[int | None, Parameter(help="score so many rows, always the same ones; else all")] = None,
-    runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None, quiet: Quiet = False,
-    as_json: AsJson = False,
+    runs: Runs = RUNS, data: Data = None, base: Base = None, encoder: EncodersHere = None, set_: Sets = None,
+    quiet: Quiet = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Answer and score rows of RUN's tasks; prints tables, and the folder with the answers in the last line.
 
@@ -41,7 +53,7 @@ def evaluate(
     from weft.runs import find, home
     from weft.tasks.one_file import scored_in
 
-    parent, places = find(runs, run), places_of(base, None if file else data)
+    parent, places = find(runs, run), places_of(base, None if file else data, encoder)
     with open_workspace(home(parent, runs), data, quiet=quiet, places=places) as workspace:
         places.check_rows(parent.config())
         trained = workspace.config_of(parent)
@@ -69,6 +81,7 @@ def predict(
     runs: Runs = RUNS,
     data: Data = None,
     base: Base = None,
+    encoder: EncodersHere = None,
     task: Annotated[str | None, Parameter(help="the one task that all rows are answered for")] = None,
     generate: Annotated[
         bool, Parameter(negative="", help="also write freely where answers are closed")
@@ -103,7 +116,8 @@ def predict(
         predictions_text.check_ending(out)
     check_out(out, Path(names[-1]))
     rows = read_rows(Path(names[-1]))
-    with open_workspace(runs, data, quiet=True, keep_texts=False, places=places_of(base, data)) as workspace:
+    places = places_of(base, data, encoder)
+    with open_workspace(runs, data, quiet=True, keep_texts=False, places=places) as workspace:
         model = predictor.load(*names[:-1], workspace=workspace)
         found = model.predict(rows, generate=generate, task=task)
     if out is not None:

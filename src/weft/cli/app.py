@@ -28,6 +28,12 @@ Sets = Annotated[
 Runs = Annotated[Path, Parameter(help="folder of runs")]
 Data = Annotated[Path | None, Parameter(help="folder of task data; else the variable WEFT_DATA")]
 Base = Annotated[str | None, Parameter(help="base model: smollm2, pocket, a folder, or a hub id")]
+EncodersHere = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--encoder", help="where an encoder that the run reads with lies now; several: give it again"
+    ),
+]
 DryRun = Annotated[bool, Parameter(negative="", help="say what would be done, and stop")]
 Deterministic = Annotated[
     bool, Parameter(negative="", help="float32, eager attention, whole batches: nothing is measured")
@@ -79,11 +85,11 @@ def open_workspace(
         workspace.progress.close()
 
 
-def places_of(base: str | None, data: Path | None) -> "Places":
-    """Where a finished run's base model and rows lie, as --base and --data say."""
+def places_of(base: str | None, data: Path | None, encoders: list[str] | None = None) -> "Places":
+    """Where a finished run's models and rows lie, as --base, --encoder and --data say."""
     from weft.runs.places import Places
 
-    return Places(base_of(base), data)
+    return Places(base_of(base), data, tuple(base_of(one) or one for one in encoders or ()))
 
 
 def show_findings(checked: "Checked") -> None:

@@ -64,6 +64,7 @@ def run(
     ):  # held first: loading torch takes seconds
         from weft.experiments import execution, tables, validation
         from weft.experiments.report import html_page
+        from weft.interop import peft_adapter
 
         checked = validation.check_file(experiment, overrides, workspace)
         show_findings(checked)
@@ -72,6 +73,8 @@ def run(
             print(execution.describe(plan, workspace))
             return
         checked.save(runs, plan.experiment)
+        for line in peft_adapter.note([job.config for job in plan.jobs], workspace):
+            workspace.progress.say(line)
         start = time.monotonic()
         execution.launch(plan, workspace)
         entries = tables.collect(plan, runs)

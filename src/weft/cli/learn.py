@@ -2,13 +2,15 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from weft.cli.answers import AsJson
-from weft.cli.app import RUNS, Base, Quiet, Runs, app, open_workspace, show_findings
+from weft.cli.app import RUNS, Base, Quiet, Runs, app, base_of, open_workspace, show_findings
+from weft.learning.drawing import MOST
 from weft.text_table import filled, screen_width
 
 Text = Annotated[
@@ -28,6 +30,7 @@ def learn(
     whole: Annotated[bool, Parameter(negative="", help="an answer with ; | or , in it is one")] = False,
     quick: Annotated[bool, Parameter(negative="", help="without source prompts: in less time")] = False,
     folds: Annotated[int, Parameter(help="of the cross-validation")] = 5,
+    rows: Annotated[int, Parameter(help="of FILE that are learnt from, at most")] = MOST,
     tasks: Annotated[Path, Parameter(help="folder of the task file that is left")] = Path("tasks"),
     runs: Runs = RUNS, base: Base = None, seed: int = 0, quiet: Quiet = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -37,30 +40,36 @@ def learn(
     Without --from, FILE alone counts; with it, rows of the earlier run that FILE does not have stay.
     """
     with open_workspace(runs, None, quiet=quiet or as_json) as workspace:
+        from weft.interop import peft_adapter
         from weft.learning import learn as work
-        from weft.learning import rows, verdict
+        from weft.learning import verdict
 
         wish = work.Wish(
             tuple(text or ()),
             answer,
             name,
-            base,
+            base_of(base),
             from_,
             whole=whole,
             peft=for_ == "peft",
             quick=quick,
             folds=folds,
+            rows=rows,
             seed=seed,
         )
         found = work.look(file, wish, runs)
         if not as_json:
-            _say(rows.described(found.rows, found.read))
+            _say(found.said)
         planned, checked = work.learn(found, wish, tasks, workspace)
         show_findings(checked)
+        for line in peft_adapter.note([planned.run], workspace, "learn with --for peft"):
+            workspace.progress.say(line)
         learned = work.perform(planned, workspace)
         scores = verdict.scored(learned)
     if as_json:
-        print(json.dumps(verdict.as_dict(learned, scores), ensure_ascii=False, allow_nan=False))
+        counts = {"rows": {"read": found.read, "learnt": len(found.rows.rows)}}
+        about = {**verdict.as_dict(learned, scores), **counts}
+        print(json.dumps(about, ensure_ascii=False, allow_nan=False))
         return
     print(f"\n{verdict.table(scores, screen_width())}\n")
     _say(verdict.sentences(scores))
@@ -71,6 +80,6 @@ def learn(
         print(f"adapter:  weft export {learned.run.path} {found.name} FOLDER")
 
 
-def _say(lines: list[str]) -> None:
+def _say(lines: Iterable[str]) -> None:
     for line in lines:
         print(filled(line, screen_width()))

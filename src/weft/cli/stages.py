@@ -34,9 +34,12 @@ def _stage(
     """Run one stage from its own configuration file."""
     from weft import stages
     from weft.experiments import jobs, validation
+    from weft.interop import peft_adapter
 
     configs = jobs.load_run(config, kind, overrides)
     show_findings(validation.check_runs(configs, workspace))
+    for line in peft_adapter.note(configs, workspace) if not dry else ():
+        workspace.progress.say(line)
     for one in configs:
         if dry:
             print(to_yaml(one), end="")

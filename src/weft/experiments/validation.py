@@ -6,7 +6,7 @@ headers alone.
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -98,12 +98,18 @@ def check_evaluation(config: EvaluateRun, workspace: Workspace) -> Checked:
     checked = Checked(Findings(allow=ALL))
     found = checked.findings
     made_by: AnyRun = config
+    noted: Mapping[str, str] = {}
     if config.run is not None:
         run = runs.find(workspace.root, config.run)
-        made_by = run.config()
+        made_by, noted = run.config(), run.encoders()
+        workspace.encoders.check([run])
         found.attempt(lambda: parents.check_fit(run, config, workspace))
     readers = Readers(
-        [made_by], found.attempt(lambda: workspace.base(config)), config.limits.source_tokens, workspace
+        [made_by],
+        found.attempt(lambda: workspace.base(config)),
+        config.limits.source_tokens,
+        workspace,
+        noted,
     )
     for one in used_rows.read([config], workspace, found).values():
         row_checks.check_texts(one, found)

@@ -1,6 +1,7 @@
 """Exchange with PEFT: a task's prompt as a two-file PROMPT_TUNING adapter that stock PEFT loads."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -9,7 +10,27 @@ from weft import runs, storage
 from weft.errors import UnsupportedError
 from weft.interop.prompts import prompt_of
 from weft.models.base_folder import BaseFolder
+from weft.runs.config import AnyRun
 from weft.runs.workspace import Workspace
+
+POSITION = "train with prompt.position: prefix"  # the remedy where there is a configuration
+
+
+def note(configs: Iterable[AnyRun], workspace: Workspace, remedy: str = POSITION) -> list[str]:
+    """That PEFT will not hold the prompts of these runs, in one line; none where it will, or holds nothing.
+
+    Args:
+        configs: runs; those that are finished, or train no prompt of their own, count for nothing.
+        workspace: where.
+        remedy: what to do for prompts that PEFT holds.
+    """
+    for config in configs:
+        method = config.made_by
+        trains = method is not None and method.shares_batches  # prompts alone, the same for every text
+        if trains and workspace.position(config) == "suffix" and not workspace.run(config).done:
+            place = "note: prompts will stand after the text, where PEFT cannot hold any"
+            return [f"{place}: {remedy}, or weft export --to numpy"]
+    return []
 
 
 def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:

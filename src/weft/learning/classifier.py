@@ -26,7 +26,9 @@ from weft.config.task import TaskSpec
 from weft.errors import DataError
 from weft.experiments import validation
 from weft.learning import plan, task_file
+from weft.learning.drawing import drawn
 from weft.learning.texts import field_rows
+from weft.models.base_folder import located
 from weft.runs.workspace import Workspace
 from weft.serving import predictor
 from weft.serving.predictor import Predictor
@@ -44,6 +46,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         base: the base model: smollm2, pocket, minilm, a folder or a hub id.
         seed: of what is drawn.
+        rows: learn from so many at most, of each answer its share and a few at least; none: from all.
 
     Attributes:
         classes_: the answers, sorted.
@@ -52,15 +55,17 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         run_: the folder of the run that answers; `save` keeps it.
     """
 
-    def __init__(self, base: str = "smollm2", seed: int = 0) -> None:
+    def __init__(self, base: str = "smollm2", seed: int = 0, rows: int | None = None) -> None:
         self.base = base
         self.seed = seed
+        self.rows = rows
 
     def fit(self, X: Any, y: Any) -> "Classifier":
         """Learn from texts and their answers.
 
         Raises:
             DataError: if they are not equally many, a text is empty, or all have one answer.
+            ConfigError: if `rows` is no number of rows.
         """
         rows, answers = field_rows(X), np.asarray(y)
         if answers.ndim != 1 or len(rows) != len(answers):
@@ -72,9 +77,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError("all rows have one answer", fix="give rows with two or more answers", code="D13")
         self.fields_ = list(rows[0])
         self.n_features_in_ = len(self.fields_)
-        self.run_ = str(
-            self._learnt([{**row, _answer(row): str(n)} for row, n in zip(rows, numbers, strict=True)])
-        )
+        labelled = [{**row, _answer(row): str(n)} for row, n in zip(rows, numbers, strict=True)]
+        most = len(rows) if self.rows is None else self.rows
+        self.run_ = str(self._learnt([labelled[i] for i in drawn(numbers.tolist(), most, self.seed)]))
         return self
 
     def _learnt(self, rows: list[dict[str, str]]) -> Path:
@@ -90,7 +95,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             labels={str(i): word for i, word in enumerate(self._words())},
             folder=str(folder),
         )
-        config = plan.weft(spec, BaseConfig(model=self.base), seed=self.seed)
+        config = plan.weft(spec, located(BaseConfig(model=self.base), Path()), seed=self.seed)
         checked = validation.check_runs([config], room)
         checked.findings.raise_errors()
         for one in checked.findings.warnings:
@@ -137,7 +142,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         run, files = Path(folder) / Path(self.run_).name, state.pop("files_")
         for name, data in files.items():
             storage.write_bytes(run / name, data)
-        card = {name: state[name] for name in ("base", "seed", "fields_")}
+        card = {name: state[name] for name in ("base", "seed", "rows", "fields_")}
         storage.write_json(Path(folder) / CARD, {**card, "classes_": self.classes_.tolist(), "run": run.name})
         return run
 
@@ -149,7 +154,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ArtifactError: if there is none, or it is damaged.
         """
         card = storage.read_json(Path(folder) / CARD)
-        self = cls(base=card["base"], seed=card["seed"])
+        self = cls(base=card["base"], seed=card["seed"], rows=card.get("rows"))
         self.classes_, self.fields_ = np.asarray(card["classes_"]), card["fields_"]
         self.n_features_in_ = len(self.fields_)
         self.run_ = str(runs.find(Path(folder), card["run"]).path)

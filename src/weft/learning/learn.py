@@ -13,13 +13,14 @@ from weft.experiments.validation import Checked
 from weft.learning import plan, task_file
 from weft.learning.columns import Columns
 from weft.learning.columns import find as find_columns
+from weft.learning.drawing import MOST
 from weft.learning.plan import Plan
-from weft.learning.rows import Rows, understand
+from weft.learning.rows import Rows, described, few, understand
 from weft.runs import Run
 from weft.runs.config import AdaptRun
 from weft.runs.workspace import Workspace
 from weft.tasks import Row, template
-from weft.tasks.files import read_rows
+from weft.tasks.files import read_rows, separated
 
 HELD = 0.2  # of the rows: those that a trained prompt is scored on
 MOST_HELD = 100
@@ -39,6 +40,7 @@ class Wish:
         peft: the run must be one that PEFT can hold.
         quick: read bare texts alone, without the source prompts.
         folds: of the cross-validation.
+        rows: of the file that are learnt from, at most.
         seed: of all that is drawn.
     """
 
@@ -51,6 +53,7 @@ class Wish:
     peft: bool = False
     quick: bool = False
     folds: int = plan.FOLDS
+    rows: int = MOST
     seed: int = 0
 
 
@@ -64,6 +67,7 @@ class Understood:
         spec: the task as the earlier run has it, if there is one.
         base: the base model.
         name: of the task.
+        said: what was understood, line by line.
     """
 
     rows: Rows
@@ -71,6 +75,7 @@ class Understood:
     spec: TaskSpec | None
     base: BaseConfig
     name: str
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,20 +111,37 @@ def look(file: Path, wish: Wish, root: Path) -> Understood:
     answer = wish.answer or (template.names(spec.target)[0] if spec else None)
     columns = find_columns(read, texts, answer)
     old = _old_rows(spec, columns) if spec else []
-    rows = understand(read, columns, whole=wish.whole or spec is not None, earlier=old)
+    whole = understand(read, columns, whole=wish.whole or spec is not None, earlier=old)
+    rows = few(whole, wish.rows, wish.seed)
     base = (
         BaseConfig(model=wish.base) if wish.base else earlier.base if earlier else BaseConfig(model="smollm2")
     )
     name = wish.name or (spec.name if spec else task_file.name_of(file.name))
-    return Understood(rows, len(read), spec, base, name)
+    said = (*_said(file, whole, len(read)), *_drawn(whole, rows))
+    return Understood(rows, len(read), spec, base, name, said)
+
+
+def _said(file: Path, rows: Rows, read: int) -> list[str]:
+    """What was understood of a file."""
+    sign, (first, *rest) = separated(file), described(rows, read)
+    return [first, *([f"columns are separated by {sign}"] if sign else []), *rest]
+
+
+def _drawn(whole: Rows, rows: Rows) -> list[str]:
+    """That not all rows of the file are learnt from, where it is so."""
+    new, all_new = (len(one.rows) - one.before for one in (rows, whole))
+    beside = ", beside those of the earlier run" if rows.before else ""
+    said = f"learning from {new:,} of {all_new:,} rows{beside}; --rows N for more"
+    return [said] if new < all_new else []
 
 
 def learn(found: Understood, wish: Wish, folder: Path, workspace: Workspace) -> tuple[Plan, Checked]:
     """Leave the task in a folder, plan its runs, and check them before any weights load.
 
     Raises:
-        WeftError: if the task cannot be written or planned.
+        WeftError: if the base model is not there, or the task cannot be written or planned.
     """
+    workspace.folder(found.base)  # before anything is left
     order = tuple(found.spec.labels or ()) if found.spec else ()
     trains = found.rows.kind == "open" or wish.peft
     held = _held(found.rows, wish.seed) if trains else ()

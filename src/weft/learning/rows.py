@@ -3,11 +3,12 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from weft.errors import DataError, UnsupportedError
 from weft.learning.columns import Columns
+from weft.learning.drawing import drawn
 from weft.tasks import Row, template
 
 SEPARATORS = ";|,"  # between the answers of a row that has several
@@ -77,6 +78,27 @@ def understand(
             fix="weft chooses among answers and does not estimate numbers: put them into a few named ranges",
         )
     return Rows(columns, kept, counts, left_out, kind, len(old))
+
+
+def few(rows: Rows, most: int, seed: int) -> Rows:
+    """At most so many of the file's rows, as `drawn` draws them; those of an earlier run stay.
+
+    Args:
+        rows: that can be learnt from.
+        most: rows of the file that are wanted.
+        seed: of the draw.
+
+    Raises:
+        ConfigError: if no row is wanted.
+    """
+    name, old, new = rows.columns.answer, rows.rows[: rows.before], rows.rows[rows.before :]
+    places = drawn([row[name] if rows.kind == "closed" else "" for row in new], most, seed)
+    if len(places) == len(new):
+        return rows
+    kept = [*old, *(new[i] for i in places)]
+    seen = Counter(row[name] for row in kept)
+    counts = {answer: seen[answer] for answer in rows.counts if answer in seen}
+    return replace(rows, rows=kept, counts=counts)
 
 
 def _text(row: dict[str, str], columns: Columns) -> tuple[str, ...]:

@@ -9,7 +9,9 @@ itself. Neither wheel's code is imported. Loads without torch.
 import importlib.metadata
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -160,13 +162,12 @@ def assemble(parts: Path, minilm: Path, folder: Path) -> None:
 
 
 def _convert_gguf(gguf: Path, folder: Path) -> None:
-    """Dequantise a GGUF file to a safetensors folder, sealed when it is whole (about 30 s, once).
+    """Dequantise a GGUF file to a safetensors folder, sealed when it is whole; one line says so.
 
     Raises:
         ArtifactError: if the file is a pointer or empty, or the package gguf is missing.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
     from transformers.utils.import_utils import is_gguf_available
 
     if not is_gguf_available():
@@ -174,9 +175,10 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
             "reading the 4-bit weights of smollm2 needs the package gguf", fix='pip install "weft[gguf]"'
         )
     check_there(gguf)
-    logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    lm = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    print("smollm2 is made of its 4-bit weights, once: about a minute", file=sys.stderr)
+    with _without_bars():
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        lm = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
     lm.config.__dict__.pop("quantization_config", None)  # else save_pretrained refuses
     lm.hf_quantizer, lm.is_quantized = None, False
     lm.config.__dict__["_name_or_path"] = SMOLLM2_HUB
@@ -184,3 +186,18 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     write_json(folder / "origin.json", {"gguf": gguf.name, "sha256": sha256_file(gguf)})
     seal(folder, sorted(file.name for file in folder.iterdir() if file.suffix in (".safetensors", ".json")))
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No progress bars of transformers, here nor after; that over a GGUF file's tensors has no setting."""
+    from transformers import modeling_gguf_pytorch_utils as reading
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    before = getattr(reading, "tqdm", None)
+    reading.tqdm = lambda tensors, **_: tensors
+    try:
+        yield
+    finally:
+        reading.tqdm = before

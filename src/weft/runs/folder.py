@@ -77,6 +77,14 @@ class Run:
             )
         return env
 
+    def encoders(self) -> dict[str, str]:
+        """SHA-256 over the files of every encoder that a finished run reads with, by its name in training.
+
+        Raises:
+            ArtifactError: as `env`.
+        """
+        return dict(self.env().get("encoders") or {})
+
     def config(self) -> AnyRun:
         """The configuration, from the folder.
 

@@ -27,6 +27,9 @@ from weft.runs.tensor_file import answer_words, text_form
 from weft.runs.workspace import Workspace
 from weft.tasks import Example, Task
 
+FIX = "use the base model and prompt.position of the run (env.json), or train again on these"
+ENCODER_FIX = "name the folder with the files of training: --encoder FOLDER; or train again with these"
+
 
 def load(
     run: Run, workspace: Workspace, wanted_by: AnyRun | None = None, *, to_learn: bool = False
@@ -87,6 +90,7 @@ def setup_of(
     tasks = tuple(workspace.task(spec) for spec in specs)
     method = config.method if isinstance(config, EvaluateRun) and config.folds is None else None
     asks = method is not None and method.asks_rows
+    noted = like.encoders() if like else {}
     return Setup(
         tasks=tasks,
         rows=[task.load("train") for task in tasks] if asks else [],
@@ -99,7 +103,7 @@ def setup_of(
             fresh=touches_weights(made_by or config),
             like=like.env() if like else None,
         ),
-        load_encoder=lambda name: workspace.encoder(name, config),
+        load_encoder=lambda name: workspace.encoder(name, config, noted.get(name)),
     )
 
 
@@ -152,7 +156,7 @@ def check_fit(run: Run, wanted_by: AnyRun | None, workspace: Workspace) -> None:
             raise ArtifactError(
                 f"the run was trained on another {what}: {str(theirs)[:12]}, and here it is {str(ours)[:12]}",
                 where=str(run.path),
-                fix="use the base model and prompt.position of the run (env.json), or train again on these",
+                fix=ENCODER_FIX if what.startswith("encoder") else FIX,
                 code=code[trains],
             )
     trained = {task.name: task for task in run.config().tasks}
@@ -165,8 +169,7 @@ def _base_facts(
     run: Run, wanted_by: AnyRun, workspace: Workspace
 ) -> list[tuple[str, tuple[str, str], object, object]]:
     """What was so in training and must be so again: name, codes, value then, value here."""
-    env, base = run.env(), workspace.base(wanted_by)
-    encoders = env.get("encoders") or {}
+    env, base, encoders = run.env(), workspace.base(wanted_by), run.encoders()
     return [
         ("tokenizer (hash)", ("A09", "C14"), env.get("tokenizer_hash"), base.tokenizer_hash),
         ("base model (hash of embeddings)", ("A08", "C13"), env.get("embedding_hash"), base.embedding_hash),
@@ -174,7 +177,7 @@ def _base_facts(
         ("prompt position", ("A07", "C15"), env.get("position"), workspace.position(wanted_by)),
         *(
             (f"encoder {name!r} (hash of files)", ("A08", "C13"), encoders.get(name), found)
-            for name, found in workspace.encoder_hashes(run.config()).items()
+            for name, found in workspace.encoder_hashes(run.config(), encoders).items()
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""Where base model and rows of runs lie here, if not where their configurations say. Loads without torch."""
+"""Where models and rows of runs lie here, if not where their configurations say. Loads without torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +15,19 @@ C = TypeVar("C", bound=RunConfig)
 class Places:
     """What takes the place of what configurations of finished runs say.
 
-    That a base model is the one of training is checked by its hashes, wherever it lies; rows have theirs in
-    the identity of every run that reads them.
+    That a model is the one of training is checked by its hashes, wherever it lies; rows have theirs in the
+    identity of every run that reads them.
 
     Attributes:
         base: a known name, a folder or a hub id; none: as the configuration says.
         rows: a folder that files of tasks are taken from, as far as it has them.
+        encoders: folders of encoders that read beside base models. Which one is meant says the hash that a
+            run notes; an encoder that is not among them is where the configuration says.
     """
 
     base: str | None = None
     rows: Path | None = None
+    encoders: tuple[str, ...] = ()
 
     def moved(self, config: C) -> C:
         """A run's configuration with the places that hold here."""

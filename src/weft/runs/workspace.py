@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -12,19 +13,21 @@ import torch
 from weft import runs
 from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
-from weft.errors import ArtifactError, ConfigError, DataError, NumericError, UnsupportedError
+from weft.errors import ConfigError, DataError, NumericError
 from weft.models import Backbone, base_folder, load_backbone
 from weft.models.base_folder import BaseFolder
 from weft.models.kept_readings import KeptReadings
 from weft.models.machine import Machine
 from weft.progress import Progress
 from weft.runs.config import AnyRun, EvaluateRun, splits, touches_weights
+from weft.runs.encoders import Encoders
 from weft.runs.folder import Run
 from weft.runs.lengths import check_lengths
 from weft.runs.places import Places
 from weft.stopping import Stop
 from weft.tasks import Task, from_spec
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 TEXTS = ".texts"  # of the folder of runs: pages of keys and values
 READINGS = 512 << 20  # bytes of each model's readings that are kept
 
@@ -40,7 +43,7 @@ class Workspace:
         stop: whether the process was asked to end.
         save_seconds: least time between two checkpoints of a run.
         keep_texts: whether keys and values of texts are kept on the disk, under `root`.
-        places: where base models and rows of finished runs lie, if not where these say.
+        places: where models and rows of finished runs lie, if not where these say.
         nearest: answers of `parents` to what several methods ask of the same rows.
         leaks: answers of `leak_checks` to what several evaluations ask of the same rows.
     """
@@ -66,9 +69,15 @@ class Workspace:
 
     def base(self, config: AnyRun) -> BaseFolder:
         """The folder of a run's base model."""
-        return self._folder(config.base)
+        return self.folder(config.base)
 
-    def _folder(self, base: BaseConfig) -> BaseFolder:
+    def folder(self, base: BaseConfig) -> BaseFolder:
+        """The folder of a base model, found once.
+
+        Raises:
+            ArtifactError: if it is not there.
+            UnsupportedError: if weft does not serve it.
+        """
         if base not in self._bases:
             self._bases[base] = base_folder.resolve(base)
         return self._bases[base]
@@ -112,35 +121,27 @@ class Workspace:
         self._hashes[id(backbone)] = backbone.weights_hash()
         return backbone
 
-    def encoder(self, name: str, config: AnyRun) -> Backbone:
+    def encoder(self, name: str, config: AnyRun, noted: str | None = None) -> Backbone:
         """A frozen encoder that reads beside a run's base model, in float32; loaded once.
+
+        Args:
+            name: as the run's configuration has it.
+            config: the run's.
+            noted: hash of its files, as a finished run notes it.
 
         Raises:
             UnsupportedError: if it is no encoder.
         """
-        folder = self.encoder_folder(name)
+        folder = self.encoders.folder(name, noted)
         key = (folder.hash, "beside", config.base.deterministic)
         if key in self._backbones:
             return self._backbones[key]
         return self._share(key, load_backbone(folder, dtype="float32"), config.base)
 
-    def encoder_folder(self, name: str) -> BaseFolder:
-        """The folder of an encoder that reads beside base models.
-
-        Raises:
-            ArtifactError: if there is no model of that name.
-            UnsupportedError: if it is no encoder.
-        """
-        try:
-            folder = self._folder(BaseConfig(model=name))
-        except ArtifactError as fault:
-            where = f"method (encoder {name!r})" if fault.where == "base.model" else fault.where
-            raise ArtifactError(fault.cause, where=where, fix=fault.fix, code=fault.code) from None
-        if folder.family != "encoder":
-            raise UnsupportedError(
-                f"{name!r} is no encoder", where="method", fix="name it as base.model", code="C08"
-            )
-        return folder
+    @property
+    def encoders(self) -> Encoders:
+        """Where encoders lie that read beside base models."""
+        return Encoders(self.folder, self.places.encoders)
 
     def position(self, config: AnyRun) -> Literal["prefix", "suffix"]:
         """Where a run's prompts stand: as configured, or after the text on models that allow it.
@@ -275,10 +276,16 @@ class Workspace:
             encoder_hashes=self.encoder_hashes(config),
         )
 
-    def encoder_hashes(self, config: AnyRun) -> dict[str, str]:
-        """SHA-256 over the files of every encoder that a run's method reads with, by name."""
+    def encoder_hashes(self, config: AnyRun, noted: Mapping[str, str] = NOTHING) -> dict[str, str]:
+        """SHA-256 over the files of every encoder that a run's method reads with, by name.
+
+        Args:
+            config: the run's.
+            noted: hashes that a finished run notes, by name.
+        """
         method = config.method if isinstance(config, EvaluateRun) else config.made_by
-        return {name: self.encoder_folder(name).hash for name in (method.also_reads if method else ())}
+        names = method.also_reads if method else ()
+        return {name: self.encoders.folder(name, noted.get(name)).hash for name in names}
 
     def run(self, config: AnyRun) -> Run:
         """The folder of a run, finished or not."""

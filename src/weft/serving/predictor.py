@@ -222,6 +222,7 @@ def load(
     *names: str | Path,
     root: str | Path = "runs",
     base: str | Path | None = None,
+    encoders: Sequence[str | Path] = (),
     workspace: Workspace | None = None,
 ) -> Predictor:
     """Finished runs as one predictor. Prompts on one model share batches; every other run answers by itself.
@@ -230,21 +231,23 @@ def load(
         names: run ids, or run folders.
         root: the folder of runs that ids are looked up in.
         base: where the base model of the runs lies here, if not where they were trained; it must be the same.
+        encoders: likewise of the encoders that read beside it.
         workspace: share models that are loaded already; none: a new one, which puts no text on the disk.
 
     Raises:
-        ConfigError: if both a base model and a workspace are given.
-        ArtifactError: if a run is missing, unfinished or damaged, two runs answer for one task, or the base
-            model is another one.
+        ConfigError: if both a workspace and places of models are given.
+        ArtifactError: if a run is missing, unfinished or damaged, two runs answer for one task, or a model is
+            another one.
     """
-    if workspace is not None and base is not None:
-        raise ConfigError("a workspace says itself where base models lie", fix="Workspace(places=...)")
-    places = Places(str(base) if base else None)
+    if workspace is not None and (base is not None or encoders):
+        raise ConfigError("a workspace says itself where models lie", fix="Workspace(places=...)")
+    places = Places(str(base) if base else None, encoders=tuple(map(str, encoders)))
     workspace = workspace or Workspace(Path(root), keep_texts=False, places=places)
     found = [runs.find(workspace.root, str(name)) for name in names]
     if not found:
         raise ArtifactError("no run is named", fix="name one or more runs")
     _check_twice(found)
+    workspace.encoders.check(found)
     return Predictor(merged([parents.load(run, workspace) for run in found]))
 
 

@@ -1,4 +1,4 @@
-"""Rows from CSV, TSV, JSON, JSON lines and Parquet, read strictly: cells stay text, faults are errors.
+"""Rows from tables, JSON, JSON lines and Parquet, read strictly: cells stay text, faults are errors.
 
 Text is UTF-8, or UTF-16 that says so by its first bytes; it may be compressed by gzip.
 """
@@ -16,10 +16,11 @@ from pathlib import Path
 from weft.errors import DataError
 from weft.storage import sha256_file, sha256_json
 from weft.tasks.json_rows import json_lines, json_rows
+from weft.tasks.separators import NAMES, SIGNS, separator
 from weft.tasks.tables import LONGEST_LINE, quotes_are_marks, table, too_long
 from weft.tasks.task import Row
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+FORMATS = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet")
 PACKED = ".gz"
 INPUT = (Path("-"), Path("/dev/stdin"))
 ELSEWHERE = (
@@ -81,12 +82,35 @@ def content_hash(path: Path) -> str:
     """SHA-256 of a file, and of whether its quotes are marks where that is not the format's own rule.
 
     Raises:
-        DataError: as `check_file`, and for a TSV file that is no text.
+        DataError: as `check_file`, and for a table that may have tabs and is no text.
     """
     check_file(path)
     digest = sha256_file(path)
-    marks = format_of(path) == ".tsv" and quotes_are_marks(_text(path, whole=False))
-    return sha256_json(["quotes are marks", digest]) if marks else digest
+    return sha256_json(["quotes are marks", digest]) if _has_marks(path) else digest
+
+
+def _has_marks(path: Path) -> bool:
+    """Whether a table with tabs has quotes that are marks."""
+    kind = format_of(path)
+    if kind not in (".tsv", ".txt"):
+        return False
+    text = _text(path, whole=False)
+    return separator(text, str(path), kind) == "\t" and quotes_are_marks(text)
+
+
+def separated(path: Path) -> str:
+    """What separates the columns of a table where it is not the sign of its format, such as `semicolons`.
+
+    Empty for other files.
+
+    Raises:
+        DataError: as `read_rows`.
+    """
+    kind = format_of(path)
+    if path in INPUT or len(SIGNS.get(kind, "")) < 2:
+        return ""
+    sign = separator(_text(path, whole=False), str(path), kind)
+    return "" if sign == SIGNS[kind][0] else NAMES[sign]
 
 
 def format_of(path: Path) -> str:
@@ -105,7 +129,7 @@ def _rows(path: Path) -> list[Row]:
         return _checked(json_rows(text, where), where)
     if kind == ".jsonl":
         return json_lines(text, where)
-    return table(text, where, "\t" if kind == ".tsv" else ",")
+    return table(text, where, separator(text, where, kind))
 
 
 def _text(path: Path, *, whole: bool) -> str:

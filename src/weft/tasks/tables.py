@@ -1,7 +1,8 @@
 """Rows of CSV and TSV text, read strictly: cells stay text, broken lines are errors.
 
-A quote in a CSV file marks a cell. In a TSV file it may be a mark, as spreadsheets and pandas write it, or a
-sign like any other, as in the files of GLUE. One rule decides for the whole file, see `quotes_are_marks`.
+A quote marks a cell where commas or semicolons separate cells. Where tabs do, it may be a mark, as
+spreadsheets and pandas write it, or a sign like any other, as in the files of GLUE. One rule decides for the
+whole file, see `quotes_are_marks`.
 """
 
 import csv
@@ -25,9 +26,9 @@ def table(text: str, where: str, delimiter: str) -> list[Row]:
     Raises:
         DataError: with the line.
     """
-    if delimiter == ",":
-        _check_backslashes(text, where)
-    marks = delimiter == "," or quotes_are_marks(text)
+    if delimiter != "\t":
+        _check_backslashes(text, where, delimiter)
+    marks = delimiter != "\t" or quotes_are_marks(text)
     lines = _lines(text, where, delimiter, marks)
     if not lines:
         return []
@@ -66,9 +67,9 @@ def quotes_are_marks(text: str) -> bool:
     return commas or header or any(re.search(r'["\t\r\n]', cell) for cell in quoted)
 
 
-def _check_backslashes(text: str, where: str) -> None:
+def _check_backslashes(text: str, where: str, delimiter: str) -> None:
     """Refuse quotes behind backslashes in a CSV text that doubles none: they would stay in its cells."""
-    found = re.search(r'\\"(?![,\r\n]|\Z)', text) if '""' not in text else None
+    found = re.search(rf'\\"(?![{delimiter}\r\n]|\Z)', text) if '""' not in text else None
     if found:
         raise DataError(
             'a quote stands behind a backslash: \\"',
@@ -123,7 +124,7 @@ def _lines(text: str, where: str, delimiter: str, marks: bool) -> Lines:
 def _spaced(text: str, delimiter: str) -> bool:
     """Whether a space after the separator is none of the cell: it stands after each one of a CSV header."""
     first = re.match(r"\s*([^\r\n]*)", text)
-    names = next(csv.reader([first[1]]), [])[1:] if first and delimiter == "," else []
+    names = next(csv.reader([first[1]], delimiter=delimiter), [])[1:] if first and delimiter != "\t" else []
     return bool(names) and all(name.startswith(" ") for name in names)
 
 
@@ -162,6 +163,8 @@ def _check_row(header: list[str], cells: list[str], where: str, delimiter: str, 
 
 
 def _width_fix(delimiter: str, marks: bool) -> str:
+    if delimiter == ";":
+        return "quote cells that hold semicolons: as the header has them, they separate the columns"
     if delimiter == ",":
         return "quote cells that hold the separator"
     if marks:
