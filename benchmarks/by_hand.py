@@ -29,8 +29,8 @@ def main() -> None:
     warnings.simplefilter("ignore", ConvergenceWarning)
     words = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), regression())
     states = make_pipeline(StandardScaler(), regression())
-    for name, way, rows in (("TF-IDF", words, texts), ("features", states, features(texts, sys.argv[2]))):
-        print(name, round(100 * cross_val_score(way, rows, answers, cv=5).mean(), 1))
+    for name, way, x in (("TF-IDF", words, texts), ("features", states, features(texts, sys.argv[2]))):
+        print(name, round(100 * cross_val_score(way, x, answers, cv=5).mean(), 1))
 
 
 def regression() -> GridSearchCV:

@@ -154,10 +154,10 @@ def mixed(parts: Sequence[HeldOut], shares: Sequence[float]) -> HeldOut:
     return HeldOut(np.asarray(total), parts[0].right, parts[0].rows).changed(1.0)
 
 
-def weighed(
+def best_views(
     held: Mapping[View, HeldOut], views: Sequence[View], sharpness: float, most: int
-) -> tuple[dict[View, float], float]:
-    """The heaviest of some views with their weights, and the held-out loss of their mixture, well scaled.
+) -> dict[View, float]:
+    """The heaviest of some views with their weights.
 
     Args:
         held: of each view, what its reader says of held-out rows.
@@ -166,7 +166,14 @@ def weighed(
         most: how many are kept.
     """
     shares = weights([held[view].loss for view in views], sharpness).tolist()
-    kept = heaviest(dict(zip(views, shares, strict=True)), most)
+    return heaviest(dict(zip(views, shares, strict=True)), most)
+
+
+def weighed(
+    held: Mapping[View, HeldOut], views: Sequence[View], sharpness: float, most: int
+) -> tuple[dict[View, float], float]:
+    """The same (see `best_views`), and the held-out loss of their mixture, well scaled."""
+    kept = best_views(held, views, sharpness, most)
     together = mixed([held[view] for view in kept], list(kept.values()))
     return kept, together.changed(confidence(together)[0]).loss
 

@@ -110,7 +110,8 @@ class FeatureClassifier(FittedMethod):
             return cross_validated(x, targets, 1.0) if self.head == "logistic" else leave_one_out(x, targets)
 
         if self.head == "class_mean":
-            return (best := best_of(found, score, middle(found)))[0], None, best[1]
+            reading, best = best_of(found, score, middle(found))
+            return reading, None, best
         reading = best_of(found, score, middle(found))[0] if len(found) > 1 else middle(found)
         return reading, *best_strength(standard(found[reading])[0], targets)
 

@@ -132,14 +132,14 @@ class Weft(FittedMethod):
     def _fitted(self, rows: "TaskRows") -> "tuple[LinearHead, dict[View, float]]":
         """A head on the views that are kept, and their weights. All views of many rows fill no memory."""
         from weft.evaluation.linear import choice_rows
-        from weft.evaluation.readers import first_rows, weighed
+        from weft.evaluation.readers import best_views, first_rows
 
         few, some = first_rows(rows.texts, rows.targets, self.looks), choice_rows(rows.targets)
         held = rows.held_out(few, self.strength)
         kept = self._kept(held)
         if len(few) < len(some):
             held = rows.held_out(some, self.strength, kept)
-            kept, _ = weighed(held, list(kept), self.sharpness, self.views)
+            kept = best_views(held, list(kept), self.sharpness, self.views)
         return rows.head(some, held, kept, self.strength, words=self.words)
 
     def _kept(self, held: "Mapping[View, HeldOut]") -> "dict[View, float]":
@@ -148,10 +148,10 @@ class Weft(FittedMethod):
         Views under prompts are kept where held-out rows are the better answered with them: where no source
         task is like the task, they add noise. Each prompt costs a reading of every text.
         """
-        from weft.evaluation.readers import weighed
+        from weft.evaluation.readers import best_views, weighed
         from weft.evaluation.views import heaviest_prompts
 
-        every, _ = weighed(held, list(held), self.sharpness, self.views)
+        every = best_views(held, list(held), self.sharpness, self.views)
         few = {"", *heaviest_prompts(every, self.prompts)}
         kept, loss = weighed(held, [view for view in held if view.prompt in few], self.sharpness, self.views)
         bare = [view for view in held if not view.prompt]

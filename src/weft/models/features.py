@@ -45,8 +45,9 @@ def features(
     missing = backbone.kept.fill(found, sources)
     deepest = max((layer for layer, _ in wanted), default=0)
     some = [sources[i] for i in missing]
-    way = _read_and_kept if prompts_follow and backbone.keeps_texts else _read_alone
-    for batch, layers, mask in way(backbone, some, deepest, batch_size):
+    keep = prompts_follow and backbone.keeps_texts
+    read = _kept(backbone, some, deepest) if keep else _alone(backbone, some, deepest, batch_size)
+    for batch, layers, mask in read:
         for layer, pooling in wanted:
             vectors = pooled(layers[layer].float(), mask, pooling)
             found[layer, pooling][[missing[i] for i in batch]] = vectors.cpu().numpy()
@@ -54,7 +55,7 @@ def features(
     return found
 
 
-def _read_alone(backbone: Backbone, sources: Sequence[Tokens], deepest: int, batch_size: int) -> _Batches:
+def _alone(backbone: Backbone, sources: Sequence[Tokens], deepest: int, batch_size: int) -> _Batches:
     """Texts in batches, and nothing is kept."""
     for batch in by_length(sources, batch_size):
         state = backbone.read([sources[i] for i in batch])
@@ -62,7 +63,7 @@ def _read_alone(backbone: Backbone, sources: Sequence[Tokens], deepest: int, bat
             yield batch, backbone.text_states(state, deepest), state.mask
 
 
-def _read_and_kept(backbone: Backbone, sources: Sequence[Tokens], deepest: int, _: int) -> _Batches:
+def _kept(backbone: Backbone, sources: Sequence[Tokens], deepest: int) -> _Batches:
     """Texts one by one, as what keeps them reads them."""
     places: dict[Tokens, list[int]] = defaultdict(list)
     for i, source in enumerate(sources):
