@@ -114,6 +114,27 @@ def moved(tmp_path, fast):
     return folder, before
 
 
+EMBEDDINGS = "  - {{label: embeddings, method: {{name: sentence_embeddings, encoder: {encoder}}}}}\n"
+
+
+def test_a_relative_encoder_lies_beside_the_file_that_names_it(tmp_path, fast):
+    """In another place it makes the same runs; other files under its name do not."""
+    rows = (WEFT + EMBEDDINGS).replace("{encoder}", "encoder")
+    (tmp_path / "one").mkdir()
+    path = job(tmp_path / "one", rows)
+    shutil.copytree(path.parent, tmp_path / "two")
+    assert command("run", path, "--runs", tmp_path / "runs", "--quiet", *SMALL) == 0
+    runs = {one.name for one in (tmp_path / "runs").glob("adapt-*")}
+    configs = [Run(tmp_path / "runs" / name).config().method.also_reads for name in runs]
+    assert configs.count((str(path.parent / "encoder"),)) == 2
+    moved = tmp_path / "two" / path.name
+    assert command("run", moved, "--runs", tmp_path / "runs", "--quiet", *SMALL) == 0
+    assert {one.name for one in (tmp_path / "runs").glob("adapt-*")} == runs
+    save_encoder(tmp_path / "two" / "encoder", seed=9)
+    assert command("run", moved, "--runs", tmp_path / "runs", "--quiet", *SMALL) == 0
+    assert len(list((tmp_path / "runs").glob("adapt-*"))) == len(runs) + 2
+
+
 ASKED = [{"text": "the good film"}, {"text": "a bad dog sits"}]
 
 

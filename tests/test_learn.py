@@ -14,7 +14,7 @@ from scipy import stats
 from tiny_job import BAD, GOOD, NOUNS, command, rows_of
 
 from weft import runs
-from weft.errors import ConfigError, DataError, UnsupportedError
+from weft.errors import ArtifactError, ConfigError, DataError, UnsupportedError
 from weft.evaluation.figures import Figures
 from weft.evaluation.scores import Scores
 from weft.learning import task_file, verdict
@@ -22,6 +22,7 @@ from weft.learning.columns import Columns, find
 from weft.learning.drawing import shares
 from weft.learning.rows import described, few, understand
 from weft.learning.verdict import Scored
+from weft.models.bundled import KNOWN
 from weft.tasks import load_spec
 
 
@@ -404,6 +405,22 @@ def test_a_base_model_that_is_none_is_refused_before_anything_is_written(
     assert learn(tmp_path, tmp_path / "base", write(tmp_path / "tickets.csv")) == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "tasks").exists()
+
+
+def test_an_encoder_that_is_not_installed_is_told_before_anything_is_written(
+    tmp_path, base, capsys, monkeypatch
+):
+    """With what to install; a prompt for PEFT reads with none, and is not held up."""
+
+    def gone():
+        raise ArtifactError("the wheel is not installed", where="base.model", fix="install it", code="A01")
+
+    monkeypatch.setitem(KNOWN, "minilm", gone)
+    assert learn(tmp_path, base, write(tmp_path / "tickets.csv")) == 4
+    said = capsys.readouterr().err
+    assert "the wheel is not installed" in said
+    assert not (tmp_path / "tasks").exists()
+    assert learn(tmp_path, base, write(tmp_path / "tickets.csv"), "--for", "peft") == 0
 
 
 def test_a_base_model_is_found_again_from_elsewhere(tmp_path, base, capsys):

@@ -28,11 +28,14 @@ def test_orthogonal_rows_are_the_rows_turned(shape):
     assert np.allclose(squares, np.diag(np.diag(squares)), atol=1e-9)
 
 
-@pytest.mark.parametrize("answers", [2, 3, 7])
-@pytest.mark.parametrize(("count", "width"), [(42, 90), (210, 12)])
+@pytest.mark.parametrize("answers", [2, 3, 7, 14])
+@pytest.mark.parametrize(("count", "width"), [(42, 90), (210, 14)])
 @pytest.mark.parametrize("strength", [0.01, 1.0])
 def test_each_part_has_the_solution_of_scikit_learn(answers, count, width, strength):
-    """Weights on the rows as they were, and intercepts; the parts leave out unlike numbers of rows."""
+    """Weights on the rows as they were, and intercepts; the parts leave out unlike numbers of rows.
+
+    Of more than `FEW` answers steps are longer, and each part finds by itself how long.
+    """
     x, gold = rows_of(count, width, answers)
     parts = np.array([np.arange(count) % 5 != 0, np.arange(count) >= count // 3, np.ones(count, bool)])
     turned, back = logistic.orthogonal(x)

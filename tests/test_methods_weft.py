@@ -483,6 +483,47 @@ def test_without_source_runs_it_needs_none():
         Weft(sources=False).fit(setup_of(build_backbone("llama-suffix")))
 
 
+def test_of_many_rows_some_folds_are_held_out():
+    """The first that have enough rows together; each is answered by a regression on all rows but its own."""
+    draw = np.random.default_rng(3)
+    targets = [ANSWERS[i % 3] for i in range(48)] + ["alone"]
+    x = draw.normal(size=(49, 5)).astype(np.float32)
+    whole = readers.hold_out(x, targets, 0.5)
+    some = readers.hold_out(x, targets, 0.5, 13)
+    folds = readers.fold_numbers(targets)
+    assert some.rows.tolist() == np.flatnonzero((folds >= 0) & (folds < 3)).tolist()  # six rows a fold
+    assert np.allclose(some.logs, whole.logs[np.isin(whole.rows, some.rows)], atol=1e-4)
+    assert np.array_equal(readers.hold_out(x, targets, 0.5, 1000).logs, whole.logs)
+
+
+@given(
+    st.lists(st.integers(-1, 5), min_size=1, max_size=40).filter(lambda one: max(one) >= 0),
+    st.integers(1, 50),
+)
+def test_first_folds_have_enough_rows_and_no_fold_too_many(numbers, enough):
+    folds = np.asarray(numbers)
+    some = readers.first_folds(folds, enough)
+    kept = folds[some >= 0]
+    assert ((some == folds) | (some == -1)).all()
+    assert len(kept) >= min(enough, (folds >= 0).sum())
+    assert (kept < kept.max()).sum() < enough
+
+
+def test_a_run_that_reads_at_other_depths_still_answers(monkeypatch):
+    """Which depths a fit chooses from may change from one version to the next."""
+    backbone, method = build_backbone("llama-suffix"), Weft(encoders=(), views=2, worth=-1000)
+    setup = setup_with_prompts(backbone)
+    monkeypatch.setattr("weft.evaluation.views.PROMPTED", (0.01,))
+    saved = through_files(method.fit(setup))
+    before = shares_of(method.restore(setup, saved).answer(TEXTS, [0] * len(TEXTS)))
+    monkeypatch.setattr("weft.evaluation.views.PROMPTED", (0.97,))
+    assert not set(Views(backbone, prompts_of(backbone), {}).names) >= {
+        named(one) for one in saved.notes["tone"]["views"]
+    }
+    after = shares_of(method.restore(setup, saved).answer(TEXTS, [0] * len(TEXTS)))
+    assert np.array_equal(after, before)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from weft.errors import DataError
 from weft.tasks.files import content_hash, read_rows, separated
+from weft.tasks.separators import NAMES
 
 modest = settings(max_examples=150, deadline=None)
 COLUMNS = ("text", "label", "a b")
@@ -411,6 +412,24 @@ def test_the_sign_is_that_of_the_header_and_of_every_row(tmp_path, name, text, s
     first = read_rows(stored(tmp_path, name, text))[0]
     head, body = (line.split(sign) for line in text.splitlines()[:2])
     assert (list(first), list(first.values())) == ([cell.strip('"') for cell in head], body)
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+@pytest.mark.parametrize("first", ["sep={}\r\n", '"sep={}"\n', "SEP={}\n"])
+@pytest.mark.parametrize("name", ["a.csv", "a.txt"])
+def test_a_first_line_may_declare_the_sign(tmp_path, sign, first, name):
+    """As a spreadsheet takes it; where every row has another sign as often, it decides."""
+    text = first.format(sign) + f"a{sign}b|c\n1{sign}2|3\n"
+    file = stored(tmp_path, name, text.replace("|", ";" if sign == "," else ","))
+    assert [list(row.values()) for row in read_rows(file)] == [["1", "2;3" if sign == "," else "2,3"]]
+    own = "," if name == "a.csv" else "\t"
+    assert separated(file) == ("" if sign == own else NAMES[sign])
+
+
+def test_a_fault_behind_a_declared_sign_has_its_own_line(tmp_path):
+    with pytest.raises(DataError, match="3 cells under 2 columns") as caught:
+        read_rows(stored(tmp_path, "a.csv", "sep=;\na;b\n1;2\n1;2;3\n"))
+    assert str(caught.value.where).endswith("a.csv:4")
 
 
 def test_marks_in_a_txt_are_part_of_its_hash(tmp_path):

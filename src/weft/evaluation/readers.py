@@ -128,16 +128,22 @@ class HeldOut:
 
 
 @on_one_thread
-def hold_out(view: Any, targets: Sequence[str], strength: float) -> HeldOut:
-    """What a reader of a view says of each row that is held out in turn.
+def hold_out(view: Any, targets: Sequence[str], strength: float, enough: int | None = None) -> HeldOut:
+    """What a reader of a view says of rows that are held out in turn.
 
     An answer's only row is in every training part. Columns are standardised on all rows: that knows no
     answers.
+
+    Args:
+        view: `[N, D]`.
+        targets: the answer of each row.
+        strength: C, the inverse of regularisation.
+        enough: so many rows are held out, by whole folds; none: all.
     """
     answers, gold = numbered(targets)
     if held_out(targets) is None:
         return HeldOut(np.zeros((0, len(answers))), gold[:0], np.zeros(0, np.intp))
-    folds = fold_numbers(targets)
+    folds = first_folds(fold_numbers(targets), enough or len(targets))
     x, _ = orthogonal(standard(view, share=STILL)[0])
     parts = folds != np.arange(folds.max() + 1)[:, None]
     weights, biases = fit_parts(x, gold, len(answers), strength, parts)
@@ -236,6 +242,18 @@ def first_rows(texts: Sequence[str], targets: Sequence[str], most: int) -> list[
     least = max(2, min(FOLDS, LOOKS // len(places)))
     shares = {answer: max(least, round(len(own) * most / len(texts))) for answer, own in places.items()}
     return sorted(i for answer, own in places.items() for i in own[: shares[answer]])
+
+
+def first_folds(folds: NDArray[np.int64], enough: int) -> NDArray[np.int64]:
+    """Each row's fold, of the first folds that have enough rows together; -1 for the rows of others.
+
+    Args:
+        folds: each row's fold, -1 for a row of none.
+        enough: how many rows.
+    """
+    sizes = np.bincount(folds[folds >= 0]).cumsum()
+    last = min(int(np.searchsorted(sizes, enough)), len(sizes) - 1)
+    return np.where(folds <= last, folds, -1)
 
 
 def fold_numbers(targets: Sequence[str], folds: int = FOLDS) -> NDArray[np.int64]:

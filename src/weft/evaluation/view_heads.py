@@ -53,12 +53,18 @@ class TaskRows:
         return self.views.read(some, self.limit, wanted) | self.compared.read(some, self.limit, wanted)
 
     def held_out(
-        self, rows: Sequence[int], strength: float, wanted: Collection[View] | None = None
+        self,
+        rows: Sequence[int],
+        strength: float,
+        wanted: Collection[View] | None = None,
+        enough: int | None = None,
     ) -> dict[View, HeldOut]:
-        """What the reader of each view says of rows that it was not fitted on; all of `rows` in turn."""
+        """What the reader of each view says of rows that it was not fitted on: of `enough`, or of all."""
         known = [self.targets[i] for i in rows]
         read = self.read(rows, wanted)
-        held = {view: hold_out(x, known, self.strength(strength, view, x)) for view, x in read.items()}
+        held = {
+            view: hold_out(x, known, self.strength(strength, view, x), enough) for view, x in read.items()
+        }
         return {view: held[view] for view in wanted or held}
 
     def strength(self, strength: float, view: View, x: Any) -> float:

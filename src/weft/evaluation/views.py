@@ -78,6 +78,13 @@ class Views:
         models = {**({"": self.backbone} if self.backbone.only_reads else {}), **self.encoders}
         return [View(name, "", model.depths[0], WORDS) for name, model in models.items()]
 
+    def knows(self, view: View) -> bool:
+        """Whether it can read a view: that of a run may lie at another depth than those of `names`."""
+        model = self.encoders.get(view.encoder) if view.encoder else self.backbone
+        if model is None or view.apart or view.prompt not in ("", *self.prompts):
+            return False
+        return bool(view.prompt) <= view.layer <= model.depths[-1 if view.prompt else 0]
+
     def width(self, view: View) -> int:
         """How many numbers a view has."""
         return (self.encoders[view.encoder] if view.encoder else self.backbone).width
@@ -95,14 +102,13 @@ class Views:
         Args:
             texts: the texts.
             limit: longest text, in each model's tokens.
-            wanted: the views, of `names` and `words`; none: all of `names`.
+            wanted: the views, of which those that it knows are read; none: all of `names`.
             batch_size: rows read at once, of like length; it changes no number but for rounding.
 
         Raises:
             TextError: for a text without a token.
         """
-        listed = [*self.names, *self.words]
-        views = self.names if wanted is None else [view for view in listed if view in wanted]
+        views = self.names if wanted is None else sorted(view for view in wanted if self.knows(view))
         found: dict[View, Any] = {}
         for name in dict.fromkeys(view.encoder for view in views):
             model = self.encoders[name] if name else self.backbone

@@ -15,7 +15,8 @@ from weft.config.task import TaskSpec
 from weft.config.training import LimitsConfig, PromptConfig
 from weft.errors import ConfigError
 from weft.experiments.config import Entry, Experiment
-from weft.models.base_folder import located
+from weft.methods import Method
+from weft.models.base_folder import located, whole_path
 from weft.runs import bundled
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, TeacherRun
 from weft.tasks import named, select
@@ -68,13 +69,19 @@ class Plan:
 
 
 def load_experiment(path: Path, overrides: dict[str, object]) -> Experiment:
-    """An experiment from its file; a base model's relative folder lies beside it.
+    """An experiment from its file; relative folders of models lie beside it.
 
     Raises:
         ConfigError: with every fault of the file.
     """
     found = load_config(path, Experiment, overrides)
-    return found.model_copy(update={"base": located(found.base, path.parent)})
+    rows = tuple(row.model_copy(update=_placed(row.method, path)) for row in found.rows)
+    return found.model_copy(update={"base": located(found.base, path.parent), "rows": rows})
+
+
+def _placed(method: Method, path: Path) -> dict[str, Method]:
+    """The method of a file, with encoders whose relative folders lie beside it."""
+    return {"method": method.renamed(lambda name: whole_path(name, path.parent))}
 
 
 def specs_of(experiment: Experiment) -> dict[str, TaskSpec]:
@@ -261,6 +268,8 @@ def load_run(path: Path, kind: type[R], overrides: dict[str, object]) -> list[R]
     overrides = _with_specs(path, overrides)
     config = load_config(path, kind, overrides)
     config = config.model_copy(update={"base": located(config.base, path.parent)})
+    if method := getattr(config, "method", None):
+        config = config.model_copy(update=_placed(method, path))
     if isinstance(config, AdaptRun) and config.source == bundled.NAME:
         config = config.model_copy(update=_bundled(config))
     if isinstance(config, TeacherRun):

@@ -139,11 +139,13 @@ def learn(found: Understood, wish: Wish, folder: Path, workspace: Workspace) -> 
     """Leave the task in a folder, plan its runs, and check them before any weights load.
 
     Raises:
-        WeftError: if the base model is not there, or the task cannot be written or planned.
+        WeftError: if a model that reads is not there, or the task cannot be written or planned.
     """
-    workspace.folder(found.base)  # before anything is left
-    order = tuple(found.spec.labels or ()) if found.spec else ()
     trains = found.rows.kind == "open" or wish.peft
+    workspace.folder(found.base)  # before anything is left
+    for encoder in () if trains else plan.ENCODERS:
+        workspace.encoders.folder(encoder)
+    order = tuple(found.spec.labels or ()) if found.spec else ()
     held = _held(found.rows, wish.seed) if trains else ()
     spec = task_file.write(folder, found.name, found.rows, order, held)
     if trains:

@@ -18,6 +18,7 @@ from weft.methods.weft import Weft
 from weft.runs import bundled
 from weft.runs.config import AdaptRun, EvaluateRun
 
+ENCODERS = Weft().also_reads
 FOLDS = 5
 SCORED = 500  # rows that are cross-validated; of more always the same ones
 TOKENS = 256

@@ -195,6 +195,10 @@ class Method(Config):
         """Frozen encoders that it reads with beside the base model: known names, folders or hub ids."""
         return ()
 
+    def renamed(self, name: Callable[[str], str]) -> "Method":
+        """The same method, with other names of what it `also_reads`."""
+        return self
+
     @property
     def shares_batches(self) -> bool:
         """Whether its training rows may go through the frozen model beside those of other runs."""

@@ -1,5 +1,6 @@
 """Sentence embeddings and logistic regression: what users do who have heard of sentence encoders."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -28,6 +29,10 @@ class SentenceEmbeddings(FeatureClassifier):
     def also_reads(self) -> tuple[str, ...]:
         """The encoder."""
         return (self.encoder,)
+
+    def renamed(self, name: Callable[[str], str]) -> "SentenceEmbeddings":
+        """See `Method`."""
+        return self.model_copy(update={"encoder": name(self.encoder)})
 
     def model(self, setup: Setup) -> "Backbone":
         """The encoder."""

@@ -4,7 +4,7 @@
 shared.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -89,6 +89,9 @@ class Weft(FittedMethod):
         gt=0,
         description="rows that choose these views, of few answers eight of each; all rows weigh them",
     )
+    held: int = Field(
+        512, gt=0, description="rows that are held out in turn, by whole folds, to weigh the views"
+    )
     keeps: ClassVar[Literal["arrays"]] = "arrays"
     noted: ClassVar[type[BaseModel]] = RootModel[dict[str, Noted]]
     closed_only: ClassVar[bool] = True
@@ -103,6 +106,10 @@ class Weft(FittedMethod):
     def also_reads(self) -> tuple[str, ...]:
         """The encoders."""
         return self.encoders
+
+    def renamed(self, name: Callable[[str], str]) -> "Weft":
+        """See `Method`."""
+        return self.model_copy(update={"encoders": tuple(map(name, self.encoders))})
 
     def fit(self, setup: Setup) -> Saved:
         """A head for each task, and the prompts under which it reads."""
@@ -138,7 +145,7 @@ class Weft(FittedMethod):
         held = rows.held_out(few, self.strength)
         kept = self._kept(held)
         if len(few) < len(some):
-            held = rows.held_out(some, self.strength, kept)
+            held = rows.held_out(some, self.strength, kept, self.held)
             kept = best_views(held, list(kept), self.sharpness, self.views)
         return rows.head(some, held, kept, self.strength, words=self.words)
 
@@ -243,7 +250,7 @@ def check_kept(setup: Setup, saved: Saved, views: "Views") -> None:
         kept = views_of(notes)
         check_once("views", [" ".join(map(str, view)) for view in kept], task)
         compared = comparisons(views, task.template)
-        if unknown := [view for view in kept if view not in {*views.names, *views.words, *compared.names}]:
+        if unknown := [view for view in kept if not (views.knows(view) or view in compared.names)]:
             raise ArtifactError(
                 f"the run reads {tuple(unknown[0])} for task {task.name!r}, which is not there", code="A07"
             )

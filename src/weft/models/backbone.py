@@ -284,6 +284,17 @@ class Backbone(nn.Module, ABC):
     ) -> Outputs:
         """Logits of the labels under the prompts."""
 
+    def answer_states(
+        self, state: TextState, prompts: Float[Tensor, "B P D"], layers: Sequence[int]
+    ) -> list[Float[Tensor, "B D"]]:
+        """States that predict an answer's first token, of layers from 1 for the first block's output.
+
+        Of an encoder-decoder, those of its decoder.
+        """
+        labels = torch.zeros(len(state.ids), 1, dtype=torch.long, device=self.device)  # predicted, never read
+        out = self.forward(state, prompts, labels, HiddenSpec(tuple(layer - 1 for layer in layers)))
+        return [states.hidden[:, -1] for states in out.states[-len(layers) :]]  # an encoder's stand before
+
     @abstractmethod
     def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
         """Read texts and prompts once, for `score` and then `generate`."""

@@ -124,17 +124,21 @@ def rope_limit(reader: Mapping[str, Any]) -> int | None:
 
 
 def located(base: BaseConfig, folder: Path) -> BaseConfig:
-    """The same base model; a folder with its whole path, so that it is found from everywhere.
+    """The same base model; see `whole_path`."""
+    return base.model_copy(update={"model": whole_path(base.model, folder)})
+
+
+def whole_path(model: str, folder: Path) -> str:
+    """The name of a model; of a folder its whole path, so that it is found from everywhere.
 
     Args:
-        base: as a file, or the command line, names it.
+        model: as a file, or the command line, names it.
         folder: where that file lies; what is not there may lie in the current folder.
     """
-    near = [one / base.model for one in (folder, Path()) if (one / base.model).is_dir()]
-    if base.model in KNOWN or not near:
-        return base
-    whole = near[0].parent.resolve() / near[0].name  # a link keeps its name
-    return base.model_copy(update={"model": str(whole)})
+    near = [one / model for one in (folder, Path()) if (one / model).is_dir()]
+    if model in KNOWN or not near:
+        return model
+    return str(near[0].parent.resolve() / near[0].name)  # a link keeps its name
 
 
 def resolve(base: BaseConfig) -> BaseFolder:

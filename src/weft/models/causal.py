@@ -117,6 +117,14 @@ class CausalBackbone(Backbone):
         counted = self._counted(state, prompts, labels, hidden)
         return Outputs(out.logits, tuple(States(layer, counted) for layer in hidden.pick(out.hidden_states)))
 
+    def answer_states(
+        self, state: TextState, prompts: Float[Tensor, "B P D"], layers: Sequence[int]
+    ) -> list[Float[Tensor, "B D"]]:
+        """See `Backbone`; blocks behind the deepest layer are not run."""
+        inputs = self._inputs(*self._join(state, prompts))
+        states = self._states(self.lm.base_model, max(layers), **inputs)
+        return [states[layer][:, -1] for layer in layers]
+
     @torch.no_grad()
     def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
         """Read prompts (and texts, where they are not cached) and predict the first token."""
@@ -207,18 +215,21 @@ class CausalBackbone(Backbone):
         self, embeds: Tensor, mask: Tensor, cache: DynamicCache | None, *, keep: int, **kw: Any
     ) -> _Read:
         """One pass over new positions, of which the last `keep` give logits."""
-        positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -embeds.shape[1] :]
-        out = self.lm.base_model(
-            inputs_embeds=embeds,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-            **kw,
-        )
+        out = self.lm.base_model(**self._inputs(embeds, mask, cache), **kw)
         last = out.last_hidden_state[:, -keep:]
         flat = self.lm.get_output_embeddings()(last.flatten(0, 1))  # flat: a 3-d product is 5 times slower
         return _Read(flat.view(*last.shape[:2], -1), out.past_key_values, out.hidden_states)
+
+    @staticmethod
+    def _inputs(embeds: Tensor, mask: Tensor, cache: DynamicCache | None) -> dict[str, Any]:
+        """What the blocks are given of new positions."""
+        return {
+            "inputs_embeds": embeds,
+            "attention_mask": mask,
+            "position_ids": (mask.cumsum(1) - 1).clamp_min(0)[:, -embeds.shape[1] :],
+            "past_key_values": cache,
+            "use_cache": cache is not None,
+        }
 
     def _counted(
         self, state: TextState, prompts: Tensor | None, labels: Int[Tensor, "B T"], hidden: HiddenSpec

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weft.data.batch import Tokens, by_length
-from weft.models.backbone import Backbone, HiddenSpec, TextState
+from weft.models.backbone import Backbone, TextState
 
 Pooling = Literal["mean", "last"]
 _Batches = Iterator[tuple[Sequence[int], Sequence[Tensor], Tensor]]  # places, layers' states, mask
@@ -102,7 +102,6 @@ def prompted_features(
         layers: from 1 for the first block's output; of an encoder-decoder, of its decoder.
         batch_size: rows read at once, of like length; it changes no number but for rounding.
     """
-    spec = HiddenSpec(tuple(layer - 1 for layer in layers))
     shape = (len(sources), backbone.width)
     found = {(name, layer): np.empty(shape, np.float32) for name in prompts for layer in layers}
     kept = {
@@ -118,7 +117,7 @@ def prompted_features(
             places = [missing[i] for i in batch]
             state = backbone.read([sources[i] for i in places])
             for name in names:
-                states = _answer_states(backbone, state, prompts[name], spec)
+                states = _answer_states(backbone, state, prompts[name], layers)
                 for layer, vectors in zip(layers, states, strict=True):
                     found[name, layer][places] = vectors
         for name in names:
@@ -132,12 +131,10 @@ def _digest(prompt: Tensor) -> bytes:
 
 
 def _answer_states(
-    backbone: Backbone, state: TextState, prompt: Float[Tensor, "P D"], spec: HiddenSpec
+    backbone: Backbone, state: TextState, prompt: Float[Tensor, "P D"], layers: Sequence[int]
 ) -> list[NDArray[np.float32]]:
     """Each layer's state at the last position before an answer, `[B, D]`."""
-    rows = len(state.sources)
-    labels = torch.zeros(rows, 1, dtype=torch.long, device=backbone.device)  # predicted, never read
+    prompts = prompt.to(backbone.device).expand(len(state.sources), -1, -1)
     with backbone.mode(dropout=False):
-        outputs = backbone.forward(state, prompt.to(backbone.device).expand(rows, -1, -1), labels, spec)
-    wanted = outputs.states[-len(spec.layers) :]  # an encoder's stand before those of the decoder
-    return [states.hidden[:, -1].float().cpu().numpy() for states in wanted]
+        states = backbone.answer_states(state, prompts, layers)
+    return [one.float().cpu().numpy() for one in states]

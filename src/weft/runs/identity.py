@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,16 @@ def identity(
         data_hashes: `task/split` -> SHA-256 of its files.
         encoder_hashes: encoder that reads beside the base model -> SHA-256 of its files.
     """
-    values = config.model_dump(mode="json")
+    hashes = encoder_hashes or {}
+    values = _by_hash(config, hashes).model_dump(mode="json")
     values["tasks"] = [
         {key: value for key, value in task.items() if key not in PLACES and (value or key != "only")}
         for task in values["tasks"]
     ]
     values["order"] = [list((task.labels or {}).items()) for task in config.tasks]
     values["base"] = {"hash": base_hash, "dropout": config.base.dropout, "dtype": config.base.dtype}
-    if encoder_hashes:
-        values["encoders"] = encoder_hashes
+    if hashes:
+        values["encoders"] = {_known_as(name, hashes): digest for name, digest in hashes.items()}
     if config.base.deterministic:
         values["base"]["deterministic"] = True
     if values.get("optim"):
@@ -54,6 +56,18 @@ def identity(
         values.get("distill", {}).pop(name, None)
     versions = {"format": FORMAT, "numerics": NUMERICS}
     return storage.sha256_json({**versions, "config": values, "data": data_hashes})
+
+
+def _by_hash(config: AnyRun, hashes: Mapping[str, str]) -> AnyRun:
+    """The configuration with hashes of encoders in place of folders: where they lie changes nothing."""
+    method = getattr(config, "method", None)
+    if method is None or not hashes:
+        return config
+    return config.model_copy(update={"method": method.renamed(lambda name: _known_as(name, hashes))})
+
+
+def _known_as(name: str, hashes: Mapping[str, str]) -> str:
+    return hashes[name] if Path(name).is_absolute() else name
 
 
 def run_id(config: AnyRun, digest: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from weft.errors import DataError
 from weft.storage import sha256_file, sha256_json
 from weft.tasks.json_rows import json_lines, json_rows
-from weft.tasks.separators import NAMES, SIGNS, separator
+from weft.tasks.separators import NAMES, SIGNS, separator, undeclared
 from weft.tasks.tables import LONGEST_LINE, quotes_are_marks, table, too_long
 from weft.tasks.task import Row
 
@@ -94,8 +94,8 @@ def _has_marks(path: Path) -> bool:
     kind = format_of(path)
     if kind not in (".tsv", ".txt"):
         return False
-    text = _text(path, whole=False)
-    return separator(text, str(path), kind) == "\t" and quotes_are_marks(text)
+    text, sign = _columns(path, kind)
+    return sign == "\t" and quotes_are_marks(text)
 
 
 def separated(path: Path) -> str:
@@ -109,7 +109,7 @@ def separated(path: Path) -> str:
     kind = format_of(path)
     if path in INPUT or len(SIGNS.get(kind, "")) < 2:
         return ""
-    sign = separator(_text(path, whole=False), str(path), kind)
+    _, sign = _columns(path, kind)
     return "" if sign == SIGNS[kind][0] else NAMES[sign]
 
 
@@ -124,12 +124,18 @@ def _rows(path: Path) -> list[Row]:
     kind, where = format_of(path), str(path)
     if kind == ".parquet":
         return _checked(_parquet(path), where)
-    text = _text(path, whole=kind == ".json")
     if kind == ".json":
-        return _checked(json_rows(text, where), where)
+        return _checked(json_rows(_text(path, whole=True), where), where)
     if kind == ".jsonl":
-        return json_lines(text, where)
-    return table(text, where, separator(text, where, kind))
+        return json_lines(_text(path, whole=False), where)
+    text, sign = _columns(path, kind)
+    return table(text, where, sign)
+
+
+def _columns(path: Path, kind: str) -> tuple[str, str]:
+    """A table's text, and what separates its columns."""
+    text = _text(path, whole=False)
+    return undeclared(text), separator(text, str(path), kind)
 
 
 def _text(path: Path, *, whole: bool) -> str:

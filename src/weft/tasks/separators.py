@@ -1,11 +1,13 @@
 """What separates the columns of a table: its format's own sign, or another one that the header shows.
 
 Spreadsheets of countries that write 1,5 for one and a half put semicolons into CSV files. A `.txt` file may
-have tabs, commas or semicolons. Loads without torch.
+have tabs, commas or semicolons. Some programs say the sign in a line before the header: `sep=;`. Loads
+without torch.
 """
 
 import csv
 import io
+import re
 from itertools import islice
 
 from weft.errors import DataError
@@ -13,10 +15,13 @@ from weft.tasks.tables import LONGEST_LINE
 
 SIGNS = {".csv": ",;", ".tsv": "\t", ".txt": "\t,;"}  # of each format, its own one first
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
+DECLARED = re.compile(r'("?)sep=([,;\t])\1(?=[\r\n])', re.IGNORECASE)
 
 
 def separator(text: str, where: str, kind: str) -> str:
-    """The sign that the header has between its names; of several, the one that every row has as often.
+    """The sign that a first line declares, or that the header has between its names.
+
+    Of several in the header, the one that every row has as often.
 
     Args:
         text: of the table.
@@ -26,6 +31,8 @@ def separator(text: str, where: str, kind: str) -> str:
     Raises:
         DataError: where two signs would do, or a `.txt` file has none.
     """
+    if declared := DECLARED.match(text):
+        return declared[2]
     signs = SIGNS[kind]
     if len(signs) == 1 or not text.strip():
         return signs[0]
@@ -45,6 +52,11 @@ def separator(text: str, where: str, kind: str) -> str:
             "write such a line before the rows; a table of one column has the suffix .csv",
         )
     return [*even, *shown, signs[0]][0]
+
+
+def undeclared(text: str) -> str:
+    """The text with a blank line where it declares its separator: lines keep their numbers."""
+    return DECLARED.sub("", text, count=1) if DECLARED.match(text) else text
 
 
 def _widths(text: str, sign: str, most: int | None = None) -> set[int]:
