@@ -3,10 +3,14 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save
 from tiny_job import EXPERIMENT, command, write_job
 
 from weft.errors import ArtifactError, ConfigError
+from weft.evaluation.views import PLAIN, PROMPTED, spread
 from weft.models import base_folder
 from weft.runs import Run, bundled, find
 from weft.storage import durable
@@ -66,6 +70,49 @@ def test_the_source_run_and_its_teachers_are_found(shipped):
             bundled.start(name)
     with pytest.raises(ArtifactError, match="no run"):
         find(shipped / "nothing", "../base")
+
+
+@pytest.fixture
+def scales(tmp_path, monkeypatch):
+    """Scales of a base model with hash `b`, under prompts of the run `s`, and of an encoder with hash `e`."""
+    names = [("", "", 1), ("", "one", 2), ("reader", "", 0)]
+    values = {json.dumps(name): np.full(3, i + 1.0, np.float32) for i, name in enumerate(names)}
+    facts = {"models": {"": "b", "reader": "e"}, "sources": ["s"]}
+    file = tmp_path / "scales.safetensors"
+    file.write_bytes(save(values, {name: json.dumps(value) for name, value in facts.items()}))
+    monkeypatch.setattr(bundled, "SCALES", file)
+
+
+@pytest.mark.parametrize(
+    ("models", "source", "found"),
+    [
+        ({"": "b"}, "s", [("", "", 1), ("", "one", 2)]),
+        ({"": "b"}, "other", [("", "", 1)]),
+        ({"": "b", "mine": "e"}, None, [("", "", 1), ("mine", "", 0)]),
+        ({"": "other", "reader": "other"}, "s", []),
+        ({"": "e"}, "s", [("", "", 0)]),  # the encoder as the base model
+    ],
+)
+def test_scales_are_those_of_the_models_and_prompts_of_a_run(scales, models, source, found):
+    """By their hashes, whatever a run calls an encoder; prompts of another source run have other views."""
+    assert sorted(bundled.scales(models, source)) == sorted(found)
+
+
+def test_the_scales_that_come_with_weft_are_of_its_views():
+    """Of every view that a task on smollm2 chooses from, as wide as its model; none is below zero."""
+    run, teachers = bundled.start("smollm2")
+    with safe_open(bundled.SCALES, "numpy") as file:
+        facts = {name: json.loads(value) for name, value in file.metadata().items()}
+    assert facts["sources"] == [run]
+    found = bundled.scales(facts["models"], run)
+    assert {prompt for _, prompt, _ in found} == {"", "P*", *teachers}
+    assert {layer for encoder, prompt, layer in found if prompt} == set(spread(PROMPTED, 30))
+    assert {layer for encoder, prompt, layer in found if not encoder and not prompt} == set(spread(PLAIN, 30))
+    assert [layer for encoder, _, layer in sorted(found) if encoder] == list(range(7))
+    for (encoder, _, _), scale in found.items():
+        assert scale.shape == ((384,) if encoder else (576,))
+        assert (scale > 0).all()
+        assert np.isfinite(scale).mean() > 0.9
 
 
 def test_an_experiment_without_sources_starts_from_them(shipped, tmp_path, capsys):

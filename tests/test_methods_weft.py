@@ -1,5 +1,6 @@
 """weft's own method: views under prompts, readers weighted by held-out rows, what is kept and answers."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -209,16 +210,20 @@ def test_a_row_that_is_alone_with_its_answer_is_in_no_fold():
     assert len({view["weight"] for view in saved.notes["tone"]["views"]}) == 1
 
 
-def test_rounding_leaves_the_mean_scores():
-    """16 bits a weight, even where columns lie far from zero: what it loses on the mean goes to the bias."""
+def test_a_known_scale_of_columns_takes_the_place_of_their_own():
+    """The reader is that of columns divided by it; one that says nothing has no weight."""
     draw = np.random.default_rng(6)
-    x = (draw.normal(size=(50, 8)) + 1000 * draw.normal(size=8)).astype(np.float32)
-    head = readers.fit_reader(x, ["a", "b"] * 25, 1.0)
-    near = readers.rounded(head, x)
-    assert np.array_equal(near.weights, torch.from_numpy(near.weights).bfloat16().float().numpy())
-    assert np.allclose(near.weights, head.weights, rtol=2**-8)
-    means = [x.mean(0, dtype=np.float64) @ one.weights.T + one.bias for one in (head, near)]
-    assert means[0] == pytest.approx(means[1], abs=1e-3)
+    x, y = draw.normal(size=(30, 4)).astype(np.float32) * [1, 5, 0.1, 1] + 3, ["a", "b", "c"] * 10
+    scale = np.array([2, 4, 0.2, np.inf], np.float32)
+    head = readers.fit_reader(x, y, 0.3, scale)
+    z = (x - x.mean(0))[:, :3] / scale[:3]
+    known = LogisticRegression(C=0.3, tol=1e-9, max_iter=10_000).fit(z, y)
+    assert np.allclose(head.weights[:, :3] * scale[:3], known.coef_, atol=1e-4)
+    assert not head.weights[:, 3].any()
+    assert np.allclose(head.shares(x, ("a", "b", "c")), known.predict_proba(z), atol=1e-4)
+    alike = readers.hold_out(x, y, 0.3, scale=x.std(0))
+    assert np.allclose(alike.logs, readers.hold_out(x, y, 0.3).logs, atol=1e-4)
+    assert not np.allclose(readers.hold_out(x, y, 0.3, scale=scale).logs, alike.logs, atol=1e-2)
 
 
 # the answers' words
@@ -242,16 +247,20 @@ def test_texts_are_held_against_the_words_of_the_answers():
     cosines = np.array(
         [[np.mean([a @ b for a, b in zip(last[x], last[y], strict=True)]) for y in ANSWERS] for x in TEXTS]
     )
-    weights = saved.tensors["0.weights"].float().numpy()
-    assert weights.shape[1] == bare.tensors["0.weights"].shape[1] + 2 * width
+    method = Weft(**asked)
+    weights = method.restore(setup, saved).heads[0][1].weights
+    assert weights.shape[1] == method.restore(setup, bare).heads[0][1].weights.shape[1] + 2 * width
     vectors = [np.concatenate(last[text]) for text in TEXTS]
     found = np.array(vectors) @ weights[:, -2 * width :].T / counts
     expected = cosines - cosines.mean(1, keepdims=True)
     order = [ANSWERS.index(answer) for answer in saved.notes["tone"]["answers"]]
     assert np.allclose(found, expected[:, order], atol=5e-3)
-    method = Weft(**asked)
     answers = method.restore(setup, saved).answer(TEXTS, [0] * len(TEXTS))
-    part = {"0.weights": saved.tensors["0.weights"][:, : -2 * width], "0.bias": saved.tensors["0.bias"]}
+    part = {
+        "0.codes": saved.tensors["0.codes"][:, : -2 * width],  # a byte a weight
+        "0.steps": saved.tensors["0.steps"][:, :-2],
+        "0.bias": saved.tensors["0.bias"],
+    }
     fewer = {"tone": {**saved.notes["tone"], "views": notes[:5]}}
     without = method.restore(setup, replace(saved, tensors=part, notes=fewer)).answer(TEXTS, [0] * len(TEXTS))
     logs = np.log(shares_of(without)) + counts * expected
@@ -363,7 +372,7 @@ def test_what_is_kept_answers_as_what_was_fitted(name, encoders):
     factor, _ = readers.confidence(readers.mixed(parts, [view["weight"] for view in notes["views"]]))
     odds = np.exp(factor * total)
     assert factor > 1
-    assert np.allclose(shares_of(answers), odds / odds.sum(1, keepdims=True), atol=5e-3)  # 16 bits
+    assert np.allclose(shares_of(answers), odds / odds.sum(1, keepdims=True), atol=5e-3)  # 8 bits
     told = method.restore(answering, saved).answer([row.source for row in ROWS], [0] * len(ROWS))
     assert sum(one.text == row.target for one, row in zip(told, ROWS, strict=True)) > len(ROWS) * 0.8
 
@@ -374,7 +383,7 @@ def test_only_prompts_that_a_task_reads_under_are_kept():
     saved = Weft(encoders=(), views=2).fit(setup_with_prompts(backbone))
     used = {view["prompt"] for view in saved.notes["tone"]["views"]} - {""}
     assert {name.removeprefix("prompt.") for name in saved.tensors if name.startswith("prompt.")} == used
-    assert saved.tensors["0.weights"].shape == (3, 2 * 32)
+    assert saved.tensors["0.codes"].shape == (3, 2 * 32)
     assert saved.parameters == 3 * (2 * 32 + 1)
 
 
@@ -386,8 +395,9 @@ def test_of_many_rows_a_part_chooses_and_all_are_fitted(monkeypatch):
     [view] = saved.notes["tone"]["views"]
     x = Views(backbone, {}, {}).read([row.source for row in ROWS], 16)[named(view)]
     head = readers.fit_reader(x, [row.target for row in ROWS], 0.01)
-    ratio = saved.tensors["0.weights"].float().numpy() / head.weights
-    assert np.allclose(ratio, ratio[0, 0], rtol=1e-2)  # 16 bits
+    kept = method.restore(setup_of(backbone), saved).heads[0][1].weights
+    factor = np.vdot(kept, head.weights) / np.vdot(head.weights, head.weights)
+    assert np.allclose(kept, factor * head.weights, atol=0.01 * np.abs(kept).max())  # 8 bits
 
 
 @pytest.mark.parametrize("most", [1, 2])
@@ -507,6 +517,60 @@ def test_first_folds_have_enough_rows_and_no_fold_too_many(numbers, enough):
     assert ((some == folds) | (some == -1)).all()
     assert len(kept) >= min(enough, (folds >= 0).sum())
     assert (kept < kept.max()).sum() < enough
+
+
+@pytest.fixture
+def scaled():
+    """A setup with a scale for each view of one encoder and of the base model, bare and under prompts."""
+    backbone = build_backbone("llama-suffix")
+    setup = setup_with_prompts(backbone)
+    views = Views(backbone, {**prompts_of(backbone), SHARED: prompts_of(backbone)["one"]}, {})
+    read = views.read(TEXTS, 16)
+    return replace(setup, load_scales=lambda: {view[:3]: x.std(0) + 0.01 for view, x in read.items()})
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_on_known_scales_few_bits_answer_alike(scaled, bits):
+    """They are kept with the run, so many bits a weight are, and the answers are those of all bits nearly."""
+    settings = {"encoders": (), "views": 3, "words": False, "worth": -1000.0}
+    method = Weft(bits=bits, **settings)
+    saved = through_files(method.fit(scaled))
+    views = saved.notes["tone"]["views"]
+    gains = {name for name in saved.tensors if name.startswith("gain.")}
+    assert gains == {f"gain.{json.dumps(named(view)[:3])}" for view in views}
+    assert saved.tensors["0.codes"].shape == (3, 3 * 32 * bits // 8)
+    answers = method.restore(scaled, saved).answer([row.source for row in ROWS], [0] * len(ROWS))
+    whole = Weft(bits=8, **settings)
+    others = whole.restore(scaled, whole.fit(scaled)).answer([row.source for row in ROWS], [0] * len(ROWS))
+    assert np.abs(shares_of(answers) - shares_of(others)).mean() < {1: 0.1, 2: 0.1, 4: 0.02, 8: 1e-9}[bits]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda one: -one, "does not fit"),
+        (lambda one: one[:-1], "should be"),
+        (lambda one: None, "should be"),  # its codes would be bytes
+    ],
+)
+def test_damaged_scales_are_refused(scaled, change, message):
+    """Of another width, below zero; without one a view would have more bits than there are."""
+    method = Weft(encoders=(), views=3, worth=-1000.0)
+    saved = method.fit(scaled)
+    name = next(name for name in saved.tensors if name.startswith("gain."))
+    value = change(saved.tensors[name])
+    left = {key: one for key, one in saved.tensors.items() if key != name}
+    with pytest.raises(ArtifactError, match=message):
+        method.restore(scaled, replace(saved, tensors=left if value is None else {**left, name: value}))
+
+
+@pytest.mark.parametrize("words", ["tone", "[1]", '["", "", "deep"]', "null"])
+def test_a_scale_of_no_view_is_refused(scaled, words):
+    method = Weft(encoders=(), views=3)
+    saved = method.fit(scaled)
+    tensors = {**saved.tensors, f"gain.{words}": torch.ones(32)}
+    with pytest.raises(ArtifactError, match="scale of no view"):
+        method.restore(scaled, replace(saved, tensors=tensors))
 
 
 def test_a_run_that_reads_at_other_depths_still_answers(monkeypatch):

@@ -1,6 +1,7 @@
 """Linear classifiers on features of texts: fitted by scikit-learn, kept and applied as plain arrays."""
 
 import random
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,9 @@ def fit_head(features: Any, targets: Sequence[str], strength: float) -> LinearHe
     answers = tuple(sorted(set(targets)))
     if len(answers) == 1:
         return LinearHead(np.zeros((1, features.shape[1]), np.float32), np.zeros(1, np.float32), answers)
-    fitted = LogisticRegression(C=strength, max_iter=2000).fit(features, list(targets))
+    with warnings.catch_warnings():  # many answers with two or three rows each are no numbers on a scale
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        fitted = LogisticRegression(C=strength, max_iter=2000).fit(features, list(targets))
     weights, bias = fitted.coef_, fitted.intercept_
     if len(answers) == 2:
         weights, bias = np.vstack([np.zeros_like(weights), weights]), np.append(0.0, bias)

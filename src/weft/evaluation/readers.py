@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from weft.evaluation.linear import STILL, LinearHead, held_out, standard
+from weft.evaluation.linear import STILL, LinearHead, Standard, held_out, standard
 from weft.evaluation.logistic import fit_parts, orthogonal
 from weft.evaluation.threads import on_one_thread
 from weft.storage import sha256_bytes
@@ -58,33 +58,33 @@ def mixture(heads: Mapping[View, LinearHead], shares: Mapping[View, float], fact
     )
 
 
-def rounded(head: LinearHead, features: Any) -> LinearHead:
-    """The head with weights that 16 bits hold (bfloat16), and the same mean score of each answer.
+def columns(view: Any, scale: Any = None) -> Standard:
+    """A view with mean 0, divided by the scale of its columns, and both.
+
+    Some models have columns near 1e-30: by their own deviation they would be noise, with weights near 1e30.
 
     Args:
-        head: on the features.
-        features: of the training rows `[N, F]`; some columns lie far from zero.
+        view: `[N, D]`.
+        scale: of each column `[D]`, infinite where it says nothing; none: its own deviation here.
     """
-    import torch
-
-    weights = torch.from_numpy(head.weights).bfloat16().float().numpy()
-    lost = (head.weights.astype(np.float64) - weights) @ features.mean(0, dtype=np.float64)
-    return LinearHead(weights, (head.bias + lost).astype(np.float32), head.answers)
+    if scale is None:
+        return standard(view, share=STILL)
+    mean = view.mean(0, dtype=np.float64)
+    return ((view - mean) / scale).astype(np.float32), mean.astype(np.float32), scale
 
 
 @on_one_thread
-def fit_reader(view: Any, targets: Sequence[str], strength: float) -> LinearHead:
+def fit_reader(view: Any, targets: Sequence[str], strength: float, scale: Any = None) -> LinearHead:
     """Logistic regression on a standardised view, as a head on the view as it is.
-
-    Some models have columns near 1e-30: standardised they would be noise, with weights here near 1e30.
 
     Args:
         view: `[N, D]`.
         targets: the answer of each row.
         strength: C, the inverse of regularisation.
+        scale: of its columns; see `columns`.
     """
     answers, gold = numbered(targets)
-    x, mean, scale = standard(view, share=STILL)
+    x, mean, scale = columns(view, scale)
     if len(answers) == 1:
         return LinearHead(np.zeros((1, x.shape[1]), np.float32), np.zeros(1, np.float32), answers)
     turned, back = orthogonal(x)
@@ -128,7 +128,9 @@ class HeldOut:
 
 
 @on_one_thread
-def hold_out(view: Any, targets: Sequence[str], strength: float, enough: int | None = None) -> HeldOut:
+def hold_out(
+    view: Any, targets: Sequence[str], strength: float, enough: int | None = None, scale: Any = None
+) -> HeldOut:
     """What a reader of a view says of rows that are held out in turn.
 
     An answer's only row is in every training part. Columns are standardised on all rows: that knows no
@@ -139,12 +141,13 @@ def hold_out(view: Any, targets: Sequence[str], strength: float, enough: int | N
         targets: the answer of each row.
         strength: C, the inverse of regularisation.
         enough: so many rows are held out, by whole folds; none: all.
+        scale: of its columns; see `columns`.
     """
     answers, gold = numbered(targets)
     if held_out(targets) is None:
         return HeldOut(np.zeros((0, len(answers))), gold[:0], np.zeros(0, np.intp))
     folds = first_folds(fold_numbers(targets), enough or len(targets))
-    x, _ = orthogonal(standard(view, share=STILL)[0])
+    x, _ = orthogonal(columns(view, scale)[0])
     parts = folds != np.arange(folds.max() + 1)[:, None]
     weights, biases = fit_parts(x, gold, len(answers), strength, parts)
     scores = np.zeros((len(targets), len(answers)))

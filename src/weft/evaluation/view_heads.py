@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from weft.evaluation.comparisons import Comparisons
+from weft.evaluation.few_bits import Part
 from weft.evaluation.linear import LinearHead
 from weft.evaluation.readers import (
     HeldOut,
@@ -16,7 +17,6 @@ from weft.evaluation.readers import (
     hold_out,
     mixed,
     mixture,
-    rounded,
     with_words,
 )
 from weft.evaluation.views import View, Views
@@ -63,7 +63,8 @@ class TaskRows:
         known = [self.targets[i] for i in rows]
         read = self.read(rows, wanted)
         held = {
-            view: hold_out(x, known, self.strength(strength, view, x), enough) for view, x in read.items()
+            view: hold_out(x, known, self.strength(strength, view, x), enough, self.views.scales.get(view))
+            for view, x in read.items()
         }
         return {view: held[view] for view in wanted or held}
 
@@ -79,8 +80,8 @@ class TaskRows:
         strength: float,
         *,
         words: bool,
-    ) -> tuple[LinearHead, dict[View, float]]:
-        """The head of all rows on the views side by side, and what is noted of each view.
+    ) -> tuple[LinearHead, dict[View, float], Any]:
+        """The head of all rows on the views side by side, what is noted of each view, and means of columns.
 
         Args:
             some: places of the rows that were held out.
@@ -94,13 +95,16 @@ class TaskRows:
         factor, counts = confidence(sure, said and said.cosines([self.texts[i] for i in some]))
         read = self.read(range(len(self.texts)), shares)
         strengths = {view: self.strength(strength, view, read[view]) for view in shares}
-        heads = {view: fit_reader(read[view], self.targets, strengths[view]) for view in shares}
+        heads = {
+            view: fit_reader(read[view], self.targets, strengths[view], self.views.scales.get(view))
+            for view in shares
+        }
         head, joined = mixture(heads, shares, factor), np.concatenate([read[view] for view in shares], axis=1)
         noted = said.shares(counts) if said else {}
         if said and noted:
             head = with_words(head, said.vectors, counts)
             joined = np.concatenate([joined, said.read(self.texts)], axis=1)
-        return rounded(head, joined), {**shares, **noted}
+        return head, {**shares, **noted}, joined.mean(0, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,13 @@ class Words:
     def shares(self, factor: float) -> dict[View, float]:
         """How much each of the views counts; none, if they do not."""
         return dict.fromkeys(self.views.words, factor) if factor > 0 else {}
+
+
+def parts_of(views: Views, compared: Comparisons, kept: Sequence[View], bits: int) -> list[Part]:
+    """How the columns of a task's views are kept, in their order."""
+    widths = [(compared if view.apart else views).width(view) for view in kept]
+    scales = [views.scales.get(view) for view in kept]
+    return [Part.of(width, scale, bits) for width, scale in zip(widths, scales, strict=True)]
 
 
 def comparisons(views: Views, template: str) -> Comparisons:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -53,11 +53,13 @@ class Views:
             three depths under each prompt. Of a base that is an encoder, the mean states of every layer.
         prompts: of the source tasks, and the shared one, by name.
         encoders: that read beside it, by name: mean states of every layer.
+        scales: deviation of a view's columns `[D]` over texts of other tasks, where it is known.
     """
 
     backbone: Backbone
     prompts: Mapping[str, Float[Tensor, "P D"]]
     encoders: Mapping[str, Backbone]
+    scales: Mapping[View, Any] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> list[View]:

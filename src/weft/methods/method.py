@@ -61,6 +61,8 @@ class Setup:
         load_encoder: gives a frozen encoder that the method's `also_reads` names.
         load_source: gives the bank of the source stage; only in training, where `needs` names it.
         load_teachers: gives the teachers' prompts `[P, D]` by task; likewise.
+        load_scales: gives the deviation of views' columns `[D]` over texts of other tasks, by encoder, prompt
+            and layer, where it comes with weft; only in training.
         nearest: of named prompts, the one under which a task's rows are likeliest, and the loss of each; only
             in training.
     """
@@ -80,6 +82,7 @@ class Setup:
     )
     load_source: "Callable[[], PromptBank]" = field(default=lambda: nothing_found("source"))
     load_teachers: "Callable[[], dict[str, Tensor]]" = field(default=lambda: nothing_found("teachers"))
+    load_scales: "Callable[[], Mapping[tuple[str, str, int], Any]]" = dict
     nearest: "Callable[[Mapping[str, Tensor], int], tuple[str, dict[str, float]]]" = field(
         default=lambda prompts, task: nothing_found("nearest")
     )

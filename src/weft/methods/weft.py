@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, Field, RootModel
 
-from weft.config.base import Content
-from weft.errors import ArtifactError
 from weft.evaluation.answers import Answer, chosen_by_task
 from weft.evaluation.received import Received
-from weft.methods.kept import check_answers, check_once, check_shapes, of_task
+from weft.methods.kept_views import (
+    Noted,
+    NotedView,
+    check_kept,
+    prompts_of,
+    scales_of,
+    shared_tensors,
+    views_of,
+)
 from weft.methods.method import FittedMethod, Need, Saved, Setup
 from weft.tasks import Task
 
@@ -30,32 +36,6 @@ if TYPE_CHECKING:
     from weft.evaluation.views import View, Views
 
 SHARED = "P*"  # name of the shared prompt among the source tasks' prompts
-PROMPT = "prompt."  # before the names of prompts among the tensors
-
-
-class NotedView(Content):
-    """A view that a task reads, with what `View` says of it, and its weight."""
-
-    encoder: str
-    prompt: str
-    layer: int
-    compares: str = ""
-    weight: float
-
-
-class Noted(Content):
-    """What is noted of a task."""
-
-    answers: list[str] = Field(min_length=1)
-    views: list[NotedView] = Field(min_length=1)
-
-
-def views_of(notes: Mapping[str, Any]) -> "tuple[View, ...]":
-    """The views that a task reads."""
-    from weft.evaluation.views import View
-
-    noted = [NotedView(**view) for view in notes["views"]]
-    return tuple(View(one.encoder, one.prompt, one.layer, one.compares) for one in noted)
 
 
 class Weft(FittedMethod):
@@ -89,8 +69,11 @@ class Weft(FittedMethod):
         gt=0,
         description="rows that choose these views, of few answers eight of each; all rows weigh them",
     )
+    bits: Literal[1, 2, 4, 8] = Field(
+        4, description="of a weight that is kept, on views whose scale comes with weft; 8 on others"
+    )
     held: int = Field(
-        512, gt=0, description="rows that are held out in turn, by whole folds, to weigh the views"
+        256, gt=0, description="rows that are held out in turn, by whole folds, to weigh the views"
     )
     keeps: ClassVar[Literal["arrays"]] = "arrays"
     noted: ClassVar[type[BaseModel]] = RootModel[dict[str, Noted]]
@@ -112,32 +95,31 @@ class Weft(FittedMethod):
         return self.model_copy(update={"encoders": tuple(map(name, self.encoders))})
 
     def fit(self, setup: Setup) -> Saved:
-        """A head for each task, and the prompts under which it reads."""
+        """A head for each task, the prompts under which it reads, and scales of its views."""
         import torch
 
+        from weft.evaluation.few_bits import FewBits
         from weft.evaluation.linear import fitted_numbers
-        from weft.evaluation.view_heads import TaskRows
+        from weft.evaluation.view_heads import TaskRows, parts_of
+        from weft.evaluation.views import View
 
         prompts = {**setup.teachers, SHARED: setup.source.shared.detach()} if self.sources else {}
-        views = self._views(setup, prompts)
+        views = self._views(setup, prompts, setup.load_scales())
         tensors: dict[str, Tensor] = {}
-        notes, used, size = {}, set[str](), 0
+        notes, used, size = {}, set[View](), 0
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
             read = TaskRows.of(rows, views, task.template if self.compare else "", setup.source_tokens)
-            head, shares = self._fitted(read)
-            tensors |= {
-                f"{k}.weights": torch.from_numpy(head.weights).bfloat16(),
-                f"{k}.bias": torch.from_numpy(head.bias),
-            }
+            head, shares, means = self._fitted(read)
+            kept = FewBits.of(head, parts_of(views, read.compared, list(shares), self.bits), means)
+            tensors |= {f"{k}.{name}": torch.from_numpy(value) for name, value in vars(kept).items()}
             noted = [NotedView(**view._asdict(), weight=share) for view, share in shares.items()]
             notes[task.name] = {"answers": head.answers, "views": [view.model_dump() for view in noted]}
-            used |= {view.prompt for view in shares}
+            used |= set(shares)
             size += fitted_numbers(head)
-        tensors |= {f"{PROMPT}{name}": one for name, one in prompts.items() if name in used}
-        return Saved(tensors, notes, size)
+        return Saved(tensors | shared_tensors(views, used), notes, size)
 
-    def _fitted(self, rows: "TaskRows") -> "tuple[LinearHead, dict[View, float]]":
-        """A head on the views that are kept, and their weights. All views of many rows fill no memory."""
+    def _fitted(self, rows: "TaskRows") -> "tuple[LinearHead, dict[View, float], Any]":
+        """A head on the views that are kept; see `TaskRows.head`. All views of many rows fill no memory."""
         from weft.evaluation.linear import choice_rows
         from weft.evaluation.readers import best_views, first_rows
 
@@ -165,26 +147,27 @@ class Weft(FittedMethod):
         alone, other = weighed(held, bare, self.sharpness, self.views)
         return alone if other <= loss + self.worth else kept
 
-    def _views(self, setup: Setup, prompts: "Mapping[str, Tensor]") -> "Views":
-        from weft.evaluation.views import Views
+    def _views(
+        self, setup: Setup, prompts: "Mapping[str, Tensor]", scales: "Mapping[tuple[str, str, int], Any]"
+    ) -> "Views":
+        """The frozen models, and scales of their views by encoder, prompt and layer."""
+        from weft.evaluation.views import View, Views
 
         encoders = {name: setup.load_encoder(name) for name in self.encoders}
-        return Views(setup.backbone, prompts, encoders)
+        known = {View(*place): scale for place, scale in scales.items()}
+        return Views(setup.backbone, prompts, encoders, known)
 
     def restore(self, setup: Setup, saved: Saved) -> "ViewClassifiers":
         """The heads that a run kept, on the frozen models."""
-        from weft.evaluation.linear import LinearHead
+        from weft.evaluation.few_bits import FewBits
 
-        prompts = {
-            name.removeprefix(PROMPT): one for name, one in saved.tensors.items() if name.startswith(PROMPT)
-        }
-        views = self._views(setup, prompts)
-        check_kept(setup, saved, views)
+        views = self._views(setup, prompts_of(saved), scales_of(saved))
+        parts = check_kept(setup, saved, views, self.bits)
         heads = []
         for k, task in enumerate(setup.tasks):
             notes = saved.notes[task.name]
-            parts = [saved.tensors[f"{k}.{name}"].float().numpy() for name in ("weights", "bias")]
-            heads.append((views_of(notes), LinearHead(parts[0], parts[1], tuple(notes["answers"]))))
+            kept = FewBits(*(saved.tensors[f"{k}.{name}"].numpy() for name in ("codes", "steps", "bias")))
+            heads.append((views_of(notes), kept.head(parts[k], notes["answers"])))
         return ViewClassifiers(views, setup.tasks, setup.source_tokens, tuple(heads))
 
 
@@ -231,32 +214,3 @@ class ViewClassifiers:
     def received(self, text: str, fields: Sequence[str], task_id: int) -> Received:
         """See `Receives`: of every model that the task's views read, whole or field by field."""
         return self.views.received(self.heads[task_id][0], text, fields, self.source_tokens)
-
-
-def check_kept(setup: Setup, saved: Saved, views: "Views") -> None:
-    """Refuse views, answers and numbers that do not fit the models, the tasks or each other.
-
-    Raises:
-        ArtifactError: naming the first.
-    """
-    from weft.evaluation.view_heads import comparisons
-
-    axes: dict[str, Sequence[str]] = {f"{PROMPT}{name}": "PD" for name in views.prompts}
-    sizes = {"D": setup.backbone.width}
-    for k, task in enumerate(setup.tasks):
-        notes = of_task(saved.notes, task)
-        check_answers(notes["answers"], task)
-        check_once("answers", notes["answers"], task)
-        kept = views_of(notes)
-        check_once("views", [" ".join(map(str, view)) for view in kept], task)
-        compared = comparisons(views, task.template)
-        if unknown := [view for view in kept if not (views.knows(view) or view in compared.names)]:
-            raise ArtifactError(
-                f"the run reads {tuple(unknown[0])} for task {task.name!r}, which is not there", code="A07"
-            )
-        axes |= {f"{k}.weights": [f"C{k}", f"F{k}"], f"{k}.bias": [f"C{k}"]}
-        sizes |= {
-            f"C{k}": len(notes["answers"]),
-            f"F{k}": sum((compared if view.apart else views).width(view) for view in kept),
-        }
-    check_shapes(saved.tensors, axes, **sizes)

@@ -3,7 +3,10 @@
 They are ordinary sealed runs, each with its configuration: `bundled_runs/MODEL/RUN`.
 """
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from weft.config.training import PromptConfig
 from weft.errors import ConfigError
@@ -12,6 +15,8 @@ from weft.runs.folder import Run
 
 FOLDER = Path(__file__).with_name("bundled_runs")
 NAME = "bundled"  # as the `source` of a configuration
+SCALES = FOLDER / "scales.safetensors"  # made by recipes/sources/scales.py
+Place = tuple[str, str, int]  # encoder, prompt and layer of a view
 
 
 def start(model: str) -> tuple[str, dict[str, str]]:
@@ -51,6 +56,27 @@ def _run(model: str) -> Run:
         fix=f"there is one for {', '.join(known()) or 'none'}; or run 'weft source', or name sources",
         code="C12",
     )
+
+
+def scales(models: Mapping[str, str], source: str | None) -> dict[Place, Any]:
+    """Deviation of the columns `[D]` of views that weft knows, over texts of the bundled source tasks.
+
+    Args:
+        models: hash of the base model, under an empty name, and of encoders by name.
+        source: the source run whose prompts are read under; of another than that which comes with weft
+            nothing is known.
+    """
+    from safetensors import safe_open
+
+    found: dict[Place, Any] = {}
+    with safe_open(SCALES, "numpy") as file:
+        facts = {name: json.loads(value) for name, value in file.metadata().items()}
+        for name in file.keys():  # noqa: SIM118 - no mapping
+            reader, prompt, layer = json.loads(name)
+            if not prompt or source in facts["sources"]:
+                same = [one for one, digest in models.items() if digest == facts["models"][reader]]
+                found |= {(one, prompt, layer): file.get_tensor(name) for one in same}
+    return found
 
 
 def known() -> list[str]:

@@ -137,6 +137,9 @@ def training_setup(
         load_encoded=lambda: encode(setup.backbone),
         load_source=loaders["source"],
         load_teachers=loaders["teachers"],
+        load_scales=lambda: bundled.scales(
+            {"": workspace.base(config).hash, **workspace.encoder_hashes(config)}, config.source
+        ),
         nearest=lambda prompts, number: _nearest(
             prompts, setup.backbone, setup.tasks[number], setup.encoded[number], workspace
         ),

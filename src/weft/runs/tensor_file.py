@@ -16,9 +16,11 @@ from weft.errors import ArtifactError
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun
 from weft.storage import RESTORE, canonical_json, sha256_json, strict_json
 from weft.storage.tensor_header import (
+    DTYPES,
     LARGEST,
     LARGEST_HEADER,
     WEIGHTS,
+    WITH_BYTES,
     Entry,
     Numbers,
     entry_of,
@@ -152,7 +154,7 @@ def _parse(data: bytes, name: str) -> tuple[Label, dict[str, Entry], int]:
     try:
         lines, start = header(data, LARGEST_HEADER[name])
         metadata = lines.pop("__metadata__", None)
-        entries = {key: entry_of(value) for key, value in lines.items()}
+        entries = {key: entry_of(value, WITH_BYTES) for key, value in lines.items()}
         _check_cover(entries, len(data) - start)
         return _label_in(metadata), entries, start
     except ValueError as error:
@@ -199,12 +201,13 @@ def _check_names(found: Label, entries: dict[str, Entry], name: str) -> None:
     """The tensors are those of their kind, with the sizes that the label says."""
     kind = found.get("kind")
     if name == WEIGHTS:
-        if kind != "weights" or not all(key.startswith("lm.") for key in entries) or not entries:
+        weights = all(key.startswith("lm.") and one.dtype in DTYPES for key, one in entries.items())
+        if kind != "weights" or not weights or not entries:
             raise _fault("the file holds other tensors than a model's weights", "A04")
         return
     if kind == "arrays":  # a method's own names; it checks their shapes against the model when it answers
-        if not entries or any(entry.dtype not in ("F32", "BF16") for entry in entries.values()):
-            raise _fault("a method's numbers must be F32 or BF16, and there must be some", "A07")
+        if not entries or any(entry.dtype not in ("F32", "BF16", "U8") for entry in entries.values()):
+            raise _fault("a method's numbers must be F32, BF16 or U8, and there must be some", "A07")
         return
     if not isinstance(kind, str) or kind not in AXES or entries.keys() != AXES[kind].keys():
         raise _fault(f"the tensors {', '.join(sorted(entries))[:80]!r} are not those of a prompt", "A04")

@@ -1,6 +1,7 @@
 """The header of a safetensors file, read strictly, and the numbers behind it. Loads without torch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ LARGEST = {PROMPTS: 64 << 20, WEIGHTS: 64 << 30}  # bytes of the file
 LARGEST_HEADER = {PROMPTS: 64 << 10, WEIGHTS: 4 << 20}
 LARGEST_OF_MODELS = 100_000_000  # bytes of a header that the format itself allows
 DTYPES = {"F32": 4, "BF16": 2, "F16": 2}  # name in the header -> bytes of a number
+WITH_BYTES = {**DTYPES, "U8": 1}
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -77,8 +79,12 @@ def _end(line: Any) -> int:
     return int(offsets[1])
 
 
-def entry_of(value: Any) -> Entry:
+def entry_of(value: Any, kinds: Mapping[str, int] = DTYPES) -> Entry:
     """One tensor's line of a header.
+
+    Args:
+        value: the line.
+        kinds: number formats that it may have, and bytes of a number.
 
     Raises:
         ValueError: if it is not of the known form, or its bytes are not as many as its numbers need.
@@ -88,10 +94,10 @@ def entry_of(value: Any) -> Entry:
     shape, offsets = value["shape"], value["data_offsets"]
     if not _are_counts(shape, least=1, most=8) or not _are_counts(offsets, least=0, most=2):
         raise ValueError("shape and data_offsets must be short lists of whole numbers")
-    if not isinstance(value["dtype"], str) or value["dtype"] not in DTYPES or len(offsets) != 2:
-        raise ValueError(f"its numbers are {str(value['dtype'])[:20]!r}, not one of {', '.join(DTYPES)}")
+    if not isinstance(value["dtype"], str) or value["dtype"] not in kinds or len(offsets) != 2:
+        raise ValueError(f"its numbers are {str(value['dtype'])[:20]!r}, not one of {', '.join(kinds)}")
     entry = Entry(value["dtype"], tuple(shape), *offsets)
-    if entry.end - entry.begin != math.prod(shape) * DTYPES[entry.dtype]:
+    if entry.end - entry.begin != math.prod(shape) * kinds[entry.dtype]:
         raise ValueError(f"shape {shape} does not fill bytes {entry.begin} to {entry.end}")
     return entry
 
@@ -105,8 +111,10 @@ def _are_counts(values: Any, *, least: int, most: int) -> bool:
 
 
 def numbers_of(data: bytes, start: int, entry: Entry) -> Numbers:
-    """A tensor's values as fp32, in its shape."""
+    """A tensor's values as fp32, in its shape; bytes as they are."""
     count = math.prod(entry.shape)
+    if entry.dtype == "U8":
+        return np.frombuffer(data, np.uint8, count, start + entry.begin).reshape(entry.shape)
     if entry.dtype == "BF16":  # the upper half of an fp32
         halves = np.frombuffer(data, "<u2", count, start + entry.begin)
         return (halves.astype("<u4") << 16).view("<f4").reshape(entry.shape)
