@@ -145,8 +145,8 @@ def test_it_passes_the_checks_of_estimators(base):
     assert {one["status"] for one in results} == {"passed"}
     for check in ASK_NO_ROWS:
         check("Classifier", weft.Classifier(base=base))
-    copy = clone(weft.Classifier(base=base, seed=3, rows=9))
-    assert copy.get_params() == {"base": base, "seed": 3, "rows": 9}
+    copy = clone(weft.Classifier(base=base, seed=3, rows=9, tokens=64))
+    assert copy.get_params() == {"base": base, "seed": 3, "rows": 9, "tokens": 64}
     assert copy.set_params(seed=4).seed == 4
 
 

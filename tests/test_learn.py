@@ -407,6 +407,20 @@ def test_a_base_model_that_is_none_is_refused_before_anything_is_written(
     assert not (tmp_path / "tasks").exists()
 
 
+def test_longer_texts_are_read_where_they_are_asked_for(tmp_path, base, capsys):
+    """In the run, in its scores, and in a run that goes on from it; a text of no token is refused."""
+    file = write(tmp_path / "tickets.csv")
+    assert learn(tmp_path, base, file, "--tokens", 0) == 2
+    assert "texts of 0 tokens are none to learn from" in capsys.readouterr().err
+    assert not (tmp_path / "tasks").exists()
+    assert learn(tmp_path, base, file, "--tokens", 3, "--folds", 2, "--json") == 0
+    run = json.loads(capsys.readouterr().out)["run"]
+    assert {one.config().limits.source_tokens for one in runs.finished(tmp_path / "runs")} == {3}
+    assert learn(tmp_path, base, file, "--from", run, "--folds", 2, "--json") == 0
+    again = json.loads(capsys.readouterr().out)["run"]
+    assert runs.find(tmp_path, again).config().limits.source_tokens == 3
+
+
 def test_an_encoder_that_is_not_installed_is_told_before_anything_is_written(
     tmp_path, base, capsys, monkeypatch
 ):

@@ -13,6 +13,8 @@ from weft.models import TokenizerCodec
 from weft.tasks import Task, template
 from weft.tasks.template import shows
 
+LONGER = "raise limits.source_tokens (weft learn: --tokens)"
+
 
 def check_tokens(used: Used, codec: TokenizerCodec, limit: int, found: Findings) -> int:
     """What a model receives of texts, and answers that it is to write; how many texts are cut."""
@@ -63,7 +65,7 @@ def _fields_lost(used: Used, cut: Sequence[int], codec: TokenizerCodec, limit: i
     fault = DataError(
         f"{share(len(lost), len(used.texts))} texts lose a whole field where they are cut: {said}",
         where=used.at([*lost]),
-        fix="raise limits.source_tokens, or let the template begin with what decides",
+        fix=f"{LONGER}, or let the template begin with what decides",
         code="D14",
     )
     by_share(len(lost), len(used.texts), 0.0, "cuts", fault, found)
@@ -86,7 +88,7 @@ def _alike(used: Used, keys: Sequence[int], empty: set[int], found: Findings) ->
     places = [place for place in disputed(used, keys) if place not in known]
     if places:
         cause = f"{share(len(places), len(keys))} rows are the same tokens as one with another answer"
-        fix = "raise limits.source_tokens if they are cut; write signs that decide in words"
+        fix = f"write signs that decide in words; if texts are cut, {LONGER}"
         found.warn(DataError(cause, where=used.at(places), fix=fix, code="D18"))
 
 
@@ -95,7 +97,7 @@ def _cuts(used: Used, cut: list[int], longest: int, limit: int, found: Findings)
     fault = DataError(
         f"{share(len(cut), len(used.texts))} texts are cut to {limit} tokens; the longest has {longest}",
         where=used.at(cut),
-        fix="raise limits.source_tokens",
+        fix=LONGER,
         code="D14",
     )
     by_share(len(cut), len(used.texts), WARN, "cuts", fault, found)
@@ -114,7 +116,7 @@ def _lost(used: Used, cut: list[int], codec: TokenizerCodec, limit: int, found: 
     fault = DataError(
         f"{share(len(lost), len(used.texts))} answers stand in the part of the text that is cut off",
         where=used.at(lost),
-        fix="raise limits.source_tokens",
+        fix=LONGER,
         code="D15",
     )
     by_share(len(lost), len(used.texts), 0.0, "cuts", fault, found)

@@ -31,6 +31,7 @@ def learn(
     quick: Annotated[bool, Parameter(negative="", help="without source prompts: in less time")] = False,
     folds: Annotated[int, Parameter(help="of the cross-validation")] = 5,
     rows: Annotated[int, Parameter(help="of FILE that are learnt from, at most")] = MOST,
+    tokens: Annotated[int | None, Parameter(help="longest text; else the earlier run's, or 256")] = None,
     tasks: Annotated[Path, Parameter(help="folder of the task file that is left")] = Path("tasks"),
     runs: Runs = RUNS, base: Base = None, seed: int = 0, quiet: Quiet = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -55,6 +56,7 @@ def learn(
             quick=quick,
             folds=folds,
             rows=rows,
+            tokens=tokens,
             seed=seed,
         )
         found = work.look(file, wish, runs)

@@ -105,7 +105,7 @@ def _scaled(weights: Array, part: Part) -> Array:
     """Weights on columns that are divided by their scale; 0 on those that say nothing."""
     if part.scale is None:
         return weights
-    return np.where(np.isfinite(part.scale), weights * part.scale.astype(np.float64), 0.0)
+    return weights * np.where(np.isfinite(part.scale), part.scale, 0.0).astype(np.float64)
 
 
 def _rounded(weights: Array, part: Part) -> tuple[Codes, NDArray[np.float32]]:

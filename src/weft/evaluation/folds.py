@@ -26,12 +26,17 @@ def fold_of(examples: Sequence[Example], folds: int, seed: int) -> list[int]:
     """
     same: dict[str, list[int]] = defaultdict(list)
     for i, one in enumerate(examples):
-        same[" ".join(one.source.casefold().split())].append(i)
+        same[_plain(one.source)].append(i)
     groups = list(same.values())
     random.Random(seed).shuffle(groups)
     groups.sort(key=lambda rows: examples[rows[0]].target)  # stable: the answers one after the other
     number = {i: turn % folds for turn, rows in enumerate(groups) for i in rows}
     return [number[i] for i in range(len(examples))]
+
+
+def _plain(text: str) -> str:
+    """A text but for case and spaces."""
+    return " ".join(text.casefold().split())
 
 
 def out_of_fold(
@@ -49,13 +54,15 @@ def out_of_fold(
         DataError: if there are fewer different texts than folds, or one answer alone in a training part.
     """
     numbers = fold_of(examples, folds, seed)
+    different = len({_plain(one.source) for one in examples})
     answers: dict[int, Answer] = {}
     for fold in range(folds):
         train = [one for one, number in zip(examples, numbers, strict=True) if number != fold]
         test = [i for i, number in enumerate(numbers) if number == fold]
         if not test or len({one.target for one in train}) < 2:
             raise DataError(
-                f"{len(examples)} rows are too few for {folds} folds: each wants two answers to learn from",
+                f"{len(examples)} rows with {different} different texts are too few for {folds} folds: each "
+                "wants two answers to learn from, and copies of a text stand in one fold",
                 fix="give more rows of every answer, or ask for fewer folds",
                 code="D13",
             )

@@ -46,6 +46,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         base: the base model: smollm2, pocket, minilm, a folder or a hub id.
         seed: of what is drawn.
+        tokens: longest text; what lies behind is cut.
         rows: learn from so many at most, of each answer its share and a few at least; none: from all.
 
     Attributes:
@@ -55,8 +56,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         run_: the folder of the run that answers; `save` keeps it.
     """
 
-    def __init__(self, base: str = "smollm2", seed: int = 0, rows: int | None = None) -> None:
+    def __init__(
+        self, base: str = "smollm2", seed: int = 0, rows: int | None = None, tokens: int = plan.TOKENS
+    ) -> None:
         self.base = base
+        self.tokens = tokens
         self.seed = seed
         self.rows = rows
 
@@ -65,7 +69,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             DataError: if they are not equally many, a text is empty, or all have one answer.
-            ConfigError: if `rows` is no number of rows.
+            ConfigError: if `rows` or `tokens` is none.
         """
         rows, answers = field_rows(X), np.asarray(y)
         if answers.ndim != 1 or len(rows) != len(answers):
@@ -78,6 +82,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.fields_ = list(rows[0])
         self.n_features_in_ = len(self.fields_)
         labelled = [{**row, _answer(row): str(n)} for row, n in zip(rows, numbers, strict=True)]
+        plan.tokens_of(self.tokens)
         most = len(rows) if self.rows is None else self.rows
         self.run_ = str(self._learnt([labelled[i] for i in drawn(numbers.tolist(), most, self.seed)]))
         return self
@@ -95,7 +100,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             labels={str(i): word for i, word in enumerate(self._words())},
             folder=str(folder),
         )
-        config = plan.weft(spec, located(BaseConfig(model=self.base), Path()), seed=self.seed)
+        config = plan.weft(
+            spec, located(BaseConfig(model=self.base), Path()), seed=self.seed, tokens=self.tokens
+        )
         checked = validation.check_runs([config], room)
         checked.findings.raise_errors()
         for one in checked.findings.warnings:

@@ -41,6 +41,7 @@ class Wish:
         quick: read bare texts alone, without the source prompts.
         folds: of the cross-validation.
         rows: of the file that are learnt from, at most.
+        tokens: longest text; none: as the earlier run has it, or 256.
         seed: of all that is drawn.
     """
 
@@ -54,6 +55,7 @@ class Wish:
     quick: bool = False
     folds: int = plan.FOLDS
     rows: int = MOST
+    tokens: int | None = None
     seed: int = 0
 
 
@@ -67,6 +69,7 @@ class Understood:
         spec: the task as the earlier run has it, if there is one.
         base: the base model.
         name: of the task.
+        tokens: longest text.
         said: what was understood, line by line.
     """
 
@@ -75,6 +78,7 @@ class Understood:
     spec: TaskSpec | None
     base: BaseConfig
     name: str
+    tokens: int
     said: tuple[str, ...] = ()
 
 
@@ -118,7 +122,9 @@ def look(file: Path, wish: Wish, root: Path) -> Understood:
     )
     name = wish.name or (spec.name if spec else task_file.name_of(file.name))
     said = (*_said(file, whole, len(read)), *_drawn(whole, rows))
-    return Understood(rows, len(read), spec, base, name, said)
+    usual = earlier.limits.source_tokens if earlier else plan.TOKENS
+    tokens = plan.tokens_of(usual if wish.tokens is None else wish.tokens)
+    return Understood(rows, len(read), spec, base, name, tokens, said)
 
 
 def _said(file: Path, rows: Rows, read: int) -> list[str]:
@@ -149,10 +155,10 @@ def learn(found: Understood, wish: Wish, folder: Path, workspace: Workspace) -> 
     held = _held(found.rows, wish.seed) if trains else ()
     spec = task_file.write(folder, found.name, found.rows, order, held)
     if trains:
-        planned = plan.trained(spec, found.base, seed=wish.seed, peft=wish.peft)
+        planned = plan.trained(spec, found.base, seed=wish.seed, peft=wish.peft, tokens=found.tokens)
     else:
         folds = _folds(found.rows, wish.folds)
-        run = plan.weft(spec, found.base, seed=wish.seed, quick=wish.quick)
+        run = plan.weft(spec, found.base, seed=wish.seed, quick=wish.quick, tokens=found.tokens)
         planned = plan.closed(run, workspace.base(run).reader, folds=folds)
     return planned, validation.check_runs([planned.run], workspace)
 

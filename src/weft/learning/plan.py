@@ -8,6 +8,7 @@ from weft.config.base import Split
 from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
 from weft.config.training import LimitsConfig, OptimConfig, PromptConfig
+from weft.errors import ConfigError
 from weft.methods import Method
 from weft.methods.frozen_features import FrozenFeatures
 from weft.methods.majority import Majority
@@ -21,7 +22,7 @@ from weft.runs.config import AdaptRun, EvaluateRun
 ENCODERS = Weft().also_reads
 FOLDS = 5
 SCORED = 500  # rows that are cross-validated; of more always the same ones
-TOKENS = 256
+TOKENS = 256  # of a text, where nobody says otherwise
 STEPS, BATCH, LENGTH = 80, 12, 16  # of a prompt that is trained
 RATE, NEAREST_RATE = 0.1, 0.3  # from words, and from a source prompt (docs/decisions/0005-demo-settings.md)
 MIDDLE = 1 / 3  # of the depth: the layer whose mean state is the rival's features
@@ -61,7 +62,21 @@ def closed(run: AdaptRun, reader: Mapping[str, Any], *, folds: int) -> Plan:
     return Plan(run, "weft", {"weft": own, **others})
 
 
-def weft(spec: TaskSpec, base: BaseConfig, *, seed: int, quick: bool = False) -> AdaptRun:
+def tokens_of(wanted: int) -> int:
+    """The longest text.
+
+    Raises:
+        ConfigError: if that has no token.
+    """
+    if wanted < 1:
+        cause = f"texts of {wanted} tokens are none to learn from"
+        raise ConfigError(cause, where="--tokens, tokens", fix="ask for 1 or more")
+    return wanted
+
+
+def weft(
+    spec: TaskSpec, base: BaseConfig, *, seed: int, quick: bool = False, tokens: int = TOKENS
+) -> AdaptRun:
     """`method: weft` on a task's rows, under the source prompts that come with weft for the base, if any do.
 
     Args:
@@ -69,12 +84,13 @@ def weft(spec: TaskSpec, base: BaseConfig, *, seed: int, quick: bool = False) ->
         base: the base model.
         seed: of what is drawn, folds among it.
         quick: read bare texts alone, without the source prompts.
+        tokens: longest text.
     """
-    limits = LimitsConfig(source_tokens=TOKENS)
+    limits = LimitsConfig(source_tokens=tokens)
     return AdaptRun(tasks=(spec,), base=base, seed=seed, limits=limits, **_weft(base, quick))
 
 
-def trained(spec: TaskSpec, base: BaseConfig, *, seed: int, peft: bool) -> Plan:
+def trained(spec: TaskSpec, base: BaseConfig, *, seed: int, peft: bool, tokens: int = TOKENS) -> Plan:
     """A prompt that is trained by gradient, scored on the test rows beside the bare model and the majority.
 
     Args:
@@ -82,13 +98,14 @@ def trained(spec: TaskSpec, base: BaseConfig, *, seed: int, peft: bool) -> Plan:
         base: the base model. Where teachers come with weft for it, the prompt starts at the nearest.
         seed: of training.
         peft: the prompt stands before the text, as PEFT holds it, and starts from words.
+        tokens: longest text.
     """
     run = AdaptRun.model_validate(
         {
             "tasks": (spec,),
             "base": base,
             "seed": seed,
-            "limits": {"source_tokens": TOKENS},
+            "limits": {"source_tokens": tokens},
             **_prompt(base, peft),
         }
     )
