@@ -21,6 +21,8 @@ from weft.evaluation.comparisons import COSINES, Comparisons
 from weft.evaluation.views import View, Views, heaviest_prompts
 from weft.methods.weft import SHARED, Weft
 from weft.models.features import prompted_features
+from weft.models.kept_readings import KeptReadings
+from weft.models.text_cache import TextCache
 from weft.prompts.bank import PromptBank
 from weft.tasks import Example
 
@@ -375,6 +377,34 @@ def test_what_is_kept_answers_as_what_was_fitted(name, encoders):
     assert np.allclose(shares_of(answers), odds / odds.sum(1, keepdims=True), atol=5e-3)  # 8 bits
     told = method.restore(answering, saved).answer([row.source for row in ROWS], [0] * len(ROWS))
     assert sum(one.text == row.target for one, row in zip(told, ROWS, strict=True)) > len(ROWS) * 0.8
+
+
+def test_folds_read_no_text_again(monkeypatch):
+    """Whatever views a fold chooses: a text that was read, bare or under a prompt, is known in all layers."""
+    backbone, method = build_backbone("llama-suffix"), Weft(encoders=(), views=2, looks=3, worth=-1000.0)
+    monkeypatch.setattr(readers, "FOLDS", 2)
+    backbone.kept = KeptReadings(1 << 24)
+    setup = setup_with_prompts(backbone)
+    method.fit(setup)
+    read, under = [], []
+    whole, prompted = TextCache.states, type(backbone).answer_states
+    monkeypatch.setattr(
+        TextCache,
+        "states",
+        lambda self, texts, deepest: read.append(len(texts)) or whole(self, texts, deepest),
+    )
+    monkeypatch.setattr(
+        type(backbone),
+        "answer_states",
+        lambda self, state, prompts, layers: (
+            under.append((prompts[0].sum().item(), state.sources)) or prompted(self, state, prompts, layers)
+        ),
+    )
+    for fold in range(3):
+        method.fit(setup.with_rows([[row for i, row in enumerate(ROWS) if i % 3 != fold]]))
+    assert not any(read)
+    met = [(prompt, source) for prompt, sources in under for source in sources]
+    assert len(met) == len(set(met))
 
 
 def test_only_prompts_that_a_task_reads_under_are_kept():

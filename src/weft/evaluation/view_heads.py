@@ -59,14 +59,18 @@ class TaskRows:
         wanted: Collection[View] | None = None,
         enough: int | None = None,
     ) -> dict[View, HeldOut]:
-        """What the reader of each view says of rows that it was not fitted on: of `enough`, or of all."""
+        """What the reader of each view says of rows that it was not fitted on: of `enough`, or of all.
+
+        Views that come with the same readings are read too: parts of the same rows, such as the folds of a
+        cross-validation, want other ones, and a reading is much dearer than what is kept of it.
+        """
         known = [self.targets[i] for i in rows]
-        read = self.read(rows, wanted)
-        held = {
-            view: hold_out(x, known, self.strength(strength, view, x), enough, self.views.scales.get(view))
-            for view, x in read.items()
+        read = self.read(rows, wanted and {*wanted, *self.views.beside(wanted)})
+        scales = self.views.scales
+        return {
+            view: hold_out(x, known, self.strength(strength, view, x), enough, scales.get(view))
+            for view, x in ((view, read[view]) for view in wanted or read)
         }
-        return {view: held[view] for view in wanted or held}
 
     def strength(self, strength: float, view: View, x: Any) -> float:
         """C of a view's regression: more for fewer columns, so that rows are as long in every view."""

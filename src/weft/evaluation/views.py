@@ -87,6 +87,11 @@ class Views:
             return False
         return bool(view.prompt) <= view.layer <= model.depths[-1 if view.prompt else 0]
 
+    def beside(self, views: Iterable[View]) -> list[View]:
+        """All views of `names` that the same readings give: of one model, bare or under one prompt."""
+        read = {view[:2] for view in views if not view.compares}
+        return [view for view in self.names if view[:2] in read]
+
     def width(self, view: View) -> int:
         """How many numbers a view has."""
         return (self.encoders[view.encoder] if view.encoder else self.backbone).width
