@@ -375,7 +375,7 @@ METHODS = {  # what is asked: code, cause
     "{name: mpt}": ("C12", "none is named as source"),
     "{name: weft, encoders: []}": ("C12", "none is named as source or teachers"),
     "{name: weft, sources: false, encoders: [nowhere]}": ("C24", "there is no base model 'nowhere'"),
-    "{name: weft, sources: false, encoders: [base]}": ("C08", "'base' is no encoder"),
+    "{name: weft, sources: false, encoders: [base]}": ("C08", "/base' is no encoder"),
     "{name: dept, length: 5}": ("C06", "method.length (5) exceeds prompt.length (4)"),
     "{name: lora, dropout: 0.1}": ("", "dropout is on only where the model's is"),
     "{name: lora, targets: [q_prj]}": ("", "the model has no linear layer 'q_prj'"),
