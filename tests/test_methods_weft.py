@@ -409,6 +409,21 @@ def test_folds_read_no_text_again(monkeypatch):
     assert len(met) == len(set(met))
 
 
+def test_texts_are_read_together(monkeypatch):
+    """The base model reads all of them in as few reads of a fixed shape as one call would."""
+    rows = list({row.source: row for row in ROWS}.values())
+    backbone, alone = build_backbone("llama-suffix"), build_backbone("llama-suffix")
+    for one in (backbone, alone):
+        one.kept = KeptReadings(1 << 24)
+    reads, compute = [], TextCache._compute
+    monkeypatch.setattr(TextCache, "_compute", lambda self, *args: reads.append(self) or compute(self, *args))
+    method = Weft(encoders=(), views=2, looks=3, worth=-1000.0)
+    monkeypatch.setattr(readers, "FOLDS", 2)
+    method.fit(replace(setup_with_prompts(backbone), rows=[rows]))
+    alone.prepare(alone.text_tokens(row.source, 16)[0] for row in rows)
+    assert reads.count(backbone.texts) == reads.count(alone.texts)
+
+
 def test_only_prompts_that_a_task_reads_under_are_kept():
     """And as many numbers are counted as were fitted: of three answers all rows."""
     backbone = build_backbone("llama-suffix")

@@ -126,6 +126,19 @@ class Views:
         plain = {view: found[view._replace(compares="")] for view in views}
         return {view: unit(x) if view.compares else x for view, x in plain.items()}
 
+    def read_ahead(self, texts: Sequence[str], limit: int) -> None:
+        """Read texts bare by the base model where prompts go on from that: many fill its reads, few do not.
+
+        Args:
+            texts: all that will be read, in some views or others.
+            limit: longest text, in the model's tokens.
+        """
+        if self.prompts and self.backbone.keeps_texts:
+            longest = self.backbone.most_tokens(limit)
+            sources = [text_tokens(self.backbone, i, text, longest) for i, text in enumerate(texts)]
+            bare: list[Reading] = [(view.layer, "mean") for view in self.names if view[:2] == ("", "")]
+            features(self.backbone, sources, bare, prompts_follow=True)
+
     def received(self, views: Iterable[View], text: str, fields: Sequence[str], limit: int) -> Received:
         """What the models of some views receive of a text, whole or field by field."""
         parts = []

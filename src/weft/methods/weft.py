@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from weft.evaluation.view_heads import TaskRows
     from weft.evaluation.views import View, Views
 
+AHEAD = 500  # rows that are read bare at once; of more, those that choose come first, and views decide
 SHARED = "P*"  # name of the shared prompt among the source tasks' prompts
 
 
@@ -124,6 +125,7 @@ class Weft(FittedMethod):
         from weft.evaluation.readers import best_views, first_rows
 
         few, some = first_rows(rows.texts, rows.targets, self.looks), choice_rows(rows.targets)
+        rows.views.read_ahead([rows.texts[i] for i in some[:AHEAD]], rows.limit)
         held = rows.held_out(few, self.strength)
         kept = self._kept(held)
         if len(few) < len(some):
