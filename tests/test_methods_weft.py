@@ -568,7 +568,7 @@ def test_first_folds_have_enough_rows_and_no_fold_too_many(numbers, enough):
 
 @pytest.fixture
 def scaled():
-    """A setup with a scale for each view of one encoder and of the base model, bare and under prompts."""
+    """A setup with a scale for each view of the base model, bare and under prompts."""
     backbone = build_backbone("llama-suffix")
     setup = setup_with_prompts(backbone)
     views = Views(backbone, {**prompts_of(backbone), SHARED: prompts_of(backbone)["one"]}, {})

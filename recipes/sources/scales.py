@@ -12,16 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import save
-from safetensors.torch import load_file
 
 from weft import tasks
 from weft.config.model import BaseConfig
 from weft.data.selection import subset
-from weft.evaluation.linear import STILL
+from weft.evaluation.linear import STILL, deviations
 from weft.evaluation.views import Views
 from weft.methods.weft import SHARED
 from weft.models import base_folder, load_backbone
-from weft.runs import bundled
+from weft.runs import Run, bundled
 from weft.storage import durable
 
 ROWS = {"clinc150": 600, "opinion": 300, "scitail": 150}
@@ -44,18 +43,13 @@ def texts_of(opinions: Path, data: Path) -> list[str]:
 def prompts_of(model: str) -> dict[str, torch.Tensor]:
     """Of the source stage that comes with weft."""
     run, teachers = bundled.start(model)
-    folder = bundled.FOLDER / model
-    found = {
-        name: load_file(folder / one / "prompts.safetensors")["prompts"][0] for name, one in teachers.items()
-    }
-    return {**found, SHARED: load_file(folder / run / "prompts.safetensors")["shared"]}
+    kept = {name: Run(bundled.FOLDER / model / one).tensors() for name, one in teachers.items()}
+    shared = Run(bundled.FOLDER / model / run).tensors()["shared"]
+    return {**{name: one["prompts"][0] for name, one in kept.items()}, SHARED: shared}
 
 
-def deviation(x: np.ndarray) -> np.ndarray:
-    """Of each column; infinite where it is constant but for rounding."""
-    mean, found = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
-    still = found <= np.maximum(STILL * np.abs(mean), STILL * np.median(found))
-    return np.where(still, np.inf, found).astype(np.float32)
+def _deviation(x: np.ndarray) -> np.ndarray:
+    return deviations(x, share=STILL)[1].astype(np.float32)
 
 
 def main(opinions: Path, data: Path, model: str = "smollm2", encoder: str = "minilm") -> None:
@@ -65,7 +59,7 @@ def main(opinions: Path, data: Path, model: str = "smollm2", encoder: str = "min
     reader = load_backbone(folders[encoder], dtype="float32")
     views = Views(base, prompts_of(model), {encoder: reader})
     found = views.read(texts_of(opinions, data), LIMIT)
-    scales = {json.dumps(view[:3]): deviation(x) for view, x in found.items()}
+    scales = {json.dumps(view[:3]): _deviation(x) for view, x in found.items()}
     facts = {
         "models": {"": folders[model].hash, encoder: folders[encoder].hash},
         "sources": [bundled.start(model)[0]],

@@ -54,12 +54,12 @@ def out_of_fold(
         DataError: if there are fewer different texts than folds, or one answer alone in a training part.
     """
     numbers = fold_of(examples, folds, seed)
-    different = len({_plain(one.source) for one in examples})
     answers: dict[int, Answer] = {}
     for fold in range(folds):
         train = [one for one, number in zip(examples, numbers, strict=True) if number != fold]
         test = [i for i, number in enumerate(numbers) if number == fold]
         if not test or len({one.target for one in train}) < 2:
+            different = len({_plain(one.source) for one in examples})
             raise DataError(
                 f"{len(examples)} rows with {different} different texts are too few for {folds} folds: each "
                 "wants two answers to learn from, and copies of a text stand in one fold",

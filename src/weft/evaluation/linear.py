@@ -24,6 +24,18 @@ CHOICE_SEED = 0
 Standard = tuple[Any, Any, Any]  # features with mean 0 and scale 1, their mean and their scale before
 
 
+def deviations(x: Any, *, share: float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of each column `[D]`; infinite of one that varies no more than by rounding.
+
+    Args:
+        x: features `[N, D]`.
+        share: a column that varies less than this share of the middle one counts as constant too.
+    """
+    mean, scale = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    varies = scale > np.maximum(STILL * np.abs(mean), share * np.median(scale))
+    return mean, np.where(varies, scale, np.inf)
+
+
 def standard(x: Any, *, share: float = 0.0) -> Standard:
     """Features `[N, D]` with mean 0 and deviation 1 in every column that varies beyond rounding.
 
@@ -31,8 +43,8 @@ def standard(x: Any, *, share: float = 0.0) -> Standard:
         x: the features.
         share: a column that varies less than this share of the middle one counts as constant too.
     """
-    mean, scale = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
-    scale = np.where(scale > np.maximum(STILL * np.abs(mean), share * np.median(scale)), scale, 1)
+    mean, scale = deviations(x, share=share)
+    scale = np.where(np.isfinite(scale), scale, 1)
     x = x - mean
     x /= scale  # in place: of many rows, numbers twice as wide are much memory
     return x.astype(np.float32), mean.astype(np.float32), scale.astype(np.float32)

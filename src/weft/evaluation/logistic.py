@@ -91,17 +91,15 @@ class _Parts:
 
     def loss(self, scores: Array, at: Array) -> Array:
         """Of each part `[F]`."""
-        top, odds = self._odds(scores)
-        rest = np.exp(-top) if self.binary else 0.0
-        miss = np.log(odds.sum(2, keepdims=True) + rest) + top - (scores * self.want).sum(2, keepdims=True)
+        top, _, total = self._odds(scores)
+        miss = np.log(total) + top - (scores * self.want).sum(2, keepdims=True)
         found: Array = self.strength * (self.mask * miss).sum((0, 2)) + (self.penalty * at**2).sum((0, 2)) / 2
         return found
 
     def slope(self, scores: Array, at: Array) -> Array:
         """The gradient of the loss `[R, F, C]`."""
-        top, odds = self._odds(scores)
-        shares = odds / (odds.sum(2, keepdims=True) + (np.exp(-top) if self.binary else 0.0))
-        miss = (self.mask * (shares - self.want)).reshape(len(self.rows), -1)
+        _, odds, total = self._odds(scores)
+        miss = (self.mask * (odds / total - self.want)).reshape(len(self.rows), -1)
         found: Array = self.strength * (self.rows.T @ miss).reshape(at.shape) + self.penalty * at
         return found
 
@@ -114,10 +112,11 @@ class _Parts:
         found: Array = (self.rows**2).sum(0)[:, None, None]
         return found
 
-    def _odds(self, scores: Array) -> tuple[Array, Array]:
-        """The largest score of each row, and the odds of all answers to it."""
+    def _odds(self, scores: Array) -> tuple[Array, Array, Array]:
+        """The largest score of each row, the odds of all answers to it, and their sum."""
         top = np.maximum(scores.max(2, keepdims=True), 0 if self.binary else -np.inf)
-        return top, np.exp(scores - top)
+        odds = np.exp(scores - top)
+        return top, odds, odds.sum(2, keepdims=True) + (np.exp(-top) if self.binary else 0.0)
 
 
 def _least(parts: _Parts, first: float, most: float) -> Array:

@@ -66,10 +66,10 @@ class TaskRows:
         """
         known = [self.targets[i] for i in rows]
         read = self.read(rows, wanted and {*wanted, *self.views.beside(wanted)})
-        scales = self.views.scales
+        strengths = {view: self.strength(strength, view, x) for view, x in read.items()}
         return {
-            view: hold_out(x, known, self.strength(strength, view, x), enough, scales.get(view))
-            for view, x in ((view, read[view]) for view in wanted or read)
+            view: hold_out(read[view], known, strengths[view], enough, self.views.scales.get(view))
+            for view in wanted or read
         }
 
     def strength(self, strength: float, view: View, x: Any) -> float:

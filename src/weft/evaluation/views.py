@@ -119,8 +119,7 @@ class Views:
         found: dict[View, Any] = {}
         for name in dict.fromkeys(view.encoder for view in views):
             model = self.encoders[name] if name else self.backbone
-            longest = model.most_tokens(limit)
-            sources = [text_tokens(model, i, text, longest) for i, text in enumerate(texts)]
+            sources = _tokens(model, texts, limit)
             own = [(view.prompt, view.layer) for view in views if view.encoder == name]
             found |= {View(name, *view): x for view, x in self._read(model, sources, own, batch_size).items()}
         plain = {view: found[view._replace(compares="")] for view in views}
@@ -133,11 +132,9 @@ class Views:
             texts: all that will be read, in some views or others.
             limit: longest text, in the model's tokens.
         """
-        if self.prompts and self.backbone.keeps_texts:
-            longest = self.backbone.most_tokens(limit)
-            sources = [text_tokens(self.backbone, i, text, longest) for i, text in enumerate(texts)]
+        if self.prompts and self.backbone.keeps_texts and self.backbone.kept.room:
             bare: list[Reading] = [(view.layer, "mean") for view in self.names if view[:2] == ("", "")]
-            features(self.backbone, sources, bare, prompts_follow=True)
+            features(self.backbone, _tokens(self.backbone, texts, limit), bare, prompts_follow=True)
 
     def received(self, views: Iterable[View], text: str, fields: Sequence[str], limit: int) -> Received:
         """What the models of some views receive of a text, whole or field by field."""
@@ -162,6 +159,16 @@ class Views:
         if prompts:
             found |= prompted_features(model, sources, prompts, layers, batch_size=batch_size)
         return found
+
+
+def _tokens(model: Backbone, texts: Sequence[str], limit: int) -> list[Tokens]:
+    """Texts as a model reads them, cut to the limit or to the model's own.
+
+    Raises:
+        TextError: for a text without a token.
+    """
+    longest = model.most_tokens(limit)
+    return [text_tokens(model, i, text, longest) for i, text in enumerate(texts)]
 
 
 def heaviest_prompts(shares: Mapping[View, float], most: int) -> list[str]:

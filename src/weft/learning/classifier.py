@@ -46,8 +46,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         base: the base model: smollm2, pocket, minilm, a folder or a hub id.
         seed: of what is drawn.
-        tokens: longest text; what lies behind is cut.
         rows: learn from so many at most, of each answer its share and a few at least; none: from all.
+        tokens: longest text; what lies behind is cut.
 
     Attributes:
         classes_: the answers, sorted.
@@ -60,9 +60,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self, base: str = "smollm2", seed: int = 0, rows: int | None = None, tokens: int = plan.TOKENS
     ) -> None:
         self.base = base
-        self.tokens = tokens
         self.seed = seed
         self.rows = rows
+        self.tokens = tokens
 
     def fit(self, X: Any, y: Any) -> "Classifier":
         """Learn from texts and their answers.

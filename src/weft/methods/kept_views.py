@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from weft.evaluation.views import View, Views
 
 PROMPT = "prompt."
-GAIN = (
-    "gain."  # what each column is multiplied by, 0 where it says nothing: 1 / scale, as infinity is no number
-)
+GAIN = "gain."  # what each column is multiplied by: 1 / scale, since a file holds no infinity
 
 
 class NotedView(Content):

@@ -21,7 +21,7 @@ class KeptReadings:
     """
 
     def __init__(self, room: int = 0) -> None:
-        self._room, self._used = room, 0
+        self.room, self._used = room, 0
         self._vectors: OrderedDict[tuple[Hashable, Hashable], Vector] = OrderedDict()
 
     def fill(self, found: Mapping[Reading, Vector], texts: Sequence[Hashable]) -> list[int]:
@@ -44,7 +44,7 @@ class KeptReadings:
 
     def keep(self, found: Mapping[Reading, Vector], texts: Sequence[Hashable], places: Sequence[int]) -> None:
         """Keep the rows at these places, as far as there is room."""
-        if not self._room:
+        if not self.room:
             return
         for i in places:
             for reading, vectors in found.items():
@@ -54,5 +54,5 @@ class KeptReadings:
         old: Any = self._vectors.pop(key, None)
         self._used += vector.nbytes - (0 if old is None else old.nbytes)
         self._vectors[key] = vector
-        while self._used > self._room:
+        while self._used > self.room:
             self._used -= self._vectors.popitem(last=False)[1].nbytes

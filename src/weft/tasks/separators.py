@@ -56,7 +56,8 @@ def separator(text: str, where: str, kind: str) -> str:
 
 def undeclared(text: str) -> str:
     """The text with a blank line where it declares its separator: lines keep their numbers."""
-    return DECLARED.sub("", text, count=1) if DECLARED.match(text) else text
+    declared = DECLARED.match(text)
+    return text[declared.end() :] if declared else text
 
 
 def _widths(text: str, sign: str, most: int | None = None) -> set[int]:
