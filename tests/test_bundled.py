@@ -78,9 +78,10 @@ def scales(tmp_path, monkeypatch):
     names = [("", "", 1), ("", "one", 2), ("reader", "", 0)]
     values = {json.dumps(name): np.full(3, i + 1.0, np.float32) for i, name in enumerate(names)}
     facts = {"models": {"": "b", "reader": "e"}, "sources": ["s"]}
-    file = tmp_path / "scales.safetensors"
+    file = tmp_path / "base" / bundled.SCALES
+    file.parent.mkdir()
     file.write_bytes(save(values, {name: json.dumps(value) for name, value in facts.items()}))
-    monkeypatch.setattr(bundled, "SCALES", file)
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -98,19 +99,23 @@ def test_scales_are_those_of_the_models_and_prompts_of_a_run(scales, models, sou
     assert sorted(bundled.scales(models, source)) == sorted(found)
 
 
-def test_the_scales_that_come_with_weft_are_of_its_views():
-    """Of every view that a task on smollm2 chooses from, as wide as its model; none is below zero."""
-    run, teachers = bundled.start("smollm2")
-    with safe_open(bundled.SCALES, "numpy") as file:
+@pytest.mark.parametrize(
+    ("model", "layers", "answers", "width"), [("smollm2", 30, 30, 576), ("pocket", 6, 2, 384)]
+)
+def test_the_scales_that_come_with_weft_are_of_its_views(model, layers, answers, width):
+    """Of every view that a task on the model chooses from, as wide as the model; none is below zero."""
+    run, teachers = bundled.start(model)
+    with safe_open(bundled.FOLDER / model / bundled.SCALES, "numpy") as file:
         facts = {name: json.loads(value) for name, value in file.metadata().items()}
     assert facts["sources"] == [run]
     found = bundled.scales(facts["models"], run)
     assert {prompt for _, prompt, _ in found} == {"", "P*", *teachers}
-    assert {layer for encoder, prompt, layer in found if prompt} == set(spread(PROMPTED, 30))
-    assert {layer for encoder, prompt, layer in found if not encoder and not prompt} == set(spread(PLAIN, 30))
+    assert {layer for _, prompt, layer in found if prompt} == set(spread(PROMPTED, answers))
+    bare = {layer for encoder, prompt, layer in found if not encoder and not prompt}
+    assert bare == set(spread(PLAIN, layers))
     assert [layer for encoder, _, layer in sorted(found) if encoder] == list(range(7))
     for (encoder, _, _), scale in found.items():
-        assert scale.shape == ((384,) if encoder else (576,))
+        assert scale.shape == ((384,) if encoder else (width,))
         assert (scale > 0).all()
         assert np.isfinite(scale).mean() > 0.9
 

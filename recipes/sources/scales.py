@@ -1,8 +1,8 @@
-"""How far the columns of views vary over texts of other tasks: python -m recipes.sources.scales OPINIONS DATA
+"""How far the columns of views vary over texts of other tasks: python -m recipes.sources.scales OPINIONS DATA MODEL
 
 A few rows of a task say little of that. OPINIONS is the folder that recipes.sources.opinions wrote, DATA the
 one with clinc150 and scitail; the demo's own tasks that are no targets of any table are read too. The file
-goes into the package, with the hashes of the models and the source run that it belongs to.
+goes into the package, beside the source run of the base model MODEL, with the hashes of the models and the run.
 """
 
 import json
@@ -52,10 +52,11 @@ def _deviation(x: np.ndarray) -> np.ndarray:
     return deviations(x, share=STILL)[1].astype(np.float32)
 
 
-def main(opinions: Path, data: Path, model: str = "smollm2", encoder: str = "minilm") -> None:
+def main(opinions: Path, data: Path, model: str, encoder: str = "minilm") -> None:
     """Scales of all views of a base model and an encoder."""
     folders = {name: base_folder.resolve(BaseConfig(model=name)) for name in (model, encoder)}
-    base = load_backbone(folders[model], dtype="float32", position="suffix")
+    place = bundled.prompt(model).position
+    base = load_backbone(folders[model], dtype="float32", position=place)
     reader = load_backbone(folders[encoder], dtype="float32")
     views = Views(base, prompts_of(model), {encoder: reader})
     found = views.read(texts_of(opinions, data), LIMIT)
@@ -65,9 +66,10 @@ def main(opinions: Path, data: Path, model: str = "smollm2", encoder: str = "min
         "sources": [bundled.start(model)[0]],
     }
     data_bytes = save(scales, {name: json.dumps(value) for name, value in facts.items()})
-    durable.write_bytes(bundled.SCALES, data_bytes)
-    print(f"{len(scales)} views in {bundled.SCALES}: {len(data_bytes):,} bytes")
+    path = bundled.FOLDER / model / bundled.SCALES
+    durable.write_bytes(path, data_bytes)
+    print(f"{len(scales)} views in {path}: {len(data_bytes):,} bytes")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

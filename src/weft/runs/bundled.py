@@ -1,6 +1,7 @@
 """Finished source stages that come with weft, so that a task can start from one at once. Loads without torch.
 
-They are ordinary sealed runs, each with its configuration: `bundled_runs/MODEL/RUN`.
+They are ordinary sealed runs, each with its configuration: `bundled_runs/MODEL/RUN`. Beside them lie scales of
+the columns of their views.
 """
 
 import json
@@ -15,7 +16,7 @@ from weft.runs.folder import Run
 
 FOLDER = Path(__file__).with_name("bundled_runs")
 NAME = "bundled"  # as the `source` of a configuration
-SCALES = FOLDER / "scales.safetensors"  # made by recipes/sources/scales.py
+SCALES = "scales.safetensors"  # beside a model's runs, made by recipes/sources/scales.py
 Place = tuple[str, str, int]  # encoder, prompt and layer of a view
 
 
@@ -66,10 +67,18 @@ def scales(models: Mapping[str, str], source: str | None) -> dict[Place, Any]:
         source: the source run whose prompts are read under; of another than that which comes with weft
             nothing is known.
     """
+    found: dict[Place, Any] = {}
+    for path in sorted(FOLDER.glob(f"*/{SCALES}")):
+        found |= _scales(path, models, source)
+    return found
+
+
+def _scales(path: Path, models: Mapping[str, str], source: str | None) -> dict[Place, Any]:
+    """Those of one file that are of the models, bit for bit."""
     from safetensors import safe_open
 
     found: dict[Place, Any] = {}
-    with safe_open(SCALES, "numpy") as file:
+    with safe_open(path, "numpy") as file:
         facts = {name: json.loads(value) for name, value in file.metadata().items()}
         for name in file.keys():  # noqa: SIM118 - no mapping
             reader, prompt, layer = json.loads(name)
