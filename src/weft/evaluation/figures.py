@@ -155,13 +155,14 @@ def figures(task: Task, lines: Iterable[Mapping[str, Any]]) -> Figures:
     task = replace(task, metrics={**task.metrics, **closed})
     scores = score(task, [_example(line) for line in own], [_answer(task, line) for line in own])
     given, accepted = [line["answer"] for line in own], [tuple(line["references"]) for line in own]
+    groups = [line.get("group", "") for line in own]
     true = [_true(*pair) for pair in zip(given, accepted, strict=True)]
     [(commonest, count)] = Counter(true).most_common(1)
     return Figures(
         task.name,
         task.main_metric,
         scores,
-        {name: interval(name, metric, given, accepted) for name, metric in task.metrics.items()},
+        {name: interval(name, metric, given, accepted, groups) for name, metric in task.metrics.items()},
         (commonest, 100 * count / len(own)),
         confusion(task.choices, true, given) if task.choices else None,
         _sureness_of(own, true),
@@ -170,7 +171,7 @@ def figures(task: Task, lines: Iterable[Mapping[str, Any]]) -> Figures:
 
 
 def _example(line: Mapping[str, Any]) -> Example:
-    return Example(line["text"], line["references"][0], tuple(line["references"]))
+    return Example(line["text"], line["references"][0], tuple(line["references"]), line.get("group", ""))
 
 
 def _answer(task: Task, line: Mapping[str, Any]) -> Answer:
