@@ -12,13 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.cli import tools
 from weft.config.files import load_config
 from weft.config.task import TaskSpec
 from weft.errors import ConfigError, DataError
 from weft.experiments.config import Experiment
 from weft.experiments.jobs import load_run, specs_of
-from weft.tasks import BUILTIN, Example, find_specs, from_spec, holdout, named, summary
+from weft.tasks import BUILTIN, Example, find_specs, from_spec, holdout, named
 from weft.tasks.formats import FORMATS, fields_of, spaced
 
 SPECS = find_specs([BUILTIN])
@@ -447,33 +446,6 @@ def test_experiments_share_their_source_stage(names):
     first, later = (load_config(CONFIGS / f"{name}.yaml", Experiment) for name in names)
     for key in ("base", "prompt", "limits", "tasks", "sources", "teachers", "source"):
         assert getattr(first, key) == getattr(later, key), key
-
-
-def test_summary_counts_only_rows_that_are_there(tmp_path):
-    """Without the data a task is listed all the same."""
-    expected = "winogrande: accuracy; first, second"
-    assert summary(SPECS["winogrande"], None) == expected
-    assert summary(SPECS["winogrande"], tmp_path) == expected
-    assert summary(SPECS["clinc150"], None) == "clinc150: accuracy; 150 answers"
-    (tmp_path / "cola").mkdir()
-    table = pyarrow.table({"sentence": ["a", "b", "c"], "label": [0, 1, 0]})
-    for file in ("train", "validation"):
-        pyarrow.parquet.write_table(table, tmp_path / "cola" / f"{file}.parquet")
-    assert summary(SPECS["cola"], tmp_path) == "cola: train 3, dev 1, test 2; matthews; wrong, correct"
-
-
-def test_tasks_without_a_path_are_those_beside_or_the_built_in_ones(tmp_path, monkeypatch, capsys):
-    """An empty folder lists what weft knows; one with task files lists them, as before."""
-
-    monkeypatch.delenv("WEFT_DATA", raising=False)
-    monkeypatch.chdir(tmp_path)
-    tools.tasks()
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == list(SPECS)
-    rows = written(tmp_path, [{"x": "a", "y": "b"}]).name
-    text = f'name: own\nfiles: {{train: {rows}}}\nsource: "{{x}}"\ntarget: "{{y}}"\n'
-    (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
-    tools.tasks()
-    assert capsys.readouterr().out == "own: train 1; accuracy; open answers\n"
 
 
 # the hub, by way of local data sets
