@@ -1,4 +1,4 @@
-"""Checks of open answers: rows that have none, and answers that the text they are taken from does not hold."""
+"""Checks of open answers: rows that have none, and answers that do not stand in the text they are of."""
 
 from weft.checks.findings import Findings
 from weft.checks.overlap import normal

@@ -103,10 +103,7 @@ def group_em(
         percent; None without rows.
     """
     _check(predictions, references)
-    right = [
-        guess.strip() in {gold.strip() for gold in answers}
-        for guess, answers in zip(predictions, references, strict=True)
-    ]
+    right = [accuracy([guess], [answers]) for guess, answers in zip(predictions, references, strict=True)]
     whole = [all(right[i] for i in places) for places in members(groups or [""] * len(right))]
     return 100.0 * fmean(whole) if whole else None
 
