@@ -12,13 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.cli import tools
 from weft.config.files import load_config
 from weft.config.task import TaskSpec
 from weft.errors import ConfigError, DataError
 from weft.experiments.config import Experiment
 from weft.experiments.jobs import load_run, specs_of
-from weft.tasks import BUILTIN, Example, find_specs, from_spec, holdout, named, summary
+from weft.tasks import BUILTIN, Example, find_specs, from_spec, holdout, named
 from weft.tasks.formats import FORMATS, fields_of, spaced
 
 SPECS = find_specs([BUILTIN])
@@ -47,88 +46,10 @@ def task_of(folder, rows, **settings):
     return from_spec(TaskSpec.model_validate({**common, "folder": str(folder), **settings}))
 
 
-# golden examples: row -> text and answers
+# examples
 
-PAIR = {"sentence1": "A dog runs.", "sentence2": "A cat sits."}
 LOGIC = {"premise": "It rained.", "hypothesis": "It was wet."}
-GOLDEN = [
-    ("sst2", {"sentence": "fine", "label": 1}, "sentence: fine", "positive"),
-    ("cola", {"sentence": "Go he.", "label": 0}, "sentence: Go he.", "wrong"),
-    ("mrpc", {**PAIR, "label": 1}, "sentence1: A dog runs. sentence2: A cat sits.", "same"),
-    ("rte", {**PAIR, "label": 0}, "sentence1: A dog runs. sentence2: A cat sits.", "yes"),
-    ("stsb", {**PAIR, "label": 2.5999999}, "sentence1: A dog runs. sentence2: A cat sits.", "2.6"),
-    ("stsb", {**PAIR, "label": 4.714}, "sentence1: A dog runs. sentence2: A cat sits.", "4.8"),
-    ("stsb", {**PAIR, "label": 0}, "sentence1: A dog runs. sentence2: A cat sits.", "0.0"),
-    ("qqp", {"question1": "Why?", "question2": "So?", "label": 1}, "question1: Why? question2: So?", "same"),
-    ("qnli", {"question": "Why?", "sentence": "So.", "label": 1}, "question: Why? sentence: So.", "no"),
-    ("mnli", {**LOGIC, "label": 1}, "premise: It rained. hypothesis: It was wet.", "maybe"),
-    ("snli", {**LOGIC, "label": 2}, "premise: It rained. hypothesis: It was wet.", "no"),
-    ("cb", {**LOGIC, "label": 1}, "premise: It rained. hypothesis: It was wet.", "no"),
-    ("cb", {**LOGIC, "label": 2}, "premise: It rained. hypothesis: It was wet.", "maybe"),
-    ("scitail", {**LOGIC, "label": "entails"}, "premise: It rained. hypothesis: It was wet.", "yes"),
-    ("boolq", {"question": "is it", "passage": "Yes.", "label": 1}, "question: is it passage: Yes.", "yes"),
-    ("wic", {**PAIR, "word": "a", "label": 0}, "sentence1: A dog runs. sentence2: A cat sits. word: a", "no"),
-    (
-        "copa",
-        {"premise": "It rained.", "choice1": "I got wet.", "choice2": "I ate.", "label": 0},
-        "premise: It rained. choice1: I got wet. choice2: I ate.",
-        "first",
-    ),
-    (
-        "winogrande",
-        {"sentence": "Ann met Eve as _ called.", "option1": "Ann", "option2": "Eve", "answer": "2"},
-        "sentence: Ann met Eve as _ called. option0: Ann option1: Eve",
-        "second",
-    ),
-    (
-        "multirc",
-        {"paragraph": "<b>Sent 1: </b>Ann ran.<br><b>Sent 2: </b>Eve sat.<br />", "question": "Who ran?",
-         "answer": "Ann", "label": 1},
-        "question: Who ran? answer: Ann paragraph: Sent 1: Ann ran. Sent 2: Eve sat.",
-        "yes",
-    ),
-    (
-        "wsc.fixed",
-        {"text": "Ann called Eve, because (she) was ill.", "span1_index": 0, "span1_text": "Ann",
-         "span2_index": 4, "span2_text": "she", "label": 0},
-        "text: * Ann * called Eve, because (# she #) was ill.",
-        "no",
-    ),
-    (
-        "squad",
-        {"context": "It was $1,000 (net).", "question": "Cost?", "answers": {"text": ["$1,000", "1,000"]}},
-        "question: Cost ? context: It was $ 1 , 000 ( net ) .",
-        ("$ 1 , 000", "1 , 000"),
-    ),
-    (
-        "tweet_qa",
-        {"Question": "who won?", "Tweet": "We won! #us", "Answer": ["we", "us"]},
-        "question: who won? context: We won! #us",
-        ("we", "us"),
-    ),
-    ("amazon_polarity", {"title": "Bad", "content": "Ugh.", "label": 0}, "sentence: Bad Ugh.", "negative"),
-    ("trec", {"text": "Who?", "coarse_label": 3, "fine_label": 0}, "sentence: Who?", "human"),
-    ("wiki_qa", {"question": "why?", "answer": "So.", "label": 1}, "question: why? sentence: So.", "yes"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "row", "source", "answers"), GOLDEN, ids=lambda one: str(one)[:20])
-def test_row_becomes_the_text_of_the_paper(name, row, source, answers):
-    """One row made by hand for each format: its text and its accepted answers."""
-    (example,) = examples_of(name, row)
-    assert example.source == source
-    assert example.accepted == ((answers,) if isinstance(answers, str) else answers)
-    assert example.target == example.accepted[0]
-
-
-@pytest.mark.parametrize(("name", "row", "source", "answers"), GOLDEN, ids=lambda one: str(one)[:20])
-def test_question_without_its_answer_has_the_same_text(name, row, source, answers):
-    """New rows are answered from the same text as in training, although they have no answer yet."""
-    kept = {"choice1", "answer"} if name in ("multirc", "wiki_qa") else {"choice1"}
-    columns = {"label", "coarse_label", "answers", "Answer", "answer"} - kept
-    bare = {column: value for column, value in row.items() if column not in columns}
-    assert from_spec(SPECS[name]).source(bare) == source
-
+COST = {"context": "It was $1,000 (net).", "question": "Cost?", "answers": {"text": ["$1,000", "1,000"]}}
 
 RECORD = {
     "passage": "Ann met Eve.\n@highlight\nEve won\n@highlight\nAnn lost",
@@ -184,7 +105,7 @@ def test_answers_as_digits_are_numbers_in_the_order_of_the_labels():
     row = {"sentence": "_", "option1": "a", "option2": "b", "answer": "2"}
     assert [one.target for one in task.examples(row)] == ["1"]
     assert examples_of("cb", {**LOGIC, "label": 2}, answers="digits")[0].target == "2"
-    assert examples_of("squad", GOLDEN[20][1], answers="digits")[0].target == "$ 1 , 000"
+    assert examples_of("squad", COST, answers="digits")[0].target == "$ 1 , 000"
     scorer = from_spec(SPECS["multirc"].model_copy(update={"answers": "digits"})).metrics["f1_binary"]
     assert scorer(["1", "0", "1"], [("1",), ("1",), ("0",)]) == 50.0
     words = from_spec(SPECS["multirc"]).metrics["f1_binary"]
@@ -465,7 +386,7 @@ def test_faults_after_dropped_rows_keep_their_row_numbers(tmp_path):
 
 def test_there_are_all_built_in_tasks():
     """Every file is named as its task, and has a metric, a source and what the paper's formats need."""
-    assert len(SPECS) == 37
+    assert len(SPECS) == 42
     assert sorted(SPECS) == sorted(path.name.removesuffix(".yaml") for path in BUILTIN.iterdir())
     for name, spec in SPECS.items():
         assert spec.in_data_root
@@ -525,33 +446,6 @@ def test_experiments_share_their_source_stage(names):
     first, later = (load_config(CONFIGS / f"{name}.yaml", Experiment) for name in names)
     for key in ("base", "prompt", "limits", "tasks", "sources", "teachers", "source"):
         assert getattr(first, key) == getattr(later, key), key
-
-
-def test_summary_counts_only_rows_that_are_there(tmp_path):
-    """Without the data a task is listed all the same."""
-    expected = "winogrande: accuracy; first, second"
-    assert summary(SPECS["winogrande"], None) == expected
-    assert summary(SPECS["winogrande"], tmp_path) == expected
-    assert summary(SPECS["clinc150"], None) == "clinc150: accuracy; 150 answers"
-    (tmp_path / "cola").mkdir()
-    table = pyarrow.table({"sentence": ["a", "b", "c"], "label": [0, 1, 0]})
-    for file in ("train", "validation"):
-        pyarrow.parquet.write_table(table, tmp_path / "cola" / f"{file}.parquet")
-    assert summary(SPECS["cola"], tmp_path) == "cola: train 3, dev 1, test 2; matthews; wrong, correct"
-
-
-def test_tasks_without_a_path_are_those_beside_or_the_built_in_ones(tmp_path, monkeypatch, capsys):
-    """An empty folder lists what weft knows; one with task files lists them, as before."""
-
-    monkeypatch.delenv("WEFT_DATA", raising=False)
-    monkeypatch.chdir(tmp_path)
-    tools.tasks()
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == list(SPECS)
-    rows = written(tmp_path, [{"x": "a", "y": "b"}]).name
-    text = f'name: own\nfiles: {{train: {rows}}}\nsource: "{{x}}"\ntarget: "{{y}}"\n'
-    (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
-    tools.tasks()
-    assert capsys.readouterr().out == "own: train 1; accuracy; open answers\n"
 
 
 # the hub, by way of local data sets
@@ -675,7 +569,9 @@ def test_data_folder_or_hub_is_needed():
 # the real data
 
 real = pytest.mark.skipif(DATA is None, reason="needs the real task data, given by WEFT_DATA")
-REAL = sorted(set(SPECS) - {"record"})  # whose rows are on the hub alone
+REAL = sorted(
+    set(SPECS) - {"record", "nq", "hotpotqa", "searchqa", "newsqa", "e2e"}
+)  # which are on the hub alone
 MEANING = {
     "yes": ["entailment", "True", "answer"],
     "no": ["not_entailment", "contradiction", "False", "not_answer"],

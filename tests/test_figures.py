@@ -170,7 +170,7 @@ def test_figures_are_of_one_task_and_become_json():
     assert (found["task"], found["rows"], found["unparsable"]) == ("t", 20, 50)
     assert set(found) == {
         *("task", "metric", "rows", "metrics", "intervals", "majority", "answers", "confusion"),
-        *("sureness", "written", "unparsable", "empty"),
+        *("sureness", "written", "unparsable", "empty", "groups"),
     }
     assert found["answers"][1]["answer"] == "green"
     assert Interval(**found["intervals"]["accuracy"]) == wilson(round(found["metrics"]["accuracy"] / 5), 20)

@@ -286,7 +286,7 @@ def test_squad_is_a_mean_over_rows():
 
 def test_names_and_functions():
     assert set(NAMES) == {*METRICS, "f1_binary"}
-    assert len(NAMES) == len(set(NAMES)) == 9
+    assert len(NAMES) == len(set(NAMES)) == 10
     assert all(METRICS[name] is getattr(metrics, name) for name in METRICS)
     assert all(metric(name) is METRICS[name] for name in METRICS)
 

@@ -32,10 +32,12 @@ CHANGES_NO_NUMBER = {
     "distill.targets",
     "distill.targets_mb",
     "optim.micro_batch",
+    "tasks.*.benchmark",
     "tasks.*.files",
     "tasks.*.folder",
     "tasks.*.hub",
     "tasks.*.in_data_root",
+    "tasks.*.licence",
 }
 HASHES = {"a/train": "1" * 64, "b/train": "2" * 64}
 

@@ -112,6 +112,8 @@ def _said(one: Figures) -> list[str]:
     if one.confusion is not None and one.scores.written is not None:
         scores = ", ".join(f"{name} {_number(score)}" for name, score in one.scores.written.items())
         said.append(f"Written freely: {scores}; {_number(one.scores.unparsable)} % outside the answers.")
+    if one.groups is not None:
+        said.append(f"The rows make {one.groups:,} groups; intervals draw whole groups.")
     return said + ([] if one.empty is None else [f"{_number(one.empty)} % of the answers are empty."])
 
 

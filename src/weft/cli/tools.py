@@ -15,13 +15,27 @@ from weft.errors import ConfigError, did_you_mean
 
 
 @app.command
-def tasks(*paths: Path, data: Data = None) -> None:
-    """List the tasks that files or folders declare; without them those beside, or else the built-in ones."""
-    from weft.tasks import BUILTIN, files_in, find_specs, summary
+def tasks(
+    *names: str,
+    data: Data = None,
+    answers: Annotated[
+        bool, Parameter(negative="", help="how answers are spread, and what the commonest one scores")
+    ] = False,
+) -> None:
+    """List the tasks that files or folders declare; without them those beside, or else the built-in ones.
 
-    beside = Path() if files_in(Path()) else BUILTIN
-    for spec in find_specs(paths or (beside,)).values():
-        print(summary(spec, data_root_of(data)))
+    Names are those of an experiment's `tasks:`: files, folders, builtin, or builtin/NAME for one of them.
+    """
+    from weft.cli import tasks_text
+    from weft.tasks import files_in, named
+    from weft.text_table import screen_width
+
+    beside = "." if files_in(Path()) else "builtin"
+    specs, root, most = list(named(names or (beside,), Path()).values()), data_root_of(data), screen_width()
+    if answers:
+        print("\n\n".join(tasks_text.answers(spec, root, most) for spec in specs))
+    else:
+        print(tasks_text.listing(specs, root, most))
 
 
 @app.command

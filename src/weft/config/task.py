@@ -1,6 +1,7 @@
 """A task as its YAML file declares it."""
 
 import re
+from pathlib import PurePath
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -8,7 +9,7 @@ from pydantic import Field, model_validator
 from weft.config.base import Config, HoldoutDraw, Name, Split
 
 Holdout = Literal["none", "halve_dev", "from_train"]
-Format = Literal["plain", "stsb", "multirc", "record", "wsc", "qa", "tweet_qa", "web_nlg"]
+Format = Literal["plain", "stsb", "multirc", "record", "wsc", "qa", "tweet_qa", "web_nlg", "e2e"]
 Answers = Literal["words", "digits"]
 
 
@@ -44,6 +45,8 @@ class TaskSpec(Config):
     """A task as its YAML file declares it."""
 
     name: Name
+    benchmark: str = Field("", description="what the data set is part of, for lists")
+    licence: str = Field("", description="of the data, as its publishers state it, for lists")
     files: dict[Split, str] = Field(
         default_factory=dict, description="split -> CSV, TSV, JSON, JSONL or Parquet"
     )
@@ -57,6 +60,9 @@ class TaskSpec(Config):
         "weft",
         description="which rows are held out, from files and hub: weft's own choice; or attempt: that of "
         "ATTEMPT's public code, which shuffles by torch's seed 42",
+    )
+    train_rows: int | None = Field(
+        None, gt=0, description="most rows that train has; which ones, says the same draw; none: all"
     )
     hub: HubConfig | None = Field(None, description="where the rows come from when there is no data folder")
     format: Format = Field("plain", description="what makes template fields of a row; plain: its columns")
@@ -77,6 +83,11 @@ class TaskSpec(Config):
         "words", description="closed answers are written as their words, or as class numbers from 0"
     )
     references: str | None = Field(None, description="column that lists all accepted answers")
+    group: str = Field(
+        "",
+        description="which rows belong together, such as those of one question: a template that they fill "
+        "alike; weft's own draws cut no group, and group_em scores whole ones",
+    )
     metrics: tuple[str, ...] = Field(("accuracy",), description="the first one decides")
     positive: str | None = Field(None, description="label word that counts as positive in f1_binary")
     max_target_tokens: int = Field(8, gt=0)
@@ -99,11 +110,13 @@ class TaskSpec(Config):
             raise ValueError(f"positive is {self.positive!r}, which is no label word ({', '.join(words)})")
         if not self.metrics:
             raise ValueError("a task needs at least one metric")
+        if "group_em" in self.metrics and not self.group:
+            raise ValueError("group_em scores groups of rows: say under 'group' which rows belong together")
         return self
 
     @model_validator(mode="after")
     def _braces_are_single(self) -> "TaskSpec":
-        for template in (self.source, self.target):
+        for template in (self.source, self.target, self.group):
             if found := re.search(r"\{\{\s*(\w+)\s*\}\}", template):
                 raise ValueError(f"{found[0]!r} would put braces around every text: write {{{found[1]}}}")
         return self
@@ -117,6 +130,25 @@ class TaskSpec(Config):
     def choices(self) -> tuple[str, ...]:
         """The label words, each once, in the order of the labels."""
         return tuple(dict.fromkeys((self.labels or {}).values()))
+
+    def drawn(self, draw: HoldoutDraw) -> "TaskSpec":
+        """The same task with another choice of held-out rows.
+
+        ATTEMPT's goes with the splits of the public data set: test rows that a data folder has besides, as
+        of SST-2, are then left aside.
+        """
+        changed: dict[str, object] = {"holdout_draw": draw}
+        if draw == "attempt" and self.holdout == "none" and self._has_public_files():
+            assert self.hub is not None
+            files = {split: file for split, file in self.files.items() if split != "test"}
+            changed |= {"holdout": self.hub.holdout, "files": files}
+        return self.model_copy(update=changed)
+
+    def _has_public_files(self) -> bool:
+        """Whether train and dev file are the parts of which the hub's splits are made."""
+        if self.hub is None or self.hub.holdout == "none" or not {"train", "dev"} <= set(self.files):
+            return False
+        return all(PurePath(self.files[split]).stem == self.hub.splits[split] for split in self.hub.splits)
 
     def written(self) -> "TaskSpec":
         """The same task with the answers that are really written: its label words, or class numbers."""

@@ -5,17 +5,21 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from weft.errors import DataError
-from weft.tasks import Example
+from weft.tasks import Example, groups
 
 SUBSET_SEED = 0
 
 
 def subset(examples: list[Example], rows: int | None) -> list[Example]:
-    """At most `rows` examples, the same ones for every run and seed, in their old order."""
+    """At most `rows` examples, the same ones for every run and seed, in their old order; no group is cut."""
     if rows is None or rows >= len(examples):
         return examples
-    picks = sorted(random.Random(SUBSET_SEED).sample(range(len(examples)), rows))
-    return [examples[i] for i in picks]
+    own = [one.group for one in examples]
+    if any(own):
+        picks = groups.draw(own, rows, SUBSET_SEED)
+    else:
+        picks = set(random.Random(SUBSET_SEED).sample(range(len(examples)), rows))
+    return [examples[i] for i in sorted(picks)]
 
 
 def few_shot(

@@ -17,6 +17,7 @@ from weft.evaluation.answers import Answer
 from weft.evaluation.intervals import Interval, interval
 from weft.evaluation.scores import Scores, score
 from weft.tasks import Example, Task
+from weft.tasks.groups import members
 from weft.tasks.metrics import accuracy
 
 BINS = 10
@@ -110,6 +111,7 @@ class Figures:
         confusion: of closed answers.
         sureness: of closed answers with probabilities.
         empty: share of open answers that have no text, in percent.
+        groups: how many groups the rows make, where some belong together; intervals then draw whole groups.
     """
 
     task: str
@@ -120,6 +122,7 @@ class Figures:
     confusion: Confusion | None = None
     sureness: Sureness | None = None
     empty: float | None = None
+    groups: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, in percent but for the log loss and the Brier score; null where a value is undefined.
@@ -130,7 +133,7 @@ class Figures:
          "answers": [{"answer", "rows", "answered", "precision", "recall", "f1"}, ...],
          "confusion": {"answers": [...], "counts": [[...], ...]},  a list for each true answer
          "sureness": {"mean", "right", "calibration_error", "log_loss", "brier"},
-         "written": {name: score}, "unparsable": ..., "empty": ...}
+         "written": {name: score}, "unparsable": ..., "empty": ..., "groups": ...}
         """
         per_answer = self.confusion.per_answer() if self.confusion else []
         found = {**asdict(self), **asdict(self.scores), "answers": [asdict(one) for one in per_answer]}
@@ -155,22 +158,24 @@ def figures(task: Task, lines: Iterable[Mapping[str, Any]]) -> Figures:
     task = replace(task, metrics={**task.metrics, **closed})
     scores = score(task, [_example(line) for line in own], [_answer(task, line) for line in own])
     given, accepted = [line["answer"] for line in own], [tuple(line["references"]) for line in own]
+    groups = [line.get("group", "") for line in own]
     true = [_true(*pair) for pair in zip(given, accepted, strict=True)]
     [(commonest, count)] = Counter(true).most_common(1)
     return Figures(
         task.name,
         task.main_metric,
         scores,
-        {name: interval(name, metric, given, accepted) for name, metric in task.metrics.items()},
+        {name: interval(name, metric, given, accepted, groups) for name, metric in task.metrics.items()},
         (commonest, 100 * count / len(own)),
         confusion(task.choices, true, given) if task.choices else None,
         _sureness_of(own, true),
         None if task.choices else 100 * sum(not one.strip() for one in given) / len(own),
+        len(members(groups)) if any(groups) else None,
     )
 
 
 def _example(line: Mapping[str, Any]) -> Example:
-    return Example(line["text"], line["references"][0], tuple(line["references"]))
+    return Example(line["text"], line["references"][0], tuple(line["references"]), line.get("group", ""))
 
 
 def _answer(task: Task, line: Mapping[str, Any]) -> Answer:

@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from weft.tasks.metrics import Metric, References
+from weft.tasks.groups import members
+from weft.tasks.metrics import Metric, References, measured
 
 SHARES = ("accuracy", "exact_match", "squad_em")  # metrics by which each row is right or wrong
 MEANS = ("squad_f1",)  # metrics that are means over rows
@@ -25,19 +26,29 @@ class Interval:
 
 
 def interval(
-    name: str, metric: Metric, predictions: Sequence[str], references: References
+    name: str,
+    metric: Metric,
+    predictions: Sequence[str],
+    references: References,
+    groups: Sequence[str] = (),
 ) -> Interval | None:
     """The interval of a metric over rows: Wilson's for shares of right rows, else a percentile bootstrap.
+
+    Rows of one group are not independent of each other: where there are groups, whole ones are drawn, for
+    every metric.
 
     Args:
         name: of the metric.
         metric: the metric itself.
         predictions: answers.
         references: accepted answers of each row.
+        groups: of each row; none, or empty ones: rows have none.
 
     Returns:
         none where no draw, or no second value, has a score: it says nothing of how far off it may be.
     """
+    if any(groups):
+        return _over_groups(metric, predictions, references, members(groups))
     if name in SHARES:
         score = metric(predictions, references)
         return None if score is None else wilson(round(score / 100 * len(predictions)), len(predictions))
@@ -51,6 +62,19 @@ def interval(
         return metric([predictions[i] for i in drawn], [references[i] for i in drawn])
 
     return bootstrap(of, len(predictions))
+
+
+def _over_groups(
+    metric: Metric, predictions: Sequence[str], references: References, groups: Sequence[Sequence[int]]
+) -> Interval | None:
+    """The bootstrap over groups, given by the places of their rows; one that is drawn twice counts twice."""
+
+    def of(drawn: list[int]) -> float | None:
+        rows = [(i, str(turn)) for turn, group in enumerate(drawn) for i in groups[group]]
+        texts, accepted = [predictions[i] for i, _ in rows], [references[i] for i, _ in rows]
+        return measured(metric, texts, accepted, [turn for _, turn in rows])
+
+    return bootstrap(of, len(groups))
 
 
 def wilson(right: int, rows: int) -> Interval:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from weft.errors import DataError
 from weft.evaluation.answers import Answer
 from weft.tasks import Example, Task
+from weft.tasks.metrics import measured
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,16 @@ def score(task: Task, examples: Sequence[Example], answers: Sequence[Answer]) ->
     """
     if not examples:
         raise DataError("there are no rows to score", where=f"task {task.name}", code="D13")
-    accepted = [example.accepted for example in examples]
-    metrics = {name: metric([one.text for one in answers], accepted) for name, metric in task.metrics.items()}
+    metrics = measures(task, examples, [one.text for one in answers])
     if any(one.written is None for one in answers):
         return Scores(len(examples), metrics)
     texts = [one.written or "" for one in answers]
-    written = {name: metric(texts, accepted) for name, metric in task.metrics.items()}
+    written = measures(task, examples, texts)
     strange = sum(text not in task.choices for text in texts) if task.choices else 0
     return Scores(len(examples), metrics, written, 100 * strange / len(texts))
+
+
+def measures(task: Task, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, float | None]:
+    """A task's metrics of answers that are texts."""
+    accepted, groups = [one.accepted for one in examples], [one.group for one in examples]
+    return {name: measured(metric, texts, accepted, groups) for name, metric in task.metrics.items()}

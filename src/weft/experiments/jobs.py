@@ -91,8 +91,9 @@ def specs_of(experiment: Experiment) -> dict[str, TaskSpec]:
         ConfigError: with every fault of the files.
     """
     specs = named(experiment.tasks, Path(experiment.folder))
-    asked = {"answers": experiment.answers, "holdout_draw": experiment.holdout_draw}
-    changed = {key: value for key, value in asked.items() if value is not None}
+    if experiment.holdout_draw is not None:
+        specs = {name: spec.drawn(experiment.holdout_draw) for name, spec in specs.items()}
+    changed = {} if experiment.answers is None else {"answers": experiment.answers}
     return {name: spec.model_copy(update=changed) for name, spec in specs.items()}
 
 

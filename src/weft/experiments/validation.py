@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from weft import runs, storage
-from weft.checks import label_checks, leak_checks, row_checks, used_rows
+from weft.checks import answer_checks, label_checks, leak_checks, row_checks, used_rows
 from weft.checks.base_model import check_base
 from weft.checks.findings import Findings
 from weft.checks.outline import check_outline
@@ -113,6 +113,7 @@ def check_evaluation(config: EvaluateRun, workspace: Workspace) -> Checked:
     )
     for one in used_rows.read([config], workspace, found).values():
         row_checks.check_texts(one, found)
+        answer_checks.check_open_answers(one, found)
         readers.check(one, found)
     if not found.errors:
         checked.leaks = leak_checks.leaks_of(config, workspace, found)
@@ -206,6 +207,7 @@ def _check_runs(configs: Sequence[AnyRun], workspace: Workspace, checked: Checke
     used = used_rows.read(configs, workspace, found)
     for one in used.values():
         row_checks.check_rows(one, found)
+        answer_checks.check_open_answers(one, found)
         label_checks.check_labels(one.spec, found)
     tokenizer = found.attempt(lambda: load_tokenizer(base)) if base else None
     readers = Readers(configs, base, configs[0].limits.source_tokens, workspace)

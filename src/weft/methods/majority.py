@@ -1,13 +1,13 @@
 """The commonest answer of the training rows: what every score is to be held against."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from weft.evaluation.answers import Answer
 from weft.methods.method import Method, Saved, Setup
-from weft.tasks import Example, Task
+from weft.tasks import Task
+from weft.tasks.spread import commonest
 
 
 class Majority(Method):
@@ -43,9 +43,3 @@ class Constant:
             Answer(self.tasks[k].name, self.words[k], self.words[k] if self.tasks[k].choices else None)
             for k in task_ids
         ]
-
-
-def commonest(rows: Sequence[Example]) -> str:
-    """The rows' commonest answer; of equal ones, the first in order."""
-    counts = Counter(example.target for example in rows)
-    return min(counts, key=lambda target: (-counts[target], target))

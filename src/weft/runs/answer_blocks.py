@@ -61,5 +61,6 @@ def line(number: int, task: Task, example: Example, answer: Answer) -> str:
         "label": task.labels.get(answer.text),
         "written": answer.written,
         "probabilities": answer.probabilities,
+        **({"group": example.group} if example.group else {}),
     }
     return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"

@@ -77,6 +77,7 @@ class _Line(Content):
     references: list[str]
     answer: str
     probabilities: dict[str, Number] | None
+    group: str = ""
 
 
 RESULT, NOTES = "result.json", "notes.json"

@@ -14,6 +14,8 @@ from weft.runs.config import AnyRun
 NUMERICS = 5  # raise by hand when the code changes numbers: old runs then no longer count as done
 FORMAT = tensor_file.FORMAT
 PLACES = {"folder", "files", "in_data_root", "hub"}  # where data lie changes no number; what they hold does
+TOLD = {"benchmark", "licence"}  # keys of a task that only lists show
+OPTIONAL = {"only", "group", "train_rows"}  # runs from before there were any keep their names
 
 
 def identity(
@@ -38,7 +40,11 @@ def identity(
     hashes = encoder_hashes or {}
     values = _by_hash(config, hashes).model_dump(mode="json")
     values["tasks"] = [
-        {key: value for key, value in task.items() if key not in PLACES and (value or key != "only")}
+        {
+            key: value
+            for key, value in task.items()
+            if key not in PLACES | TOLD and (value or key not in OPTIONAL)
+        }
         for task in values["tasks"]
     ]
     values["order"] = [list((task.labels or {}).items()) for task in config.tasks]

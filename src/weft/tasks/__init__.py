@@ -21,7 +21,6 @@ __all__ = [
     "load_spec",
     "named",
     "select",
-    "summary",
 ]
 
 BUILTIN = Path(str(resources.files(__name__) / "builtin"))
@@ -112,21 +111,6 @@ def _may_declare_a_task(path: Path) -> bool:
     if "target" not in keys and keys & OTHERS:
         return False
     return "tasks" not in keys and bool(keys & (TaskSpec.model_fields.keys() - {"name", "folder"}))
-
-
-def summary(spec: TaskSpec, data_root: Path | None) -> str:
-    """A task in one line: examples of each split, main metric and answers.
-
-    A task whose files lie in a data folder that is not given, or that lacks them, is shown without counts.
-    """
-    task = from_spec(spec, data_root)
-    parts = [task.main_metric, ", ".join(task.choices) or "open answers"]
-    if len(task.choices) > 10:
-        parts[1] = f"{len(task.choices)} answers"
-    files = [data_root / file for file in spec.files.values()] if data_root else []
-    if not spec.in_data_root or (files and all(file.is_file() for file in files)):
-        parts.insert(0, ", ".join(f"{split} {len(task.load(split)):,}" for split in task.splits))
-    return f"{task.name}: {'; '.join(parts)}"
 
 
 def select(specs: dict[str, TaskSpec], names: Iterable[str]) -> list[TaskSpec]:

@@ -14,7 +14,13 @@ from weft.config.task import Format
 from weft.errors import DataError, did_you_mean
 from weft.tasks.task import Row
 
-ANSWERS = {"answers", "Answer", "lex"}  # columns that hold answers, and that no question is made of
+ANSWERS = {
+    "answers",
+    "Answer",
+    "lex",
+    "human_reference",
+    "references",
+}  # columns that hold answers, and that no question is made of
 
 
 def plain(row: Row) -> list[Row]:
@@ -83,6 +89,13 @@ def web_nlg(row: Row) -> list[Row]:
     return _answered(fields, [text for text, comment in judged if comment == "good"])
 
 
+def e2e(row: Row) -> list[Row]:
+    """E2E: one row for each reference, be they a list or one a row."""
+    _column(row, "meaning_representation")
+    several: Any = row.get("references")
+    return _answered(row, _listed(row.get("human_reference") if several is None else several))
+
+
 FORMATS: dict[Format, Callable[[Row], list[Row]]] = {
     "plain": plain,
     "stsb": stsb,
@@ -92,7 +105,23 @@ FORMATS: dict[Format, Callable[[Row], list[Row]]] = {
     "qa": qa,
     "tweet_qa": tweet_qa,
     "web_nlg": web_nlg,
+    "e2e": e2e,
 }
+
+
+def put_together(name: Format, rows: list[Row]) -> list[Row]:
+    """Rows as they are counted: those of one meaning representation of E2E as one, with all references."""
+    if name != "e2e":
+        return rows
+    same: dict[object, list[Row]] = {}
+    for row in rows:
+        same.setdefault(_column(row, "meaning_representation"), []).append(row)
+    return [_with_all_references(some) for some in same.values()]
+
+
+def _with_all_references(rows: list[Row]) -> Row:
+    answers = [one["answer"] for row in rows for one in e2e(row) if "answer" in one]
+    return {**rows[0], "references": answers} if answers else rows[0]
 
 
 def fields_of(name: Format, row: Row) -> list[Row]:

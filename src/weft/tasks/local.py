@@ -7,13 +7,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Protocol, get_args
 
-from weft.config.base import HoldoutDraw, Split
+from weft.config.base import Split
 from weft.config.files import load_config
 from weft.config.task import Holdout, TaskSpec
 from weft.errors import ConfigError, DataError, did_you_mean
 from weft.tasks import holdout, template
 from weft.tasks.files import content_hash, read_rows
-from weft.tasks.formats import fields_of, question_of
+from weft.tasks.formats import fields_of, put_together, question_of
 from weft.tasks.hub import HubRows
 from weft.tasks.metrics import metric
 from weft.tasks.task import Example, Row, Task
@@ -70,7 +70,7 @@ def from_spec(spec: TaskSpec, data_root: Path | None = None) -> Task:
     checked = cache(partial(_checked, spec, place))
     return Task(
         name=spec.name,
-        rows=cache(partial(_rows, place, rule, spec.holdout_draw, checked)),
+        rows=cache(partial(_rows, spec, place, rule, checked)),
         examples=partial(_examples, spec),
         source=partial(_source, spec),
         template=spec.source,
@@ -140,15 +140,18 @@ def _file(spec: TaskSpec, split: Split, data_root: Path | None) -> Path:
 
 
 def _rows(
-    place: Place, rule: Holdout, draw: HoldoutDraw, checked: Callable[[Split], list[Row]], split: Split
+    spec: TaskSpec, place: Place, rule: Holdout, checked: Callable[[Split], list[Row]], split: Split
 ) -> list[Row]:
     """A split's rows as they are in its file, or in the part of a file that is held out for it."""
     source = holdout.origin(rule, split)
-    return holdout.part(rule, split, checked(source), place.where(source), draw)
+    rows, where = checked(source), place.where(source)
+    return holdout.part(
+        rule, split, rows, where, spec.holdout_draw, group=spec.group, train_rows=spec.train_rows
+    )
 
 
 def _checked(spec: TaskSpec, place: Place, split: Split) -> list[Row]:
-    """All rows of a file, of which every one fits the task."""
+    """All rows of a file, of which every one fits the task; put together as the format counts them."""
     rows, where = place.rows(split), place.where(split)
     if not any(_belongs(spec, row) for row in rows):
         wanted = ", ".join(f"{column} = {value!r}" for column, value in spec.only.items())
@@ -166,7 +169,7 @@ def _checked(spec: TaskSpec, place: Place, split: Split) -> list[Row]:
     if not kept:
         raise DataError("no row of the file has an answer", where=where, code="D13")
     _check_labels(spec, kept, where)
-    return rows
+    return put_together(spec.format, rows)
 
 
 def _numbered(spec: TaskSpec, rows: list[Row], where: str) -> Numbered:
@@ -185,7 +188,7 @@ def _numbered(spec: TaskSpec, rows: list[Row], where: str) -> Numbered:
 
 def _check_columns(spec: TaskSpec, rows: Numbered, where: str) -> None:
     """Every field of the template is a column, and has a value in every row."""
-    needed = dict.fromkeys([*template.names(spec.source), *template.names(spec.target)])
+    needed = dict.fromkeys(template.names(spec.source + spec.target + spec.group))
     found = {str(column) for _, row in rows for column in row}
     for column in [*needed, *([spec.references] if spec.references else [])] if rows else ():
         if not any(template.has(column, row) for _, row in rows):
@@ -286,14 +289,15 @@ def _dropped(spec: TaskSpec, fields: Row, *, empty: bool = False) -> bool:
 
 def _example(spec: TaskSpec, fields: Row) -> Example:
     target = template.fill(spec.target, fields)
+    group = template.fill(spec.group, fields)
     if spec.labels is not None:
         label = same_value(target, spec.labels)
         assert label is not None  # rows are checked before
-        return Example(_text(spec, fields), spec.labels[label])
+        return Example(_text(spec, fields), spec.labels[label], group=group)
     references = template.held(spec.references, fields) if spec.references else ()
     if not isinstance(references, list | tuple):
         references = (references,)
-    return Example(_text(spec, fields), target, tuple(str(one) for one in references))
+    return Example(_text(spec, fields), target, tuple(str(one) for one in references), group)
 
 
 def _reason(spec: TaskSpec, row: Row) -> str:

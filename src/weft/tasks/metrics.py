@@ -19,6 +19,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from weft.tasks.groups import members
+
 References: TypeAlias = Sequence[tuple[str, ...]]
 Metric: TypeAlias = Callable[[Sequence[str], References], float | None]
 
@@ -83,6 +85,36 @@ def f1_binary(predictions: Sequence[str], references: References, *, positive: s
     hits = sum(guess == gold == wanted for guess, gold in zip(guesses, golds, strict=True))
     size = guesses.count(wanted) + golds.count(wanted)
     return 100.0 * (2 * hits / size) if size else None
+
+
+def group_em(
+    predictions: Sequence[str], references: References, *, groups: Sequence[str] = ()
+) -> float | None:
+    """Share of groups of rows of which every row is right: exact match of MultiRC, over its questions.
+
+    Khashabi et al. 2018, as SuperGLUE counts it (arXiv:1905.00537). Answers are compared as by `accuracy`.
+
+    Args:
+        predictions: answers of the model.
+        references: accepted answers of each row.
+        groups: of each row; one that names none (`""`) is alone, and so are all without `groups`.
+
+    Returns:
+        percent; None without rows.
+    """
+    _check(predictions, references)
+    right = [accuracy([guess], [answers]) for guess, answers in zip(predictions, references, strict=True)]
+    whole = [all(right[i] for i in places) for places in members(groups or [""] * len(right))]
+    return 100.0 * fmean(whole) if whole else None
+
+
+def measured(
+    metric: Metric, predictions: Sequence[str], references: References, groups: Sequence[str]
+) -> float | None:
+    """What a metric gives; the one of whole groups is told each row's group."""
+    if metric is group_em:
+        return group_em(predictions, references, groups=groups)
+    return metric(predictions, references)
 
 
 def matthews(predictions: Sequence[str], references: References) -> float | None:
@@ -153,6 +185,7 @@ METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
     "exact_match": exact_match,
     "f1_macro": f1_macro,
+    "group_em": group_em,
     "matthews": matthews,
     "pearson": pearson,
     "spearman": spearman,

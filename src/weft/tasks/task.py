@@ -20,11 +20,13 @@ class Example:
         source: text the model reads.
         target: text it should write.
         references: all accepted answers, the first being `target` itself where there is one.
+        group: what it shares with the rows that belong to it, such as their question's number; empty: none.
     """
 
     source: str
     target: str
     references: tuple[str, ...] = ()
+    group: str = ""
 
     @property
     def accepted(self) -> tuple[str, ...]:
