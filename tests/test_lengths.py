@@ -12,6 +12,8 @@ from tiny_job import EXPERIMENT, command, write_job
 
 from weft import runs, stages
 from weft.evaluation.answering import TunedAnswerer
+from weft.evaluation.scores import Scores
+from weft.losses.terms import lm_loss_rows
 from weft.methods.frozen_features import FrozenFeatures
 from weft.methods.in_context import InContext
 from weft.methods.weft import Weft
@@ -20,6 +22,7 @@ from weft.runs.workspace import Workspace
 from weft.serving import predictor
 from weft.serving.predictor import Predictor, merged
 from weft.tasks import Task, template
+from weft.training import runner
 
 # answers
 
@@ -82,7 +85,7 @@ METHODS_OF_ROWS = {
     "features": FrozenFeatures(),
     "views": Weft(sources=False, encoders=()),
     "views, fields apart": Weft(sources=False, encoders=("bert-reader",), views=12),
-    "examples": InContext(examples=3, calibrate=False),
+    "examples": InContext(instruction="answer", context_tokens=24, calibrate=False),
 }
 
 
@@ -148,6 +151,26 @@ def test_a_source_run_reads_each_task_up_to_its_own_limit(job):
     assert {len(source) for source in batch.sources} == {3, 5}
     for source, task in zip(batch.sources, batch.task_ids.tolist(), strict=True):
         assert len(source) == (3, 5)[task]
+    model = prepared.model
+    found = lm_loss_rows(model(batch).logits, batch.labels).tolist()
+    rows = [batch.pick([i]) for i in range(len(found))]
+    alone = [lm_loss_rows(model(one).logits, one.labels).item() for one in rows]
+    assert found == pytest.approx(alone, abs=1e-4)
+
+
+def test_dev_rows_are_read_as_training_rows_are(job, monkeypatch):
+    """Of every task of a run up to its own limit."""
+    [run] = of(job, "source-")
+    workspace, seen = Workspace(job / "runs"), {}
+    model = stages.prepare(run.config(), workspace).model
+
+    def noted(model, task, examples, sources, **more):
+        seen[task.name] = {len(source) for source in sources}
+        return Scores(len(examples), {task.main_metric: 1.0}, None), []
+
+    monkeypatch.setattr(runner.answering, "evaluate", noted)
+    assert runner._validator(run.config(), model, workspace)() == 1.0
+    assert seen == {"alpha": {3}, "beta": {5}}
 
 
 def test_targets_have_their_own_steps_rows_and_limits(job):

@@ -58,7 +58,7 @@ def _unread(used: Used, ids: Sequence[Sequence[int]], codec: TokenizerCodec, fou
 def _longer(used: Used) -> str:
     """How fewer texts of a task are cut."""
     own = f"limits.tasks.{used.spec.name}.source_tokens"
-    return f"raise limits.source_tokens, or {own} for this task alone (weft learn: --tokens)"
+    return f"raise limits.source_tokens, or {own} alone (weft learn: --tokens)"
 
 
 def _fields_lost(used: Used, cut: Sequence[int], codec: TokenizerCodec, limit: int, found: Findings) -> None:
