@@ -167,11 +167,11 @@ def test_predictions_carry_the_value_of_the_file(tmp_path, make_backbone, answer
         backbone.answer_tokens = lambda word: (20 + int(word), 1)
     model = with_prompts(backbone, torch.randn(1, 4, 32, generator=torch.Generator().manual_seed(1)), ("x",))
     texts = ["the good film", "a bad dog", "the city", "what is it"]
-    found = Predictor([TunedAnswerer(model, (task,), 10)]).predict([{"text": text} for text in texts])
+    found = Predictor([TunedAnswerer(model, (task,), (10,))]).predict([{"text": text} for text in texts])
     words = dict(zip(task.choices, ("5", "1"), strict=True))
     assert [one.label for one in found] == [words[one.answer] for one in found]
     assert found[0].as_dict()["label"] in ("5", "1")
-    assert Predictor([TunedAnswerer(model, (task,), 10)]).predict([{"text": None}])[0].label is None
+    assert Predictor([TunedAnswerer(model, (task,), (10,))]).predict([{"text": None}])[0].label is None
 
 
 def test_lines_of_an_evaluation_carry_it_too(tmp_path):

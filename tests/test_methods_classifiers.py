@@ -42,9 +42,9 @@ def a_task(name="tone", choices=ANSWERS, **more):
 
 
 def setup_of(backbone=None, tasks=None, rows=(ROWS,)):
-    return Setup(
-        tuple(tasks or [a_task()]), list(rows), 0, PromptConfig(), 16, load_backbone=lambda: backbone
-    )
+    tasks = tuple(tasks or [a_task()])
+    limits = (16,) * len(tasks)
+    return Setup(tasks, list(rows), 0, PromptConfig(), limits, load_backbone=lambda: backbone)
 
 
 def through_files(saved):

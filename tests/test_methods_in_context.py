@@ -50,12 +50,13 @@ def a_task(name="closed", choices=("yes", "no", "maybe true", "maybe false"), **
 
 def a_setup(backbone, tasks=None, rows=None, seed=0, source_tokens=12):
     """What a run would give the method."""
+    tasks = tasks or (a_task(),)
     return Setup(
-        tasks=tasks or (a_task(),),
+        tasks=tasks,
         rows=rows or [ROWS],
         seed=seed,
         prompt=PromptConfig(length=4),
-        source_tokens=source_tokens,
+        source_tokens=(source_tokens,) * len(tasks),
         load_backbone=lambda: backbone,
     )
 
@@ -404,4 +405,4 @@ def test_notes_are_json(job):
     [path] = (job / "runs").glob("adapt-in-context-gamma-s0-*")
     notes = json.loads((path / "notes.json").read_text("utf-8"))
     assert {answer for _, answer in notes["examples"]["gamma"]} == {"positive", "negative"}
-    assert notes["source_tokens"] == 12
+    assert notes["source_tokens"] == {"gamma": 12}

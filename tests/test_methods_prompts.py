@@ -64,7 +64,7 @@ def setup_on(backbone, *, length=P, names=NAMES, sources=2, positions=5):
         rows=[],
         seed=4,
         prompt=PromptConfig(length=length),
-        source_tokens=positions,
+        source_tokens=(positions,) * len(names),
         load_backbone=lambda: backbone,
         load_teachers=lambda: teachers,
     )
@@ -367,7 +367,7 @@ def test_what_is_kept_answers_without_anything_else(backbones, name, method):
     backbone = backbones[name]
     model = moved(build(method, backbone))
     setup = setup_on(backbone)
-    given = Setup(setup.tasks, [], 99, setup.prompt, 5, load_backbone=lambda: backbone)
+    given = Setup(setup.tasks, [], 99, setup.prompt, (5,) * len(setup.tasks), load_backbone=lambda: backbone)
     answerer = METHODS[method].restore(given, Saved(model.tensors()))
     assert isinstance(answerer, TunedAnswerer)
     assert torch.equal(logits_of(answerer.model), logits_of(model))

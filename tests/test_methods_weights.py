@@ -43,7 +43,7 @@ def setup_on(backbone, *, seed=0, dropout=False):
     """What a method is given: three tasks and a backbone."""
     tasks = tuple(Task(name, list, list, str, {}) for name in TASKS)
     prompt = PromptConfig(length=3)
-    return Setup(tasks, [], seed, prompt, 64, dropout=dropout, load_backbone=lambda: backbone)
+    return Setup(tasks, [], seed, prompt, (64,) * len(tasks), dropout=dropout, load_backbone=lambda: backbone)
 
 
 def built(name, backbone, **kw):

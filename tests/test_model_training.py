@@ -736,7 +736,7 @@ def test_tensors_of_a_model_with_frozen_parts_are_whole(backbones):
 def restored(method, backbone, tensors):
     """The model that a method's run answers with."""
     tasks = tuple(Task(name, lambda split: [], lambda row: [], lambda row: "", {}) for name in TASKS)
-    setup = Setup(tasks, [], 0, PromptConfig(), 16, load_backbone=lambda: backbone)
+    setup = Setup(tasks, [], 0, PromptConfig(), (16,) * len(tasks), load_backbone=lambda: backbone)
     return METHODS[method].restore(setup, Saved(tensors)).model
 
 

@@ -266,7 +266,7 @@ def test_a_column_that_a_text_shows_chooses_no_task(make_backbone) -> None:
     backbone = make_backbone("llama-suffix")
     prompts = SoftPrompts(torch.zeros(2, 2, backbone.width), names)
     model = TunedModel(backbone, prompts, {}, names)
-    predict = predictor.Predictor([TunedAnswerer(model, tasks, 16)]).predict
+    predict = predictor.Predictor([TunedAnswerer(model, tasks, (16,) * len(tasks))]).predict
     assert [one.task for one in predict([{"task": "the film", "text": "the dog"}])] == ["a", "b"]
 
 

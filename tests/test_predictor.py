@@ -40,7 +40,7 @@ def predictor(backbone, names):
     for name in names:
         prompt = torch.randn(1, 4, backbone.width, generator=torch.Generator().manual_seed(len(name)))
         model = with_prompts(backbone, prompt, (name,))
-        found.append(TunedAnswerer(model, (open_task(name),), LIMITS[name]))
+        found.append(TunedAnswerer(model, (open_task(name),), (LIMITS[name],)))
     return Predictor(merged(found))
 
 
@@ -134,7 +134,11 @@ def test_answers_say_what_was_not_read(make_backbone, name):
     ]
     said = [(fault.code, fault.cause, fault.where) for fault in doubts(found, "new.csv")]
     assert said == [
-        ("D14", "1 of 7 texts are cut to limits.source_tokens of the run", "new.csv, rows 2"),
+        (
+            "D14",
+            "1 of 7 texts are cut to the longest that their task reads (limits of its run)",
+            "new.csv, rows 2",
+        ),
         (
             "D19",
             "1 of 7 texts hold special tokens of the model, which it does not read as words",
@@ -168,11 +172,11 @@ def test_every_kind_of_answerer_says_what_it_receives():
     views = Views(backbone, {}, {"small": encoder})
 
     def weft(*chosen):
-        return ViewClassifiers(views, tasks, 6, ((chosen, None),))
+        return ViewClassifiers(views, tasks, (6,), ((chosen, None),))
 
     answerers = {
-        "features": FeatureClassifiers(backbone, tasks, 6, ()),
-        "examples": InContextAnswerer(backbone, tasks, ((3,),), ContextLayout(backbone, 6), False),
+        "features": FeatureClassifiers(backbone, tasks, (6,), ()),
+        "examples": InContextAnswerer(backbone, tasks, ((3,),), (ContextLayout(backbone, 6),), False),
         "base": weft(View("", "", 1)),
         "encoder": weft(View("", "", 1), View("small", "", 1)),  # one token of six ends its texts
         "apart": weft(View("small", "", 1, "0-1")),

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from weft import runs, storage
 from weft.config.task import HubConfig, TaskSpec
-from weft.config.training import PromptConfig
+from weft.config.training import PromptConfig, TaskLimits
 from weft.errors import ArtifactError, ResourceError, WeftError
 from weft.methods.majority import Majority
 from weft.methods.prompt_tuning import PromptTuning
@@ -116,7 +116,7 @@ def others(value, kind):
     if isinstance(value, str):
         return [f"{value}x"]
     if value == {}:
-        return [{"a": "run-x"}]
+        return [{"a": TaskLimits(source_tokens=9) if TaskLimits in get_args(kind) else "run-x"}]
     if isinstance(value, dict):
         first, rest = next(iter(value)), dict(list(value.items())[1:])
         renamed = "dev" if first == "train" else f"{first}x"

@@ -108,7 +108,7 @@ def evaluate(config: EvaluateRun, workspace: Workspace) -> Run:
         answerer = None if config.folds else _answerer(config, workspace)
         scores, lines = {}, []
         for number, task in enumerate(workspace.tasks(config)):
-            examples = subset(task.load(config.split), config.limits.test_rows)
+            examples = subset(task.load(config.split), config.limits.rows(task.name, "test_rows"))
             if answerer is None:
                 answers = _cross_validated(config, number, examples, workspace)
             else:
@@ -238,7 +238,7 @@ def step_tokens(config: AnyRun, workspace: Workspace) -> int:
     """About how many tokens of one step a run computes; texts that are kept do not count."""
     if isinstance(config, EvaluateRun) or config.optim is None:
         return 0
-    texts = 0 if workspace.position(config) == "suffix" else config.limits.source_tokens // 4
+    texts = 0 if workspace.position(config) == "suffix" else max(config.source_tokens) // 4
     return config.optim.batch_size * (config.prompt.length + 2 + texts)
 
 
@@ -285,7 +285,7 @@ def _training_rows(config: RunConfig, task: Task, workspace: Workspace) -> list[
 
     rows = task.load("train")
     if not isinstance(config, AdaptRun):
-        return subset(rows, config.limits.train_rows)
+        return subset(rows, config.limits.rows(task.name, "train_rows"))
     return drawn(config, task, rows, warn)
 
 
@@ -299,4 +299,4 @@ def _encoded(
 ) -> EncodedTask:
     """Rows as tokens; those of large tasks are kept."""
     store = TokenStore(workspace.root / TOKENS)
-    return encode_task(task.name, rows, backbone, config.limits.source_tokens, store=store)
+    return encode_task(task.name, rows, backbone, config.limits.tokens(task.name), store=store)

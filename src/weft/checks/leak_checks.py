@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from weft import runs
@@ -157,7 +158,8 @@ def _leaked(
 
     Compared once in a workspace: many evaluations share their sources.
     """
-    key = (_rows_key(scored), f"{split} {trained.limits.dev_rows} {_rows_key(trained)}")
+    dev = trained.limits.rows(trained.tasks[0].name, "dev_rows")
+    key = (_rows_key(scored), f"{split} {dev} {_rows_key(trained)}")
     if key not in workspace.leaks:
         reading = Findings()
         test = _rows_of(scored, scored.split, workspace, reading)
@@ -172,12 +174,13 @@ def _leaked(
 
 def _rows_key(config: AnyRun) -> str:
     """What decides which rows a run of one task scores, or trains on."""
-    draw: list[object] = [config.limits.train_rows]
+    cap = partial(config.limits.rows, config.tasks[0].name)
+    draw: list[object] = [cap("train_rows")]
     if isinstance(config, EvaluateRun):
-        draw = [config.split, config.limits.test_rows]
+        draw = [config.split, cap("test_rows")]
     elif isinstance(config, AdaptRun):
         shots = (config.shots, config.shots_total)
-        draw = [*shots, config.seed if any(shots) else None]
+        draw = [cap("target_rows"), *shots, config.seed if any(shots) else None]
     return json.dumps([config.tasks[0].model_dump_json(), *draw])
 
 

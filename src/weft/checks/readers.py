@@ -19,14 +19,14 @@ class Readers:
     Attributes:
         runs: that read.
         base: the base model; none where it cannot be found.
-        limit: longest text, in tokens.
+        limits: longest text of each task, in tokens.
         workspace: finds encoders.
         noted: hashes of encoders that a finished run notes, by name.
     """
 
     runs: Sequence[AnyRun]
     base: BaseFolder | None
-    limit: int
+    limits: Mapping[str, int]
     workspace: Workspace
     noted: Mapping[str, str] = field(default_factory=dict)
     _codecs: dict[str, TokenizerCodec | None] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Readers:
             return None
         if used.task.choices and words:
             check_words(used.task, codec, found)
-        return check_tokens(used, codec, self._most(base), found)
+        return check_tokens(used, codec, self._most(used, base), found)
 
     def _check_encoder(self, used: Used, name: str, found: Findings) -> None:
         """As the base model; what an experiment may allow is a warning, for the base model reads on."""
@@ -64,7 +64,7 @@ class Readers:
         if folder is None or codec is None:
             return
         own = Findings(allow=("cuts", "special_tokens"))
-        check_reading(used, codec, self._most(folder), own)
+        check_reading(used, codec, self._most(used, folder), own)
         for one in own.found:
             one.fault.where += f", as the encoder {name!r} reads it"
             (found.error if one.level == "error" else found.warn)(one.fault)
@@ -77,7 +77,8 @@ class Readers:
             self._codecs[folder.hash] = made
         return self._codecs[folder.hash]
 
-    def _most(self, folder: BaseFolder) -> int:
-        """Tokens of the longest text that a model reads."""
+    def _most(self, used: Used, folder: BaseFolder) -> int:
+        """Tokens of the longest text of a task that a model reads."""
+        limit = self.limits[used.spec.name]
         positions = folder.positions if folder.family == "encoder" else None
-        return min(self.limit, positions or self.limit)
+        return min(limit, positions or limit)

@@ -13,8 +13,6 @@ from weft.models import TokenizerCodec
 from weft.tasks import Task, template
 from weft.tasks.template import shows
 
-LONGER = "raise limits.source_tokens (weft learn: --tokens)"
-
 
 def check_tokens(used: Used, codec: TokenizerCodec, limit: int, found: Findings) -> int:
     """What a model receives of texts, and answers that it is to write; how many texts are cut."""
@@ -57,6 +55,12 @@ def _unread(used: Used, ids: Sequence[Sequence[int]], codec: TokenizerCodec, fou
     return empty
 
 
+def _longer(used: Used) -> str:
+    """How fewer texts of a task are cut."""
+    own = f"limits.tasks.{used.spec.name}.source_tokens"
+    return f"raise limits.source_tokens, or {own} alone (weft learn: --tokens)"
+
+
 def _fields_lost(used: Used, cut: Sequence[int], codec: TokenizerCodec, limit: int, found: Findings) -> None:
     """D14: texts of which a whole field is cut away, such as the second of a pair."""
     lost = {i: names for i in cut if (names := _lost_names(used, i, codec, limit))}
@@ -65,7 +69,7 @@ def _fields_lost(used: Used, cut: Sequence[int], codec: TokenizerCodec, limit: i
     fault = DataError(
         f"{share(len(lost), len(used.texts))} texts lose a whole field where they are cut: {said}",
         where=used.at([*lost]),
-        fix=f"{LONGER}, or let the template begin with what decides",
+        fix=f"{_longer(used)}, or let the template begin with what decides",
         code="D14",
     )
     by_share(len(lost), len(used.texts), 0.0, "cuts", fault, found)
@@ -88,7 +92,7 @@ def _alike(used: Used, keys: Sequence[int], empty: set[int], found: Findings) ->
     places = [place for place in disputed(used, keys) if place not in known]
     if places:
         cause = f"{share(len(places), len(keys))} rows are the same tokens as one with another answer"
-        fix = f"write signs that decide in words; if texts are cut, {LONGER}"
+        fix = f"write signs that decide in words; if texts are cut, {_longer(used)}"
         found.warn(DataError(cause, where=used.at(places), fix=fix, code="D18"))
 
 
@@ -97,7 +101,7 @@ def _cuts(used: Used, cut: list[int], longest: int, limit: int, found: Findings)
     fault = DataError(
         f"{share(len(cut), len(used.texts))} texts are cut to {limit} tokens; the longest has {longest}",
         where=used.at(cut),
-        fix=LONGER,
+        fix=_longer(used),
         code="D14",
     )
     by_share(len(cut), len(used.texts), WARN, "cuts", fault, found)
@@ -116,7 +120,7 @@ def _lost(used: Used, cut: list[int], codec: TokenizerCodec, limit: int, found: 
     fault = DataError(
         f"{share(len(lost), len(used.texts))} answers stand in the part of the text that is cut off",
         where=used.at(lost),
-        fix=LONGER,
+        fix=_longer(used),
         code="D15",
     )
     by_share(len(lost), len(used.texts), 0.0, "cuts", fault, found)

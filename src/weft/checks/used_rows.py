@@ -117,19 +117,23 @@ def use(config: AnyRun, used: Used, found: Findings) -> None:
 
 def _picked(config: AnyRun, used: Used, found: Findings) -> list[Example]:
     """The examples of a split that a run trains on or scores; D13 where they are fewer than was asked for."""
-    limits, task = config.limits, used.task
+    limits, task, name = config.limits, used.task, used.spec.name
     if isinstance(config, EvaluateRun):  # the majority answer reads training rows, and learns no text
-        return subset(used.examples, limits.test_rows) if used.split == config.split else []
+        return subset(used.examples, limits.rows(name, "test_rows")) if used.split == config.split else []
     if used.split == "dev":
-        return subset(used.examples, limits.dev_rows)
+        return subset(used.examples, limits.rows(name, "dev_rows"))
     if not isinstance(config, AdaptRun):
-        return subset(used.examples, limits.train_rows)
+        return subset(used.examples, limits.rows(name, "train_rows"))
     return drawn(config, task, used.examples, found.warn)
 
 
 def drawn(
     config: AdaptRun, task: Task, examples: list[Example], warn: Callable[[DataError], None]
 ) -> list[Example]:
-    """The rows of a target task that a run trains on; `warn` is told of an answer that has too few."""
+    """The rows of a target task that a run trains on: all up to its cap, or a few of these.
+
+    `warn` is told of an answer that has too few.
+    """
     counts, closed = (config.shots, config.shots_total), bool(task.choices)
-    return few_shot(examples, *counts, seed=config.seed, task=task.name, closed=closed, warn=warn)
+    rows = subset(examples, config.limits.rows(task.name, "target_rows"))
+    return few_shot(rows, *counts, seed=config.seed, task=task.name, closed=closed, warn=warn)

@@ -57,9 +57,10 @@ def evaluate(
     with open_workspace(home(parent, runs), data, quiet=quiet, places=places) as workspace:
         places.check_rows(parent.config())
         trained = workspace.config_of(parent)
+        specs = scored_in(trained.tasks, file, task, split)
         whole = EvaluateRun(
-            base=trained.base, prompt=trained.prompt, limits=trained.limits,
-            tasks=scored_in(trained.tasks, file, task, split),
+            base=trained.base, prompt=trained.prompt,
+            limits=trained.limits.of([spec.name for spec in specs], "test_rows", "target_rows"), tasks=specs,
             seed=trained.seed, run=parent.id, split=split,
         )  # fmt: skip
         config = changed(whole, {"limits.test_rows": rows, **parse_overrides(set_ or [])})

@@ -30,7 +30,7 @@ BOUNDS = {
     ),
     **dict.fromkeys(("clip", "weight_decay", "eval_batch", "lr"), "C17"),
     **dict.fromkeys(("seed", "seeds"), "C20"),
-    **dict.fromkeys(("shots", "shots_total", "train_rows", "dev_rows", "test_rows"), "D13"),
+    **dict.fromkeys(("shots", "shots_total", "train_rows", "target_rows", "dev_rows", "test_rows"), "D13"),
     "name": "D24",
 }
 
@@ -222,8 +222,8 @@ def _code(item: Any, place: list[Any]) -> str:
         return broken.code
     if item["type"] == "finite_number":
         return "C04"
-    name = next((part for part in reversed(place) if isinstance(part, str)), "")
-    return BOUNDS.get(name, "C02") if item["type"] in BOUND_TYPES else "C02"
+    known = next((BOUNDS[part] for part in reversed(place) if part in BOUNDS), "C02")
+    return known if item["type"] in BOUND_TYPES else "C02"
 
 
 def _place(item: Any, document: Any) -> list[Any]:

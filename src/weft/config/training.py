@@ -4,11 +4,14 @@ Defaults follow the paper (Wang et al. 2023, arXiv:2303.02861) where it gives th
 """
 
 import math
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from weft.config.base import Config, RelationError
+from weft.config.base import Config, Name, RelationError
+
+RowCap = Literal["train_rows", "target_rows", "dev_rows", "test_rows"]
 
 
 class PromptConfig(Config):
@@ -32,13 +35,71 @@ class PromptConfig(Config):
         return self
 
 
+class TaskLimits(Config):
+    """Caps of one task, each instead of that of all tasks; none: as for all."""
+
+    train_rows: int | None = Field(None, gt=0, description="rows used for training, of a source or a target")
+    dev_rows: int | None = Field(None, gt=0, description="rows used for choosing checkpoints")
+    test_rows: int | None = Field(None, gt=0, description="rows used for scores")
+    source_tokens: int | None = Field(None, gt=0, description="longest text, in tokens")
+
+
 class LimitsConfig(Config):
     """Caps on rows and tokens. Capped parts are drawn with a fixed seed and stated in tables."""
 
     train_rows: int | None = Field(None, gt=0, description="rows of a source task used for training")
+    target_rows: int | None = Field(
+        None, gt=0, description="rows of a target task used for training; shots are drawn from them"
+    )
     dev_rows: int | None = Field(None, gt=0, description="rows used for choosing checkpoints")
     test_rows: int | None = Field(None, gt=0, description="rows used for scores")
     source_tokens: int = Field(256, gt=0, description="longest text, in tokens; longer ones are cut")
+    tasks: dict[Name, TaskLimits] = Field(
+        default_factory=dict, description="task -> what is other for it than for all"
+    )
+
+    def tokens(self, task: str) -> int:
+        """Longest text of a task, in tokens: its own limit, else that of all tasks."""
+        return self._own(task).source_tokens or self.source_tokens
+
+    def rows(self, task: str, cap: RowCap) -> int | None:
+        """Most rows of a task: its own cap, else that of all tasks; none: all rows."""
+        own: int | None = getattr(self._own(task), "train_rows" if cap == "target_rows" else cap)
+        common: int | None = getattr(self, cap)
+        return own or common
+
+    def of(self, tasks: Iterable[str], *unread: RowCap) -> "LimitsConfig":
+        """The same limits for some of the tasks; of texts, that of all where these have one.
+
+        So a run has one name, whether its limit was that of all tasks of an experiment or its own.
+
+        Args:
+            tasks: names of the tasks.
+            unread: caps on rows that are not read there.
+        """
+        names = list(tasks)
+        tokens = {self.tokens(name) for name in names}
+        common = tokens.pop() if len(tokens) == 1 else self.source_tokens
+        own: dict[str, TaskLimits] = {}
+        for name in names:
+            longest = self.tokens(name) if self.tokens(name) != common else None
+            kept = {key: value for key, value in vars(self._own(name)).items() if key not in unread}
+            found = TaskLimits.model_validate({**kept, "source_tokens": longest})
+            own |= {name: found} if found != TaskLimits() else {}
+        return self.model_copy(update={**dict.fromkeys(unread), "source_tokens": common, "tasks": own})
+
+    def check(self, tasks: Collection[str]) -> None:
+        """Refuse limits of what is no task.
+
+        Raises:
+            RelationError: naming the first.
+        """
+        strange = [name for name in self.tasks if name not in tasks]
+        if strange:
+            raise RelationError(f"{strange[0]!r} in limits.tasks is none of {', '.join(tasks)}", "C12")
+
+    def _own(self, task: str) -> TaskLimits:
+        return self.tasks.get(task, TaskLimits())
 
 
 class OptimConfig(Config):
@@ -62,6 +123,11 @@ class OptimConfig(Config):
     eval_every: int | None = Field(None, gt=0, description="steps between scores on dev rows; none: never")
     patience: int | None = Field(None, gt=0, description="scores without a better one before training ends")
     keep: Literal["best", "last"] = Field("best", description="which state to keep, where dev is scored")
+
+    def lasting(self, steps: int) -> "OptimConfig":
+        """The same for so many steps; dev rows are scored at the last one at the latest."""
+        every = None if self.eval_every is None else min(self.eval_every, steps)
+        return self.model_copy(update={"steps": steps, "eval_every": every})
 
     @field_validator("lr")
     @classmethod

@@ -23,42 +23,44 @@ class TunedAnswerer:
     Attributes:
         model: one prompt (or the same weights) for each task.
         tasks: the tasks, in the order of the model's task ids.
-        source_tokens: longest text, in tokens.
+        source_tokens: longest text of each task, in tokens.
     """
 
     model: TunedModel
     tasks: tuple[Task, ...]
-    source_tokens: int
+    source_tokens: tuple[int, ...]
 
     def answer(
         self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
     ) -> list[Answer]:
         """See `Answerer`; rows of different tasks share batches."""
-        limit, backbone = self.source_tokens, self.model.backbone
-        sources = [text_tokens(backbone, i, text, limit) for i, text in enumerate(texts)]
+        limits = [self.source_tokens[k] for k in task_ids]
+        sources = texts_tokens(self.model.backbone, texts, limits)
         return answer(self.model, self.tasks, sources, task_ids, batch_size=batch_size, generate=generate)
 
     def received(self, text: str, fields: Sequence[str], task_id: int) -> Received:
         """See `Receives`."""
-        return received(self.model.backbone, text, fields, self.source_tokens)
+        return received(self.model.backbone, text, fields, self.source_tokens[task_id])
 
 
-def text_tokens(backbone: Backbone, number: int, text: str, limit: int) -> Tokens:
-    """A text's tokens, cut to a limit.
+def texts_tokens(backbone: Backbone, texts: Sequence[str], limits: Sequence[int]) -> list[Tokens]:
+    """Tokens of texts, each cut to its limit.
 
     Args:
         backbone: gives the tokenizer.
-        number: the text's place among those asked for, from 0.
-        text: the text.
-        limit: most tokens.
+        texts: the texts.
+        limits: most tokens of each.
 
     Raises:
-        TextError: if it has none.
+        TextError: for a text that has none.
     """
-    try:
-        return backbone.text_tokens(text, limit)[0]
-    except DataError as fault:
-        raise TextError(number, fault) from None
+    found: list[Tokens] = []
+    for text, limit in zip(texts, limits, strict=True):
+        try:
+            found.append(backbone.text_tokens(text, limit)[0])
+        except DataError as fault:
+            raise TextError(len(found), fault) from None
+    return found
 
 
 @torch.no_grad()

@@ -17,14 +17,14 @@ from weft.data.batch import Tokens
 from weft.errors import DataError
 from weft.evaluation.answers import TextError
 from weft.evaluation.class_means import unit
-from weft.evaluation.views import View
+from weft.evaluation.views import Cut, Limit, View, cuts
 from weft.models import Backbone
 from weft.models.features import Reading, features
 from weft.tasks import template
 
 MOST = 3  # fields that are compared each with each
 COSINES = "cosines"  # as `View.compares`: of all pairs at all layers
-Fields = tuple[str, ...]
+Fields = tuple[Cut, ...]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Comparisons:
     def read(
         self,
         texts: Sequence[str],
-        limit: int,
+        limit: Limit,
         wanted: Collection[View] | None = None,
         *,
         batch_size: int = 32,
@@ -81,20 +81,20 @@ class Comparisons:
             TextError: for a text that the template did not make.
         """
         views = [view for view in self.names if wanted is None or view in wanted]
-        rows = [self._fields(i, text) for i, text in enumerate(texts)] if views else []
+        rows = [self._fields(i, *one) for i, one in enumerate(cuts(texts, limit))] if views else []
         found: dict[View, Any] = {}
         for name in dict.fromkeys(view.encoder for view in views):
-            states = self._states(self.encoders[name], rows, limit, batch_size)
+            states = self._states(self.encoders[name], rows, batch_size)
             found |= {view: self._compared(states, view) for view in views if view.encoder == name}
         return {view: found[view] for view in views}
 
-    def _fields(self, number: int, text: str) -> Fields:
+    def _fields(self, number: int, text: str, limit: int) -> Fields:
         fields = template.fields(self.template, text)
         if len(fields) != len(template.names(self.template)):
             cause = f"the text is not of the form {self.template!r}, whose fields are compared"
             fault = DataError(cause, fix="give the text as the task's template makes it", code="D05")
             raise TextError(number, fault)
-        return fields
+        return tuple((field, limit) for field in fields)
 
     def _compared(self, states: Sequence[Any], view: View) -> Any:
         """One view `[N, D]` of the fields' states `[N, F, D]` at each layer."""
@@ -103,12 +103,12 @@ class Comparisons:
         a, b = map(int, view.compares.split("-"))
         return np.abs(states[view.layer][:, a] - states[view.layer][:, b])
 
-    def _states(self, encoder: Backbone, rows: Sequence[Fields], limit: int, batch_size: int) -> list[Any]:
+    def _states(self, encoder: Backbone, rows: Sequence[Fields], batch_size: int) -> list[Any]:
         """Each layer's means of states, one long, of every field: `[N, F, D]`."""
-        found = {text: _tokens(encoder, text, limit) for text in dict.fromkeys(chain.from_iterable(rows))}
-        tokens = {text: one for text, one in found.items() if one}
-        place = {text: i for i, text in enumerate(tokens)}
-        places = np.array([[place.get(text, -1) for text in fields] for fields in rows])
+        found = {field: _tokens(encoder, *field) for field in dict.fromkeys(chain.from_iterable(rows))}
+        tokens = {field: one for field, one in found.items() if one}
+        place = {field: i for i, field in enumerate(tokens)}
+        places = np.array([[place.get(field, -1) for field in fields] for fields in rows])
         layers: list[Reading] = [(layer, "mean") for layer in range(encoder.depths[0] + 1)]
         means = features(encoder, list(tokens.values()), layers, batch_size=batch_size)
         empty = np.zeros((1, encoder.width), np.float32)

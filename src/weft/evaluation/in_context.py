@@ -33,14 +33,14 @@ class InContextAnswerer:
         backbone: the model.
         tasks: the tasks.
         contexts: what stands before every text of each task; not empty.
-        layout: how texts become tokens.
+        layouts: how texts of each become tokens.
         calibrate: divide by what is answered to texts that say nothing.
     """
 
     backbone: Backbone
     tasks: tuple[Task, ...]
     contexts: tuple[Tokens, ...]
-    layout: ContextLayout
+    layouts: tuple[ContextLayout, ...]
     calibrate: bool
     _openings: dict[int, Opening] = field(default_factory=dict, repr=False, compare=False)
     _leanings: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
@@ -49,11 +49,11 @@ class InContextAnswerer:
         self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
     ) -> list[Answer]:
         """See `Answerer`; rows of one task share batches, and its context is read once."""
-        bodies = [self._body(i, text) for i, text in enumerate(texts)]
+        bodies = [self._body(i, *one) for i, one in enumerate(zip(texts, task_ids, strict=True))]
         found: dict[int, Answer] = {}
         for k in sorted(set(task_ids)):
             order = sorted((i for i, own in enumerate(task_ids) if own == k), key=lambda i: len(bodies[i]))
-            size = min(batch_size, max(1, READ_TOKENS // (len(self.contexts[k]) + self.layout.limit)))
+            size = min(batch_size, max(1, READ_TOKENS // (len(self.contexts[k]) + self.layouts[k].limit)))
             for start in range(0, len(order), size):
                 part = order[start : start + size]
                 answers = self._answer_batch(k, [bodies[i] for i in part], generate)
@@ -62,11 +62,11 @@ class InContextAnswerer:
 
     def received(self, text: str, fields: Sequence[str], task_id: int) -> Received:
         """See `Receives`."""
-        return received(self.backbone, text, fields, self.layout.limit)
+        return received(self.backbone, text, fields, self.layouts[task_id].limit)
 
-    def _body(self, number: int, text: str) -> Tokens:
+    def _body(self, number: int, text: str, task_id: int) -> Tokens:
         try:
-            return self.layout.body(text)
+            return self.layouts[task_id].body(text)
         except DataError as fault:
             raise TextError(number, fault) from None
 
@@ -86,7 +86,7 @@ class InContextAnswerer:
         with self.backbone.mode(dropout=False):
             if k not in self._openings:
                 self._openings[k] = self.backbone.open(self.contexts[k][:-1])
-            rows = [self.contexts[k][-1:] + body + self.layout.edges[1] for body in bodies]
+            rows = [self.contexts[k][-1:] + body + self.layouts[k].edges[1] for body in bodies]
             return self.backbone.begin_after(self._openings[k], rows)
 
     def _shares(self, k: int, context: Context) -> list[list[float]]:
@@ -105,7 +105,7 @@ class InContextAnswerer:
     def _leaning(self, k: int) -> Tensor:
         """Log of the mean probability of every choice, `[C]`, where the text says nothing."""
         if k not in self._leanings:
-            bodies = [self.layout.bare(text) for text in EMPTY_TEXTS]
+            bodies = [self.layouts[k].bare(text) for text in EMPTY_TEXTS]
             found = self._scores(k, self._begin(k, bodies))
             self._leanings[k] = found.logsumexp(0) - math.log(len(bodies))
         return self._leanings[k]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from weft.data.batch import Tokens
-from weft.evaluation.answering import text_tokens
+from weft.evaluation.answering import texts_tokens
 from weft.evaluation.answers import TextError
 from weft.evaluation.class_means import unit
 from weft.evaluation.received import Received, joined, received
@@ -18,6 +18,8 @@ from weft.models import Backbone
 from weft.models.features import Reading, features, prompted_features
 
 WORDS = "words"  # as `View.compares`
+Cut = tuple[str, int]  # a text, and the most tokens that are read of it
+Limit = int | Sequence[int]  # the most tokens of all texts, or of each
 PROMPTED = (0.67, 0.84, 0.97)  # of the depth: layers whose answer state is read under each prompt
 PLAIN = (0.17, 0.34, 0.5, 0.67, 0.84)  # of the depth: layers whose mean state is read without one
 
@@ -99,7 +101,7 @@ class Views:
     def read(
         self,
         texts: Sequence[str],
-        limit: int,
+        limit: Limit,
         wanted: Collection[View] | None = None,
         *,
         batch_size: int = 32,
@@ -125,7 +127,7 @@ class Views:
         plain = {view: found[view._replace(compares="")] for view in views}
         return {view: unit(x) if view.compares else x for view, x in plain.items()}
 
-    def read_ahead(self, texts: Sequence[str], limit: int) -> None:
+    def read_ahead(self, texts: Sequence[str], limit: Limit) -> None:
         """Read texts bare by the base model where prompts go on from that: many fill its reads, few do not.
 
         Args:
@@ -161,14 +163,19 @@ class Views:
         return found
 
 
-def _tokens(model: Backbone, texts: Sequence[str], limit: int) -> list[Tokens]:
-    """Texts as a model reads them, cut to the limit or to the model's own.
+def cuts(texts: Sequence[str], limit: Limit) -> list[Cut]:
+    """Each text with its limit."""
+    limits = [limit] * len(texts) if isinstance(limit, int) else limit
+    return list(zip(texts, limits, strict=True))
+
+
+def _tokens(model: Backbone, texts: Sequence[str], limit: Limit) -> list[Tokens]:
+    """Texts as a model reads them, each cut to its limit or to the model's own.
 
     Raises:
         TextError: for a text without a token.
     """
-    longest = model.most_tokens(limit)
-    return [text_tokens(model, i, text, longest) for i, text in enumerate(texts)]
+    return texts_tokens(model, texts, [model.most_tokens(most) for _, most in cuts(texts, limit)])
 
 
 def heaviest_prompts(shares: Mapping[View, float], most: int) -> list[str]:
@@ -186,9 +193,9 @@ def spread(shares: Sequence[float], depth: int) -> list[int]:
 
 
 def read_once(
-    texts: Mapping[int, str], read: Callable[[list[str]], dict[View, Any]]
+    texts: Mapping[int, Cut], read: Callable[[list[Cut]], dict[View, Any]]
 ) -> tuple[dict[int, int], dict[View, Any]]:
-    """Each different text read once: the place of each row in what was read, and that.
+    """Each different text with its limit read once: the place of each row in what was read, and that.
 
     Raises:
         TextError: with the row's own number.

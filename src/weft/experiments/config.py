@@ -1,5 +1,6 @@
 """An experiment: the whole story in one file."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -90,6 +91,11 @@ class Experiment(Config):
     shots_total: int | None = Field(
         None, gt=0, description="training rows of a target in all, as many of one answer as of another"
     )
+    steps: dict[Name, Annotated[int, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="target -> optimiser steps of its training in every row, instead of optim.steps; of a "
+        "group, those of its targets together",
+    )
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0, 1, 2), min_length=1)
     teachers: TeacherStage | None = Field(None, description="needed with sources")
     source: SourceStage | None = Field(None, description="needed with sources")
@@ -160,6 +166,24 @@ class Experiment(Config):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _named_tasks_are_there(self) -> "Experiment":
+        self.limits.check((*self.sources, *self.targets))
+        strange = [name for name in self.steps if name not in self.targets]
+        if strange:
+            raise RelationError(f"{strange[0]!r} in steps is no target", "C12")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_have_steps(self) -> "Experiment":
+        grouped = any(entry.group for entry in self.rows)
+        for names in (self.groups.values() or [self.targets]) if grouped else ():
+            without = [name for name in names if name not in self.steps]
+            if 0 < len(without) < len(names):
+                cause = "trains in a group whose other targets have steps: name all of a group, or none"
+                raise RelationError(f"{without[0]!r} {cause}", "C17")
+        return self
+
     def _source_fits(self, stage: SourceStage) -> None:
         check_rates(stage.optim, SOURCE_GROUPS)
         if stage.factors.rank > self.prompt.length:
@@ -174,6 +198,11 @@ class Experiment(Config):
             )
         if stage.init == "text" and not self.prompt.init_text:
             raise ValueError("source.init: text needs prompt.init_text")
+
+    def optim_of(self, entry: Entry, targets: Sequence[str]) -> OptimConfig | None:
+        """How a row of the table trains some targets in one run, with their own steps if they have any."""
+        steps = sum(self.steps.get(name, 0) for name in targets)
+        return entry.optim.lasting(steps) if entry.optim and steps else entry.optim
 
     def shots_of(self, entry: Entry) -> tuple[int | None, int | None]:
         """Rows per answer and rows in all, of which one at most is set, that a row of the table trains on."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from weft import stages
 from weft.config.base import Split
+from weft.config.training import RowCap
 from weft.errors import Faults, ResourceError, WeftError
 from weft.experiments.jobs import Job, Plan
 from weft.progress import duration
@@ -20,21 +21,21 @@ def units(config: AnyRun, workspace: Workspace) -> float:
     if isinstance(config, EvaluateRun):
         if config.method is not None and config.method.asks_rows:
             return 1.0
-        return 1.5 * _rows(config, workspace, config.split, config.limits.test_rows)
+        return 1.5 * _rows(config, workspace, config.split, "test_rows")
     if config.optim is None:
         return 1.0
     passes = 4.0 if isinstance(config, SourceRun) and config.teachers else 3.0
     dev = 0.0
     if config.optim.eval_every:
-        rows = _rows(config, workspace, "dev", config.limits.dev_rows)
+        rows = _rows(config, workspace, "dev", "dev_rows")
         dev = config.optim.steps / config.optim.eval_every * rows
     return config.optim.steps * config.optim.batch_size * passes + dev
 
 
-def _rows(config: AnyRun, workspace: Workspace, split: Split, limit: int | None) -> int:
+def _rows(config: AnyRun, workspace: Workspace, split: Split, cap: RowCap) -> int:
     """How many rows of a split a run reads, over its tasks."""
-    counts = [len(task.load(split)) for task in workspace.tasks(config)]
-    return sum(min(count, limit or count) for count in counts)
+    counts = {task.name: len(task.load(split)) for task in workspace.tasks(config)}
+    return sum(min(count, config.limits.rows(name, cap) or count) for name, count in counts.items())
 
 
 def launch(plan: Plan, workspace: Workspace) -> None:
@@ -180,7 +181,7 @@ def _time_of(jobs: list[Job], weights: int, length: int, workspace: Workspace) -
         return "nothing to wait for"
     config = jobs[0].config
     rate = workspace.gflops() * 1e9 / 2
-    texts = 0 if workspace.position(config) == "suffix" else config.limits.source_tokens / 4
+    texts = 0 if workspace.position(config) == "suffix" else max(config.source_tokens) / 4
     tokens = length + 2 + texts
     rows = sum(units(job.config, workspace) for job in jobs)
     seconds = rows * tokens * 2 * (weights / 4) / rate

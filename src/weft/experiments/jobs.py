@@ -5,14 +5,14 @@
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from weft.config.files import load_config, overridden, read_yaml
 from weft.config.task import TaskSpec
-from weft.config.training import LimitsConfig, PromptConfig
+from weft.config.training import LimitsConfig, PromptConfig, RowCap
 from weft.errors import ConfigError
 from weft.experiments.config import Entry, Experiment
 from weft.methods import Method
@@ -170,7 +170,7 @@ def _teacher(experiment: Experiment, spec: TaskSpec) -> TeacherRun:
     return TeacherRun(
         base=experiment.base,
         prompt=prompt,
-        limits=_training_limits(experiment),
+        limits=_limits(experiment, (spec,), "test_rows", "target_rows"),
         tasks=(spec,),
         optim=stage.optim,
     )
@@ -186,7 +186,7 @@ def _source(experiment: Experiment, specs: list[TaskSpec], teachers: dict[str, s
     return SourceRun(
         base=experiment.base,
         prompt=prompt,
-        limits=_training_limits(experiment),
+        limits=_limits(experiment, specs, "test_rows", "target_rows"),
         tasks=tuple(specs),
         teachers=teachers if stage.distill.weight > 0 or prompt.init == "teachers" else {},
         factors=stage.factors,
@@ -209,7 +209,7 @@ def _adapt(
         {
             "base": experiment.base,
             "prompt": experiment.prompt,
-            "limits": _training_limits(experiment),
+            "limits": _limits(experiment, group, "test_rows"),
             "tasks": group,
             "seed": seed,
             "method": entry.method,
@@ -217,7 +217,7 @@ def _adapt(
             "teachers": teachers if "teachers" in needs else {},
             "shots": shots,
             "shots_total": shots_total,
-            "optim": entry.optim,
+            "optim": experiment.optim_of(entry, [spec.name for spec in group]),
         }
     )
 
@@ -229,7 +229,7 @@ def _evaluation(
     return EvaluateRun(
         base=experiment.base,
         prompt=experiment.prompt,
-        limits=experiment.limits,
+        limits=_limits(experiment, (spec,), "target_rows"),
         tasks=(spec,),
         seed=seed if trained else 0,
         run=trained,
@@ -240,9 +240,9 @@ def _evaluation(
     )
 
 
-def _training_limits(experiment: Experiment) -> LimitsConfig:
-    """Limits without the cap on test rows, which cannot change what is trained."""
-    return experiment.limits.model_copy(update={"test_rows": None})
+def _limits(experiment: Experiment, specs: Sequence[TaskSpec], *unread: RowCap) -> LimitsConfig:
+    """Limits of some tasks, without caps on rows that are not read: of test rows in training, as one."""
+    return experiment.limits.of([spec.name for spec in specs], *unread)
 
 
 def _bundled(config: AdaptRun) -> dict[str, object]:
@@ -274,7 +274,10 @@ def load_run(path: Path, kind: type[R], overrides: dict[str, object]) -> list[R]
     if isinstance(config, AdaptRun) and config.source == bundled.NAME:
         config = config.model_copy(update=_bundled(config))
     if isinstance(config, TeacherRun):
-        return [config.model_copy(update={"tasks": (spec,)}) for spec in config.tasks]
+        return [
+            config.model_copy(update={"tasks": (spec,), "limits": config.limits.of([spec.name])})
+            for spec in config.tasks
+        ]
     return [config]
 
 

@@ -79,6 +79,7 @@ def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
     return (
         said
         + _grouped(plan)
+        + _steps(plan)
         + _caps(plan)
         + _allowed(plan)
         + _seen(entries)
@@ -150,12 +151,28 @@ def _grouped(plan: "Plan") -> list[str]:
     return [f"Trained in one run by {', '.join(labels)}: {'; '.join(groups)}."] if labels and groups else []
 
 
+def _steps(plan: "Plan") -> list[str]:
+    """Steps of targets that have their own, the same in every row."""
+    said = ", ".join(f"{target} {steps:,}" for target, steps in plan.experiment.steps.items())
+    return [f"Steps of every training by gradient: {said}."] if said else []
+
+
 def _caps(plan: "Plan") -> list[str]:
     limits = plan.experiment.limits
     caps = {
         "training rows of a source": limits.train_rows,
+        "training rows of a target": limits.target_rows,
         "dev rows": limits.dev_rows,
         "scored rows of a target": limits.test_rows,
+    }
+    caps |= {
+        f"{what} of {name}": getattr(one, key)
+        for name, one in limits.tasks.items()
+        for key, what in (
+            ("train_rows", "training rows"),
+            ("dev_rows", "dev rows"),
+            ("test_rows", "scored rows"),
+        )
     }
     said = [f"at most {rows:,} {what}" for what, rows in caps.items() if rows is not None]
     return [f"Capped: {', '.join(said)}."] if said else []

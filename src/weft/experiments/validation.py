@@ -107,7 +107,7 @@ def check_evaluation(config: EvaluateRun, workspace: Workspace) -> Checked:
     readers = Readers(
         [made_by],
         found.attempt(lambda: workspace.base(config)),
-        config.limits.source_tokens,
+        limits_of([config]),
         workspace,
         noted,
     )
@@ -210,7 +210,7 @@ def _check_runs(configs: Sequence[AnyRun], workspace: Workspace, checked: Checke
         answer_checks.check_open_answers(one, found)
         label_checks.check_labels(one.spec, found)
     tokenizer = found.attempt(lambda: load_tokenizer(base)) if base else None
-    readers = Readers(configs, base, configs[0].limits.source_tokens, workspace)
+    readers = Readers(configs, base, limits_of(configs), workspace)
     for one in used.values():
         cut = readers.check(one, found)
         counts = {**one.task.accounting(one.split), "taken": len(one.chosen), "cut": cut}
@@ -219,6 +219,11 @@ def _check_runs(configs: Sequence[AnyRun], workspace: Workspace, checked: Checke
     _leaks(configs, used, checked)
     if base and tokenizer:
         check_outline(configs, base, tokenizer, workspace, found)
+
+
+def limits_of(configs: Sequence[AnyRun]) -> dict[str, int]:
+    """The longest text of each task of some runs, in tokens."""
+    return {name: one.limits.tokens(name) for one in configs for name in (spec.name for spec in one.tasks)}
 
 
 def _batches(configs: Sequence[AnyRun], used: dict[tuple[str, Split], Used], found: Findings) -> None:

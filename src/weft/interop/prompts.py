@@ -67,7 +67,7 @@ def to_numpy(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
         "position": place,
         "how": HOW[place],
         "text": spec.source,
-        "source_tokens": config.limits.source_tokens,
+        "source_tokens": config.limits.tokens(task),
         "labels": spec.labels,
         "run": run.id,
     }

@@ -122,7 +122,7 @@ def look(file: Path, wish: Wish, root: Path) -> Understood:
     )
     name = wish.name or (spec.name if spec else task_file.name_of(file.name))
     said = (*_said(file, whole, len(read)), *_drawn(whole, rows))
-    usual = earlier.limits.source_tokens if earlier else plan.TOKENS
+    usual = earlier.source_tokens[0] if earlier else plan.TOKENS
     tokens = plan.tokens_of(usual if wish.tokens is None else wish.tokens)
     return Understood(rows, len(read), spec, base, name, tokens, said)
 

@@ -16,7 +16,7 @@ AXES = {"prompts": "KPD", "a": "KSR", "b": "KRD"}
 
 
 class DePT(TrainedMethod):
-    """Decomposed prompt tuning; as long a text as `limits.source_tokens` says has offsets."""
+    """Decomposed prompt tuning; as long a text as the limits of its tasks say has offsets."""
 
     name: Literal["dept"] = "dept"
     start: str = Field("fresh", description="of the prompt: fresh, nearest (teacher), or a teacher's task")
@@ -71,7 +71,7 @@ class DePT(TrainedMethod):
         self.check(setup)
         prompts, record = first_prompts(self.start, setup)
         width, count = setup.backbone.width, len(setup.tasks)
-        a, b = new_offsets(count, setup.source_tokens, self.rank, width, seed=setup.seed)
+        a, b = new_offsets(count, max(setup.source_tokens), self.rank, width, seed=setup.seed)
         module = OffsetPrompts(prompts[:, : self.length], a, b, setup.names).to(setup.backbone.device)
         trained = {"prompt": [module.prompts], "offsets": [module.a, module.b]}
         return TunedModel(setup.backbone, module, trained, setup.names, dropout=setup.dropout), record

@@ -64,11 +64,12 @@ class FeatureClassifier(FittedMethod):
         import torch
 
         backbone = self.model(setup)
-        readings, limit = self.readings(backbone), backbone.most_tokens(setup.source_tokens)
+        readings = self.readings(backbone)
         tensors: dict[str, Tensor] = {}
         notes: dict[str, dict[str, Any]] = {}
         size = 0
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
+            limit = backbone.most_tokens(setup.source_tokens[k])
             texts = [backbone.text_tokens(row.source, limit)[0] for row in rows]
             targets = [row.target for row in rows]
             reader, notes[task.name] = self._fitted(backbone, texts, targets, readings)
@@ -130,8 +131,8 @@ class FeatureClassifier(FittedMethod):
             head = LinearHead(kept["weights"], kept["bias"], tuple(notes["answers"]))
             reading = (notes["layer"], notes["pooling"])
             readers.append(Reader(reading, kept["mean"], kept["scale"], head, self.head == "class_mean"))
-        limit = backbone.most_tokens(setup.source_tokens)
-        return FeatureClassifiers(backbone, setup.tasks, limit, tuple(readers))
+        limits = tuple(map(backbone.most_tokens, setup.source_tokens))
+        return FeatureClassifiers(backbone, setup.tasks, limits, tuple(readers))
 
 
 class FrozenFeatures(FeatureClassifier):
@@ -219,17 +220,17 @@ class FeatureClassifiers:
 
     backbone: "Backbone"
     tasks: tuple[Task, ...]
-    source_tokens: int
+    source_tokens: tuple[int, ...]
     readers: tuple[Reader, ...]
 
     def answer(
         self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
     ) -> list[Answer]:
         """See `Answerer`; a text that several tasks ask for is read once."""
-        from weft.evaluation.answering import text_tokens
+        from weft.evaluation.answering import texts_tokens
         from weft.models.features import features
 
-        sources = [text_tokens(self.backbone, i, text, self.source_tokens) for i, text in enumerate(texts)]
+        sources = texts_tokens(self.backbone, texts, [self.source_tokens[k] for k in task_ids])
         every: list[Tokens] = list(dict.fromkeys(sources))
         readings = dict.fromkeys(self.readers[k].reading for k in task_ids)
         found = features(self.backbone, every, readings, batch_size=batch_size)
@@ -243,7 +244,7 @@ class FeatureClassifiers:
 
     def received(self, text: str, fields: Sequence[str], task_id: int) -> Received:
         """See `Receives`."""
-        return received(self.backbone, text, fields, self.source_tokens)
+        return received(self.backbone, text, fields, self.source_tokens[task_id])
 
 
 def check_kept(setup: Setup, saved: Saved, backbone: "Backbone") -> None:

@@ -20,13 +20,17 @@ if TYPE_CHECKING:
     from weft.evaluation.in_context import InContextAnswerer
 
 Count = Annotated[int, Field(ge=0, strict=True)]
+Tokens = Annotated[int, Field(gt=0, strict=True)]
 Pair = Annotated[list[str], Field(min_length=2, max_length=2)]  # text and answer
 
 
 class Noted(Content):
-    """What is noted of the examples; runs of before `source_tokens` was noted have their own limit."""
+    """What is noted of the examples; runs of before `source_tokens` was noted have their own limit.
 
-    source_tokens: int | None = Field(None, gt=0)
+    A number is the limit of all tasks.
+    """
+
+    source_tokens: Tokens | dict[str, Tokens] | None = None
     examples: dict[str, list[Pair]] = Field(default_factory=dict)
 
 
@@ -80,16 +84,17 @@ class InContext(FittedMethod):
         """
         from weft.data.context import ContextLayout
 
-        layout = ContextLayout(setup.backbone, setup.source_tokens)
         found = {}
-        for task, rows in zip(setup.tasks, setup.rows, strict=True):
-            room = self._room(setup, task) - len(self._context(setup, task, layout, []))
+        for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
+            layout = ContextLayout(setup.backbone, setup.source_tokens[k])
+            room = self._room(setup, k) - len(self._context(setup, k, layout, []))
             found[task.name] = layout.choose(rows, room, self._most, setup.seed)
             if not found[task.name]:
                 raise no_room(task, f"has room for {room} tokens of examples, and the first has more")
         notes = {name: [[one.source, one.target] for one in rows] for name, rows in found.items()}
         counts = {name: len(rows) for name, rows in found.items()}
-        return Saved(notes={"source_tokens": setup.source_tokens, "counts": counts, "examples": notes})
+        limits = dict(zip(setup.names, setup.source_tokens, strict=True))
+        return Saved(notes={"source_tokens": limits, "counts": counts, "examples": notes})
 
     def restore(self, setup: Setup, saved: Saved) -> "InContextAnswerer":
         """The frozen model behind the context of each task.
@@ -101,15 +106,16 @@ class InContext(FittedMethod):
         from weft.data.context import ContextLayout
         from weft.evaluation.in_context import InContextAnswerer
 
-        layout = ContextLayout(setup.backbone, setup.source_tokens)
-        as_fitted = ContextLayout(setup.backbone, saved.notes.get("source_tokens") or setup.source_tokens)
+        layouts = tuple(ContextLayout(setup.backbone, limit) for limit in setup.source_tokens)
+        as_fitted = [ContextLayout(setup.backbone, limit) for limit in fitted_limits(setup, saved)]
         try:
             contexts = tuple(
-                self._context(setup, task, as_fitted, self._kept(task, saved)) for task in setup.tasks
+                self._context(setup, k, as_fitted[k], self._kept(task, saved))
+                for k, task in enumerate(setup.tasks)
             )
         except DataError as fault:  # of an example, the only text here
             raise ArtifactError(f"an example that the run kept: {fault.cause}", code="A04") from None
-        return InContextAnswerer(setup.backbone, setup.tasks, contexts, layout, self.calibrate)
+        return InContextAnswerer(setup.backbone, setup.tasks, contexts, layouts, self.calibrate)
 
     def _kept(self, task: Task, saved: Saved) -> list[Example]:
         """The examples of a task; an instruction alone has none."""
@@ -127,23 +133,33 @@ class InContext(FittedMethod):
         return None if self.examples == "fit" else self.examples
 
     def _context(
-        self, setup: Setup, task: Task, layout: "ContextLayout", examples: Sequence[Example]
+        self, setup: Setup, k: int, layout: "ContextLayout", examples: Sequence[Example]
     ) -> tuple[int, ...]:
         """All that stands before a task's texts."""
-        tokens, room = layout.context(self.words(task), examples), self._room(setup, task)
+        task = setup.tasks[k]
+        tokens, room = layout.context(self.words(task), examples), self._room(setup, k)
         if len(tokens) > room:
             raise no_room(task, f"has {len(tokens)} tokens, and there is room for {room}")
         return tokens
 
-    def _room(self, setup: Setup, task: Task) -> int:
+    def _room(self, setup: Setup, k: int) -> int:
         """Tokens for instruction and examples: as set, if the model has positions for text and answer too."""
-        positions = setup.backbone.positions
+        positions, task = setup.backbone.positions, setup.tasks[k]
         if positions is None:
             return self.context_tokens
         longest = [len(setup.backbone.answer_tokens(word)) for word in task.choices]
-        return min(
-            self.context_tokens, positions - setup.source_tokens - max(task.max_target_tokens, *longest, 0)
-        )
+        answer = max(task.max_target_tokens, *longest, 0)
+        return min(self.context_tokens, positions - setup.source_tokens[k] - answer)
+
+
+def fitted_limits(setup: Setup, saved: Saved) -> list[int]:
+    """The longest text of each task when its examples were chosen.
+
+    Raises:
+        ArtifactError: if the run notes limits, and none for a task.
+    """
+    noted = saved.notes.get("source_tokens") or dict(zip(setup.names, setup.source_tokens, strict=True))
+    return [noted if isinstance(noted, int) else of_task(noted, task) for task in setup.tasks]
 
 
 def no_room(task: Task, fault: str) -> ConfigError:

@@ -54,7 +54,7 @@ class Setup:
         rows: the training rows of each.
         seed: of all that is drawn.
         prompt: length and start of prompts.
-        source_tokens: longest text, in tokens.
+        source_tokens: longest text of each, in tokens.
         dropout: whether the frozen model's dropout stays on in training.
         load_backbone: gives the frozen model; one of its own where the method touches weights.
         load_encoded: gives the training rows as tokens; only in training.
@@ -71,7 +71,7 @@ class Setup:
     rows: Sequence[Sequence[Example]]
     seed: int
     prompt: PromptConfig
-    source_tokens: int
+    source_tokens: tuple[int, ...]
     dropout: bool = False
     load_backbone: "Callable[[], Backbone]" = field(
         default=lambda: nothing_found("a base model", "and nothing gives one")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from weft.evaluation.linear import LinearHead
     from weft.evaluation.readers import HeldOut
     from weft.evaluation.view_heads import TaskRows
-    from weft.evaluation.views import View, Views
+    from weft.evaluation.views import Cut, View, Views
 
 AHEAD = 500  # rows that are read bare at once; of more, those that choose come first, and views decide
 SHARED = "P*"  # name of the shared prompt among the source tasks' prompts
@@ -109,7 +109,7 @@ class Weft(FittedMethod):
         tensors: dict[str, Tensor] = {}
         notes, used, size = {}, set[View](), 0
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
-            read = TaskRows.of(rows, views, task.template if self.compare else "", setup.source_tokens)
+            read = TaskRows.of(rows, views, task.template if self.compare else "", setup.source_tokens[k])
             head, shares, means = self._fitted(read)
             kept = FewBits.of(head, parts_of(views, read.compared, list(shares), self.bits), means)
             tensors |= {f"{k}.{name}": torch.from_numpy(value) for name, value in vars(kept).items()}
@@ -179,25 +179,28 @@ class ViewClassifiers:
 
     views: "Views"
     tasks: tuple[Task, ...]
-    source_tokens: int
+    source_tokens: tuple[int, ...]
     heads: "tuple[tuple[tuple[View, ...], LinearHead], ...]"
 
     def answer(
         self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
     ) -> list[Answer]:
-        """See `Answerer`; a text that several tasks ask for is read once, in the views that any keeps."""
+        """See `Answerer`; a text that several tasks read as far is read once, in the views that any keeps."""
         from weft.evaluation.view_heads import comparisons
         from weft.evaluation.views import read_once
 
         wanted = {view for k in task_ids for view in self.heads[k][0]}
 
-        def read(some: list[str], models: "Views | Comparisons" = self.views) -> "dict[View, Any]":
-            return models.read(some, self.source_tokens, wanted, batch_size=batch_size)
+        def read(some: "list[Cut]", models: "Views | Comparisons" = self.views) -> "dict[View, Any]":
+            each, limits = [text for text, _ in some], [limit for _, limit in some]
+            return models.read(each, limits, wanted, batch_size=batch_size)
 
-        def of(form: str) -> dict[int, str]:
-            return {i: texts[i] for i, k in enumerate(task_ids) if self.tasks[k].template == form}
+        every = {i: (texts[i], self.source_tokens[k]) for i, k in enumerate(task_ids)}
 
-        whole = read_once(dict(enumerate(texts)), read)
+        def of(form: str) -> "dict[int, Cut]":
+            return {i: one for i, one in every.items() if self.tasks[task_ids[i]].template == form}
+
+        whole = read_once(every, read)
         forms = {self.tasks[k].template for k in task_ids if any(view.apart for view in self.heads[k][0])}
         compared = {
             form: read_once(of(form), partial(read, models=comparisons(self.views, form))) for form in forms
@@ -215,4 +218,4 @@ class ViewClassifiers:
 
     def received(self, text: str, fields: Sequence[str], task_id: int) -> Received:
         """See `Receives`: of every model that the task's views read, whole or field by field."""
-        return self.views.received(self.heads[task_id][0], text, fields, self.source_tokens)
+        return self.views.received(self.heads[task_id][0], text, fields, self.source_tokens[task_id])

@@ -79,6 +79,7 @@ class TextState:
 
     Attributes:
         embeds: what is read instead of the tokens' embeddings, where a method changes them.
+        prompt_mask: which tokens of each row's prompt count, where prompts have unlike lengths; none: all.
         memory: what a family computes once and keeps.
     """
 
@@ -86,7 +87,12 @@ class TextState:
     ids: Int[Tensor, "B S"]
     mask: Int[Tensor, "B S"]
     embeds: Float[Tensor, "B S D"] | None = None
+    prompt_mask: Int[Tensor, "B P"] | None = None
     memory: Any = field(default=None)
+
+    def mask_of(self, prompts: Float[Tensor, "B P D"]) -> Int[Tensor, "B P"]:
+        """Which tokens of the rows' prompts count."""
+        return self.mask.new_ones(prompts.shape[:2]) if self.prompt_mask is None else self.prompt_mask
 
 
 @dataclass
@@ -173,6 +179,11 @@ class Backbone(nn.Module, ABC):
     def most_tokens(self, limit: int) -> int:
         """Tokens of the longest text: the limit, or fewer where the model has fewer positions."""
         return min(limit, self.positions or limit)
+
+    @property
+    def mixes_prompts(self) -> bool:
+        """Whether prompts of unlike length share batches: filled up on the left, they move no position."""
+        return self.positions is None
 
     @property
     def special_ids(self) -> set[int]:

@@ -59,6 +59,11 @@ class CausalBackbone(Backbone):
         """Whether a text is read once and kept: prompts stand after it, and the weights it meets stay put."""
         return self.suffix and (self.frozen or self.reads_bare)
 
+    @property
+    def mixes_prompts(self) -> bool:
+        """Positions count each row's own tokens."""
+        return True
+
     def read_bare(self, bare: Callable[[], AbstractContextManager[None]]) -> None:
         """Read texts by the frozen weights alone, and keep them, although a method adds weights.
 
@@ -201,7 +206,7 @@ class CausalBackbone(Backbone):
         if prompts is None:
             return self._text(state), state.mask, None
         prompt = prompts.to(self.embeddings.dtype)
-        ones = state.mask.new_ones(prompt.shape[:2])
+        ones = state.mask_of(prompts)
         if self._cached(state, prompts):
             if state.memory is None:
                 state.memory = self.texts.gather(state.sources)
@@ -238,7 +243,7 @@ class CausalBackbone(Backbone):
         targets = labels != IGNORE  # position j of the last T predicts label j
         parts = [] if self._cached(state, prompts) else [state.mask.bool()]
         if prompts is not None:
-            prompt = targets.new_full(prompts.shape[:2], hidden.prompt_positions)
+            prompt = state.mask_of(prompts).bool() & hidden.prompt_positions
             parts.insert(len(parts) if self.suffix else 0, prompt)
         before = torch.cat(parts, 1)
         return torch.cat([before[:, :-1], before[:, -1:] | targets[:, :1], targets[:, 1:]], 1)

@@ -134,14 +134,14 @@ class Seq2SeqBackbone(Backbone):
         embeds = self.embed(state.ids) if state.embeds is None else state.embeds
         if prompts is None:
             return embeds, state.mask
-        ones = state.mask.new_ones(prompts.shape[:2])
-        return torch.cat([prompts.to(embeds.dtype), embeds], 1), torch.cat([ones, state.mask], 1)
+        mask = torch.cat([state.mask_of(prompts), state.mask], 1)
+        return torch.cat([prompts.to(embeds.dtype), embeds], 1), mask
 
     def _counted(self, state: TextState, prompts: Tensor | None, hidden: HiddenSpec) -> Bool[Tensor, "B N"]:
         text = state.mask.bool()
         if prompts is None:
             return text
-        return torch.cat([text.new_full(prompts.shape[:2], hidden.prompt_positions), text], 1)
+        return torch.cat([state.mask_of(prompts).bool() & hidden.prompt_positions, text], 1)
 
     def _shift_right(self, labels: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
         """What the decoder reads: the start token, then the labels but the last."""

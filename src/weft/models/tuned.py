@@ -65,10 +65,13 @@ class TunedModel(nn.Module):
         return self._under(self.backbone.read(sources), task_ids)
 
     def _under(self, state: TextState, task_ids: Tensor) -> tuple[TextState, Tensor | None]:
-        if self.prompts is None or not self.prompts.reads_texts:
-            return state, self.prompts_of(task_ids)
-        embeds = self.backbone.embed(state.ids)
-        embeds, prompts = self.prompts.read(task_ids.to(self.backbone.device), embeds, state.mask)
+        if self.prompts is None:
+            return state, None
+        task_ids = task_ids.to(self.backbone.device)
+        if not self.prompts.reads_texts:
+            mask = self.prompts.mask(task_ids)  # a state that is as it was keeps what is computed of it
+            return state if mask is None else replace(state, prompt_mask=mask), self.prompts(task_ids)
+        embeds, prompts = self.prompts.read(task_ids, self.backbone.embed(state.ids), state.mask)
         return replace(state, embeds=embeds), prompts
 
     def forward(

@@ -42,6 +42,16 @@ class RunConfig(Config):
             raise RelationError("a run needs a task", "C10")
         return tasks
 
+    @model_validator(mode="after")
+    def _limits_are_of_tasks(self) -> "RunConfig":
+        self.limits.check([task.name for task in self.tasks])
+        return self
+
+    @property
+    def source_tokens(self) -> tuple[int, ...]:
+        """Longest text of each of the tasks, in tokens."""
+        return tuple(self.limits.tokens(task.name) for task in self.tasks)
+
     @property
     def made_by(self) -> Method | None:
         """The method whose prompts, weights or numbers the run keeps; none where it keeps nothing."""

@@ -47,6 +47,7 @@ def identity(
         }
         for task in values["tasks"]
     ]
+    values["limits"] = _limits(values["limits"])
     values["order"] = [list((task.labels or {}).items()) for task in config.tasks]
     values["base"] = {"hash": base_hash, "dropout": config.base.dropout, "dtype": config.base.dtype}
     if hashes:
@@ -62,6 +63,14 @@ def identity(
         values.get("distill", {}).pop(name, None)
     versions = {"format": FORMAT, "numerics": NUMERICS}
     return storage.sha256_json({**versions, "config": values, "data": data_hashes})
+
+
+def _limits(values: dict[str, Any]) -> dict[str, Any]:
+    """Limits without what is not set; runs from before there were such keys keep their names."""
+    own = {name: {key: cap for key, cap in one.items() if cap} for name, one in values["tasks"].items()}
+    later = {"target_rows": values["target_rows"], "tasks": {name: one for name, one in own.items() if one}}
+    earlier = {key: value for key, value in values.items() if key not in later}
+    return earlier | {key: value for key, value in later.items() if value}
 
 
 def _by_hash(config: AnyRun, hashes: Mapping[str, str]) -> AnyRun:

@@ -8,22 +8,26 @@ from weft.runs.config import AnyRun
 def check_lengths(config: AnyRun, folder: BaseFolder) -> None:
     """Refuse what a model with absolute positions cannot read, or reads otherwise in another batch.
 
+    One batch may hold the longest text of one task beside the longest answer of another.
+
     Raises:
         ConfigError: for more tokens than there are positions.
         UnsupportedError: for more tokens than rotary positions that grow with a batch were trained for.
     """
     longest = max(task.max_target_tokens for task in config.tasks)
-    total = config.prompt.length + config.limits.source_tokens + longest
+    text = max(config.source_tokens)
+    total = config.prompt.length + text + longest
     most = min((n for n in (folder.positions, folder.rope_limit) if n is not None), default=total)
     if total <= most:
         return
     tokens = (
-        f"prompt {config.prompt.length}, text {config.limits.source_tokens} and answer {longest} are "
+        f"prompt {config.prompt.length}, text {text} and answer {longest} are "
         f"{total} tokens, and {folder.name!r}"
     )
     room = most - config.prompt.length - longest
-    where = "prompt.length, limits.source_tokens"
-    fix = f"set limits.source_tokens to {room} or less" if room > 0 else "shorten the prompt"
+    task = config.tasks[config.source_tokens.index(text)].name
+    key = f"limits.{f'tasks.{task}.' if task in config.limits.tasks else ''}source_tokens"
+    where, fix = f"prompt.length, {key}", f"set {key} to {room} or less" if room > 0 else "shorten the prompt"
     if folder.rope_limit is None:
         raise ConfigError(f"{tokens} has {most} positions", where=where, fix=fix, code="C07")
     cause = f"{tokens} scales its positions beyond {most} by the longest text of a batch"

@@ -80,7 +80,7 @@ def setup_of(
     """What a method is given to answer.
 
     Args:
-        config: the run that wants answers: its base model, texts' limit and its own tasks count.
+        config: the run that wants answers: its base model, limits of texts and its own tasks count.
         workspace: gives models and tasks.
         made_by: the run that was trained; none: the same.
         like: its folder, for the choices that its machine made; none: as this machine's are.
@@ -96,7 +96,7 @@ def setup_of(
         rows=[task.load("train") for task in tasks] if asks else [],
         seed=config.seed,
         prompt=config.prompt,
-        source_tokens=config.limits.source_tokens,
+        source_tokens=tuple(config.limits.tokens(spec.name) for spec in specs),
         load_backbone=partial(
             workspace.backbone,
             config,

@@ -7,7 +7,12 @@ from weft.serving.predictor import Prediction
 
 SHOWN = 5  # rows that a message names
 KINDS: tuple[tuple[Callable[[Prediction], object], str, str, str], ...] = (
-    (lambda one: one.cut, "texts are cut to limits.source_tokens of the run", "shorten them", "D14"),
+    (
+        lambda one: one.cut,
+        "texts are cut to the longest that their task reads (limits of its run)",
+        "shorten them",
+        "D14",
+    ),
     (
         lambda one: one.special_tokens,
         "texts hold special tokens of the model, which it does not read as words",

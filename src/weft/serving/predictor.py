@@ -1,7 +1,7 @@
-"""Answers for new rows: any number of finished runs, plain prompts mixed in one batch.
+"""Answers for new rows: any number of finished runs, plain prompts mixed in one batch, of whatever length.
 
-A text is cut where its task's training cut it; tasks with unlike limits have batches of their own. A row that
-cannot be answered says why in its place, and the others are answered.
+A text is cut where its task's training cut it. A row that cannot be answered says why in its place, and the
+others are answered.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from weft.evaluation.answering import TunedAnswerer
 from weft.evaluation.answers import Answer, Answerer, TextError
 from weft.evaluation.received import Received, Receives
 from weft.models.tuned import TunedModel
-from weft.prompts.bank import SoftPrompts
+from weft.prompts.bank import MixedPrompts
 from weft.runs import parents
 from weft.runs.places import Places
 from weft.runs.workspace import Workspace
@@ -259,20 +259,29 @@ def _check_twice(found: Sequence[runs.Run]) -> None:
 
 
 def merged(answerers: Sequence[Answerer]) -> list[Answerer]:
-    """Those whose plain prompts stand on one model, and have one length, as one; the others as they are.
-
-    So have their texts: a long one beside a task with long answers could leave the positions of a model.
-    """
-    merged: dict[tuple[int, int, int], list[TunedAnswerer]] = {}
+    """Those whose plain prompts stand on one model as one, as far as they may; the others as they are."""
+    merged: list[list[TunedAnswerer]] = []
     others: list[Answerer] = []
     for one in answerers:
         prompts = one.model.prompts if isinstance(one, TunedAnswerer) else None
-        if isinstance(one, TunedAnswerer) and prompts is not None and not prompts.reads_texts:
-            key = (id(one.model.backbone), prompts.length, one.source_tokens)
-            merged.setdefault(key, []).append(one)
-        else:
+        if not isinstance(one, TunedAnswerer) or prompts is None or prompts.reads_texts:
             others.append(one)
-    return [*map(_merge, merged.values()), *others]
+        elif home := next((several for several in merged if _share([*several, one])), None):
+            home.append(one)
+        else:
+            merged.append([one])
+    return [*map(_merge, merged), *others]
+
+
+def _share(several: Sequence[TunedAnswerer]) -> bool:
+    """Whether plain prompts may share batches of one model, which may hold the longest of everything."""
+    backbone = several[0].model.backbone
+    lengths = [one.model.prompts.length for one in several if one.model.prompts is not None]
+    texts = [limit for one in several for limit in one.source_tokens]
+    answers = [task.max_target_tokens for one in several for task in one.tasks]
+    room = backbone.positions is None or max(lengths) + max(texts) + max(answers) <= backbone.positions
+    alike = len(set(lengths)) == 1 or backbone.mixes_prompts
+    return room and alike and all(one.model.backbone is backbone for one in several)
 
 
 @torch.no_grad()
@@ -284,6 +293,7 @@ def _merge(several: Sequence[TunedAnswerer]) -> TunedAnswerer:
     tasks = tuple(task for one in several for task in one.tasks)
     ids = [torch.arange(len(one.tasks), device=backbone.device) for one in several]
     parts = [one.model.prompts_of(own) for one, own in zip(several, ids, strict=True)]
-    prompts = torch.cat([part for part in parts if part is not None])
-    module = SoftPrompts(prompts, tuple(task.name for task in tasks)).to(backbone.device)
-    return TunedAnswerer(TunedModel(backbone, module, {}, module.tasks), tasks, several[0].source_tokens)
+    prompts = [prompt for part in parts if part is not None for prompt in part]
+    module = MixedPrompts(prompts, tuple(task.name for task in tasks)).to(backbone.device)
+    limits = tuple(limit for one in several for limit in one.source_tokens)
+    return TunedAnswerer(TunedModel(backbone, module, {}, module.tasks), tasks, limits)

@@ -260,8 +260,8 @@ def _validator(config: TrainedRun, model: TunedModel, workspace: Workspace) -> C
     """Mean over the run's tasks of the main metric on dev rows."""
     parts = []
     for k, task in enumerate(workspace.tasks(config)):
-        examples = subset(task.load("dev"), config.limits.dev_rows)
-        limit = config.limits.source_tokens
+        examples = subset(task.load("dev"), config.limits.rows(task.name, "dev_rows"))
+        limit = config.limits.tokens(task.name)
         sources = [model.backbone.text_tokens(one.source, limit)[0] for one in examples]
         parts.append(partial(_dev_score, model, task, examples, sources, k))
     return lambda: sum(part() for part in parts) / len(parts)

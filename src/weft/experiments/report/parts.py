@@ -14,6 +14,7 @@ from weft.experiments.results import DASH, Entry, Line, best_shared, checks
 from weft.runs import Run
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
+    from weft.experiments.config import Experiment
     from weft.experiments.jobs import Cell, Plan
 
 EXAMPLES, LONGEST_TEXT = 10, 400
@@ -202,10 +203,16 @@ def rows_used(plan: "Plan", root: Path, entries: Sequence[Entry]) -> str:
     ]
     keys = [key for key in ROW_COUNTS if any(key in found for _, _, found in counts)]
     rows = [[escape(name), role, *(_number(found.get(key)) for key in keys)] for name, role, found in counts]
-    limit = plan.experiment.limits.source_tokens
-    said = f"Cut: training rows whose text has more than {limit} tokens and is read in part."
+    said = f"Cut: training rows whose text has more than {_longest(plan.experiment)} and is read in part."
     used = table(["task", "", *(ROW_COUNTS[key] for key in keys)], rows, said)
     return used + _rows_checked(checks(plan, root).get("rows", {}))
+
+
+def _longest(experiment: "Experiment") -> str:
+    """`256 tokens`, or `256 tokens (multirc 348)` where tasks have limits of their own."""
+    limits = experiment.limits
+    own = [f"{name} {limits.tokens(name)}" for name, one in limits.tasks.items() if one.source_tokens]
+    return f"{limits.source_tokens} tokens" + (f" ({', '.join(own)})" if own else "")
 
 
 def _rows_checked(counts: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
