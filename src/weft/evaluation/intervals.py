@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from weft.tasks.metrics import Metric, References
+from weft.tasks.scoring import Metric, References, Summed
 
 SHARES = ("accuracy", "exact_match", "squad_em")  # metrics by which each row is right or wrong
 MEANS = ("squad_f1",)  # metrics that are means over rows
@@ -29,6 +29,8 @@ def interval(
 ) -> Interval | None:
     """The interval of a metric over rows: Wilson's for shares of right rows, else a percentile bootstrap.
 
+    A draw of rows has the weights of words that all rows give them (NIST, CIDEr).
+
     Args:
         name: of the metric.
         metric: the metric itself.
@@ -46,6 +48,10 @@ def interval(
             [metric([one], [accepted]) for one, accepted in zip(predictions, references, strict=True)]
         )
         return bootstrap(lambda drawn: float(rows[drawn].mean()), len(rows))
+
+    if isinstance(metric, Summed):
+        summed = metric.rows(predictions, references)
+        return bootstrap(lambda drawn: metric.of(summed[drawn].sum(0)), len(summed))
 
     def of(drawn: list[int]) -> float | None:
         return metric([predictions[i] for i in drawn], [references[i] for i in drawn])
