@@ -1,6 +1,7 @@
 """Metrics of written texts against their libraries, plain loops and published definitions."""
 
 import math
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -18,7 +19,7 @@ from weft.errors import ConfigError, UnsupportedError
 from weft.evaluation.intervals import interval
 from weft.tasks import from_spec, generation_metrics
 from weft.tasks.generation_metrics import GENERATION, NEEDS, check_libraries, words
-from weft.tasks.metrics import NEVER_FIRST, metric
+from weft.tasks.metrics import NAMES, NEVER_FIRST, metric
 
 modest = settings(max_examples=40, deadline=None)
 SAID = [
@@ -203,6 +204,11 @@ def test_a_metric_that_cannot_decide_is_refused_as_the_first(name):
         from_spec(TaskSpec(**spec, metrics=(name,)))
     assert caught.value.code == "C18"
     assert list(from_spec(TaskSpec(**spec, metrics=("bleu", name))).metrics) == ["bleu", name]
+
+
+def test_the_settings_name_every_metric():
+    said = re.findall(r"\w+", TaskSpec.model_fields["metrics"].description)
+    assert set(NAMES) <= set(said)
 
 
 def test_an_absent_library_is_named_before_anything_is_read(monkeypatch):

@@ -77,7 +77,12 @@ class TaskSpec(Config):
         "words", description="closed answers are written as their words, or as class numbers from 0"
     )
     references: str | None = Field(None, description="column that lists all accepted answers")
-    metrics: tuple[str, ...] = Field(("accuracy",), description="the first one decides")
+    metrics: tuple[str, ...] = Field(
+        ("accuracy",),
+        description="the first one decides: accuracy, exact_match, f1_macro, f1_binary, matthews, pearson, "
+        "spearman, squad_em, squad_f1; of written texts bleu, rouge_l, meteor_stem, and behind another one ter, "
+        "nist, cider",
+    )
     positive: str | None = Field(None, description="label word that counts as positive in f1_binary")
     max_target_tokens: int = Field(8, gt=0)
     folder: str = Field("", description="where relative files lie; set by the loader")

@@ -236,6 +236,7 @@ def _evaluation(
         split=experiment.split,
         batch_size=experiment.eval_batch,
         generate=experiment.generate,
+        decoding=experiment.decoding,
     )
 
 
