@@ -80,8 +80,8 @@ class TaskSpec(Config):
     metrics: tuple[str, ...] = Field(
         ("accuracy",),
         description="the first one decides: accuracy, exact_match, f1_macro, f1_binary, matthews, pearson, "
-        "spearman, squad_em, squad_f1; of written texts bleu, rouge_l, meteor_stem, and behind another one ter, "
-        "nist, cider",
+        "spearman, squad_em, squad_f1; of written texts bleu, rouge_l, meteor_stem, and behind another one "
+        "ter, nist, cider",
     )
     positive: str | None = Field(None, description="label word that counts as positive in f1_binary")
     max_target_tokens: int = Field(8, gt=0)

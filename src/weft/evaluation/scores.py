@@ -34,10 +34,13 @@ def score(task: Task, examples: Sequence[Example], answers: Sequence[Answer]) ->
     if not examples:
         raise DataError("there are no rows to score", where=f"task {task.name}", code="D13")
     accepted = [example.accepted for example in examples]
-    metrics = {name: metric([one.text for one in answers], accepted) for name, metric in task.metrics.items()}
+    given = [one.text for one in answers]
+    metrics = {name: metric(given, accepted) for name, metric in task.metrics.items()}
     if any(one.written is None for one in answers):
         return Scores(len(examples), metrics)
     texts = [one.written or "" for one in answers]
-    written = {name: metric(texts, accepted) for name, metric in task.metrics.items()}
+    written = metrics  # of open answers, which are those given
+    if texts != given:
+        written = {name: metric(texts, accepted) for name, metric in task.metrics.items()}
     strange = sum(text not in task.choices for text in texts) if task.choices else 0
     return Scores(len(examples), metrics, written, 100 * strange / len(texts))

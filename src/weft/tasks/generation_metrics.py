@@ -8,7 +8,7 @@ CIDEr are those of sacrebleu's tokenizer 13a, in lower case.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib.util import find_spec
 from typing import Any, TypeAlias
 
@@ -89,6 +89,7 @@ def _bleu(sums: Numbers) -> float:
     )
 
 
+@lru_cache(maxsize=1 << 14)  # 10 ms a reference, and asked for again by intervals
 def _ter_edits(text: str, accepted: tuple[str, ...]) -> list[float]:
     """Edits to the nearest reference, and the mean length of the references."""
     found = _library("ter").sentence_score(text, list(accepted))
