@@ -2,7 +2,7 @@
 
 A few rows of a task say little of that. OPINIONS is the folder that recipes.sources.opinions wrote, DATA the
 one with clinc150 and scitail; the demo's own tasks that are no targets of any table are read too. The file
-goes into the package, beside the source run of the base model MODEL, with the hashes of the models and the run.
+goes into the package, beside the source run of the base model MODEL, with the hashes of both.
 """
 
 import json

@@ -20,6 +20,7 @@ from weft.errors import (
 )
 
 if TYPE_CHECKING:
+    from weft.config.decoding import Decoding
     from weft.learning.classifier import Classifier
     from weft.serving.predictor import Prediction, Predictor, load
 
@@ -28,6 +29,7 @@ __all__ = [
     "Classifier",
     "ConfigError",
     "DataError",
+    "Decoding",
     "NumericError",
     "Prediction",
     "Predictor",
@@ -47,6 +49,10 @@ def __getattr__(name: str) -> Any:
         from weft.learning.classifier import Classifier
 
         return Classifier
+    if name == "Decoding":
+        from weft.config.decoding import Decoding
+
+        return Decoding
     if name in _LAZY:
         from weft.serving import predictor
 

@@ -24,7 +24,7 @@ from weft.data.sampling import WINDOW, EpochBatches, TaskBatches, pool_size
 from weft.data.selection import subset
 from weft.data.token_store import TokenStore
 from weft.errors import ArtifactError, DataError, WeftError
-from weft.evaluation.answers import Answer, Answerer
+from weft.evaluation.answers import Answer, Answerer, decoded
 from weft.evaluation.folds import Fitted, out_of_fold
 from weft.evaluation.scores import score
 from weft.losses.distillation import distillation_loss
@@ -145,10 +145,11 @@ def _answering(config: EvaluateRun, task: Task, answerer: Answerer) -> answer_bl
     if task.name not in names:
         raise ArtifactError(f"the run has no prompt for {task.name!r}", where=str(config.run), code="C12")
     number, size = names.index(task.name), config.batch_size
+    writer = decoded(answerer, config.decoding)
 
     def answer(examples: list[Example]) -> list[Answer]:
         texts = [one.source for one in examples]
-        return answerer.answer(texts, [number] * len(texts), batch_size=size, generate=config.generate)
+        return writer.answer(texts, [number] * len(texts), batch_size=size, generate=config.generate)
 
     return answer
 

@@ -35,8 +35,8 @@ def next_logits(lm, source, prompt, written=(), *, suffix=False):
     return target_logits(lm, source, prompt, (*written, 0), suffix=suffix)[-1]
 
 
-def generate(lm, source, prompt, max_tokens, *, suffix=False, end, pad):
-    """Greedy answer of `transformers` itself, cut before the end token."""
+def generate(lm, source, prompt, max_tokens, *, suffix=False, end, pad, **settings):
+    """Greedy answer of `transformers` itself, or that of other settings, cut before the end token."""
     before = read_parts(lm, source, prompt, suffix=suffix)
     ids = lm.generate(
         inputs_embeds=before,
@@ -45,6 +45,7 @@ def generate(lm, source, prompt, max_tokens, *, suffix=False, end, pad):
         do_sample=False,
         eos_token_id=end,
         pad_token_id=pad,
+        **settings,
     )[0].tolist()
     ids = ids[1:] if lm.config.is_encoder_decoder else ids
     return tuple(ids[: ids.index(end)] if end in ids else ids)

@@ -10,6 +10,7 @@ from weft.checks.overlap import repeats, whole
 from weft.checks.used_rows import SHOWN, Used, share
 from weft.errors import ConfigError, DataError, WeftError
 from weft.tasks import template
+from weft.tasks.generation_metrics import check_libraries
 
 WARN, STOP = 0.01, 0.20  # shares of rows
 IDS = ("id", "idx")
@@ -27,7 +28,13 @@ def check_rows(used: Used, found: Findings) -> None:
 
 
 def check_texts(used: Used, found: Findings) -> None:
-    """What spoils a row that is learnt or scored: an empty text, and a text with two answers."""
+    """What spoils a row that is learnt or scored: an empty text, and a text with two answers.
+
+    C18: nor can rows be scored by a metric whose library is absent.
+    """
+    if used.split != "train":
+        where = f"task {used.spec.name} (metrics)"
+        found.attempt(lambda: check_libraries(used.spec.metrics, where))
     _blanks(used, found)
     _disputed(used, found)
 

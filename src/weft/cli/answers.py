@@ -21,12 +21,21 @@ from weft.cli.app import (
     show_findings,
 )
 from weft.config.base import Split
+from weft.config.decoding import GREEDY, Decoding
 from weft.config.files import changed, parse_overrides
 from weft.errors import ConfigError, DataError
 from weft.runs.config import EvaluateRun
 from weft.text_table import screen_width
 
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="print JSON, for programs")]
+
+Beams = Annotated[int, Parameter(help="beginnings kept in the search of written answers; 1: greedy")]
+Sample = Annotated[
+    float,
+    Parameter(help="draw written answers at this temperature, a row's from its text and --seed; 0: do not"),
+]
+TopP = Annotated[float, Parameter(help="draw among the likeliest tokens with this probability together")]
+Seed = Annotated[int, Parameter(help="of draws")]
 
 STREAMS = (Path("-"), Path("/dev/stdout"), Path("/dev/stderr"))
 
@@ -36,6 +45,7 @@ def evaluate(
     run: str, file: Path | None = None, *, split: Split = "test",
     task: Annotated[str | None, Parameter(help="the one task that is scored, on all rows of FILE")] = None,
     rows: Annotated[int | None, Parameter(help="score so many rows, always the same ones; else all")] = None,
+    beams: Beams = 1, sample: Sample = 0.0, top_p: TopP = 1.0, seed: Seed = 0,
     runs: Runs = RUNS, data: Data = None, base: Base = None, encoder: EncodersHere = None, set_: Sets = None,
     quiet: Quiet = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -61,7 +71,7 @@ def evaluate(
         whole = EvaluateRun(
             base=trained.base, prompt=trained.prompt,
             limits=trained.limits.of([spec.name for spec in specs], "test_rows", "target_rows"), tasks=specs,
-            seed=trained.seed, run=parent.id, split=split,
+            seed=trained.seed, run=parent.id, split=split, decoding=decoding_of(beams, sample, top_p, seed),
         )  # fmt: skip
         config = changed(whole, {"limits.test_rows": rows, **parse_overrides(set_ or [])})
         show_findings(validation.check_evaluation(config, workspace))
@@ -87,6 +97,10 @@ def predict(
     generate: Annotated[
         bool, Parameter(negative="", help="also write freely where answers are closed")
     ] = False,
+    beams: Beams = 1,
+    sample: Sample = 0.0,
+    top_p: TopP = 1.0,
+    seed: Seed = 0,
     out: Annotated[
         Path | None,
         Parameter(help="file of the answers: JSON lines, or CSV if it ends so; else they are printed"),
@@ -116,11 +130,12 @@ def predict(
     if out is not None:
         predictions_text.check_ending(out)
     check_out(out, Path(names[-1]))
+    decoding = decoding_of(beams, sample, top_p, seed)
     rows = read_rows(Path(names[-1]))
     places = places_of(base, data, encoder)
     with open_workspace(runs, data, quiet=True, keep_texts=False, places=places) as workspace:
         model = predictor.load(*names[:-1], workspace=workspace)
-        found = model.predict(rows, generate=generate, task=task)
+        found = model.predict(rows, generate=generate, task=task, decoding=decoding)
     if out is not None:
         as_csv = predictions_text.is_csv(out)
         storage.write_text(
@@ -135,6 +150,15 @@ def predict(
     for fault in doubts(found, names[-1]):
         print(Finding("warning", fault), file=sys.stderr)
     check_answered(names[-1], [(one.row, one.error) for one in found if one.error])
+
+
+def decoding_of(beams: int, sample: float, top_p: float, seed: int) -> Decoding:
+    """How answers are written, as the options say.
+
+    Raises:
+        ConfigError: if they do not go together.
+    """
+    return changed(GREEDY, {"num_beams": beams, "temperature": sample, "top_p": top_p, "seed": seed})
 
 
 def check_out(out: Path | None, file: Path) -> None:

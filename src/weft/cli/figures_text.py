@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from weft.evaluation.figures import BINS, Confusion, Figures, PerAnswer, Sureness
 from weft.evaluation.intervals import DRAWS, Interval
+from weft.tasks.metrics import NEVER_FIRST
 from weft.text_table import columns, filled, fitted, plain, render, room, shorten
 
 DASH, EMPTY = "—", "(empty)"
@@ -31,7 +32,9 @@ def text(found: Sequence[Figures], most: int) -> str:
 def _overview(found: Sequence[Figures], most: int) -> str:
     """Every task's rows, scores and majority."""
     rows = fitted(OVERVIEW, [row for one in found for row in _score_rows(one)], most)
-    return render(OVERVIEW, rows, "<><>>>", most=most) + "\n\n" + filled(NOTE, most)
+    named = [name for name in NEVER_FIRST if any(name in one.scores.metrics for one in found)]
+    note = " ".join([NOTE, *(f"{name}: {NEVER_FIRST[name]}." for name in named)])
+    return render(OVERVIEW, rows, "<><>>>", most=most) + "\n\n" + filled(note, most)
 
 
 def _score_rows(one: Figures) -> list[list[str]]:

@@ -88,7 +88,12 @@ class TaskSpec(Config):
         description="which rows belong together, such as those of one question: a template that they fill "
         "alike; weft's own draws cut no group, and group_em scores whole ones",
     )
-    metrics: tuple[str, ...] = Field(("accuracy",), description="the first one decides")
+    metrics: tuple[str, ...] = Field(
+        ("accuracy",),
+        description="the first one decides: accuracy, exact_match, f1_macro, f1_binary, group_em, matthews, "
+        "pearson, spearman, squad_em, squad_f1; of written texts bleu, rouge_l, meteor_stem, and behind "
+        "another one ter, nist, cider",
+    )
     positive: str | None = Field(None, description="label word that counts as positive in f1_binary")
     max_target_tokens: int = Field(8, gt=0)
     folder: str = Field("", description="where relative files lie; set by the loader")

@@ -1,10 +1,11 @@
-"""Answers of tuned models: greedy writing for every task, and scored choices where the answers are closed."""
+"""Answers of tuned models: written ones for every task, and scored choices where the answers are closed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from weft.config.decoding import GREEDY, Decoding
 from weft.data.batch import Tokens, by_length
 from weft.errors import DataError
 from weft.evaluation.answers import Answer, TextError, chosen
@@ -12,6 +13,7 @@ from weft.evaluation.received import Received, received
 from weft.evaluation.scores import Scores, score
 from weft.evaluation.written import written
 from weft.models import Backbone, Context
+from weft.models.decoding import row_seeds
 from weft.models.tuned import TunedModel
 from weft.tasks import Example, Task
 
@@ -24,11 +26,13 @@ class TunedAnswerer:
         model: one prompt (or the same weights) for each task.
         tasks: the tasks, in the order of the model's task ids.
         source_tokens: longest text of each task, in tokens.
+        decoding: how answers are written.
     """
 
     model: TunedModel
     tasks: tuple[Task, ...]
     source_tokens: tuple[int, ...]
+    decoding: Decoding = GREEDY
 
     def answer(
         self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
@@ -36,7 +40,15 @@ class TunedAnswerer:
         """See `Answerer`; rows of different tasks share batches."""
         limits = [self.source_tokens[k] for k in task_ids]
         sources = texts_tokens(self.model.backbone, texts, limits)
-        return answer(self.model, self.tasks, sources, task_ids, batch_size=batch_size, generate=generate)
+        return answer(
+            self.model,
+            self.tasks,
+            sources,
+            task_ids,
+            batch_size=batch_size,
+            generate=generate,
+            decoding=self.decoding,
+        )
 
     def received(self, text: str, fields: Sequence[str], task_id: int) -> Received:
         """See `Receives`."""
@@ -72,6 +84,7 @@ def answer(
     *,
     batch_size: int = 64,
     generate: bool = True,
+    decoding: Decoding = GREEDY,
 ) -> list[Answer]:
     """Answers of texts under their tasks' prompts; rows of different tasks share batches.
 
@@ -80,13 +93,16 @@ def answer(
         tasks: the same tasks.
         sources: texts as tokens.
         task_ids: the task of each text.
-        batch_size: rows read at once; they are ordered by length, which changes no answer.
+        batch_size: rows read at once, each beam counting as one; they are ordered by length, which changes
+            no answer.
         generate: also write freely where the answers are closed.
+        decoding: how answers are written.
     """
     model.prepare(sources)
     answers: dict[int, Answer] = {}
-    for part in by_length(sources, batch_size):
-        found = _answer_batch(model, tasks, [sources[i] for i in part], [task_ids[i] for i in part], generate)
+    for part in by_length(sources, max(1, batch_size // decoding.num_beams)):
+        rows = [sources[i] for i in part], [task_ids[i] for i in part]
+        found = _answer_batch(model, tasks, *rows, generate, decoding)
         answers.update(zip(part, found, strict=True))
     return [answers[i] for i in range(len(sources))]
 
@@ -97,6 +113,7 @@ def _answer_batch(
     sources: Sequence[Tokens],
     task_ids: Sequence[int],
     generate: bool,
+    decoding: Decoding,
 ) -> list[Answer]:
     """One batch: read once, score the choices of each of its tasks, then write."""
     present = sorted(set(task_ids))
@@ -104,11 +121,11 @@ def _answer_batch(
     context = model.begin(sources, task_ids)
     shares = {k: _shares(model, context, tasks[k]) for k in present if tasks[k].choices}
     if generate or len(shares) < len(present):
-        tokens = model.backbone.generate(context, max(tasks[k].max_target_tokens for k in present))
+        limits = [tasks[k].max_target_tokens for k in task_ids]
+        tokens = model.backbone.generate(context, limits, decoding, row_seeds(decoding.seed, sources))
         for k in present:
             own = [i for i, one in enumerate(task_ids) if one == k]
-            cut = [tokens[i][: tasks[k].max_target_tokens] for i in own]
-            wrote |= zip(own, written(model.backbone, tasks[k], cut), strict=True)
+            wrote |= zip(own, written(model.backbone, tasks[k], [tokens[i] for i in own]), strict=True)
     return [
         chosen(tasks[k], shares[k][i], wrote.get(i)) if k in shares else Answer(tasks[k].name, wrote.get(i))
         for i, k in enumerate(task_ids)

@@ -5,9 +5,10 @@ Loads without torch.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
+from weft.config.decoding import Decoding
 from weft.errors import DataError, NumericError
 from weft.tasks import Task
 
@@ -55,6 +56,18 @@ class Answerer(Protocol):
         Raises:
             TextError: for a text that cannot be read.
         """
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """What an `Answerer` may have besides, a data class: the way in which it writes answers."""
+
+    decoding: Decoding
+
+
+def decoded(answerer: Answerer, decoding: Decoding) -> Answerer:
+    """An answerer that writes in another way; one that only chooses stays as it is."""
+    return replace(answerer, decoding=decoding) if isinstance(answerer, Writes) else answerer  # type: ignore[type-var]
 
 
 class TextError(DataError):

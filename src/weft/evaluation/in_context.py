@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from weft.config.decoding import GREEDY, Decoding
 from weft.data.batch import Tokens
 from weft.data.context import ContextLayout
 from weft.errors import DataError
@@ -19,6 +20,7 @@ from weft.evaluation.answers import Answer, TextError, chosen
 from weft.evaluation.received import Received, received
 from weft.evaluation.written import written
 from weft.models import Backbone, Context, Opening
+from weft.models.decoding import row_seeds
 from weft.tasks import Task
 
 EMPTY_TEXTS = ("N/A", "", "[MASK]")  # those of the paper
@@ -35,6 +37,7 @@ class InContextAnswerer:
         contexts: what stands before every text of each task; not empty.
         layouts: how texts of each become tokens.
         calibrate: divide by what is answered to texts that say nothing.
+        decoding: how answers are written.
     """
 
     backbone: Backbone
@@ -42,6 +45,7 @@ class InContextAnswerer:
     contexts: tuple[Tokens, ...]
     layouts: tuple[ContextLayout, ...]
     calibrate: bool
+    decoding: Decoding = GREEDY
     _openings: dict[int, Opening] = field(default_factory=dict, repr=False, compare=False)
     _leanings: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
@@ -53,7 +57,8 @@ class InContextAnswerer:
         found: dict[int, Answer] = {}
         for k in sorted(set(task_ids)):
             order = sorted((i for i, own in enumerate(task_ids) if own == k), key=lambda i: len(bodies[i]))
-            size = min(batch_size, max(1, READ_TOKENS // (len(self.contexts[k]) + self.layouts[k].limit)))
+            size = min(batch_size, READ_TOKENS // (len(self.contexts[k]) + self.layouts[k].limit))
+            size = max(1, size // self.decoding.num_beams)
             for start in range(0, len(order), size):
                 part = order[start : start + size]
                 answers = self._answer_batch(k, [bodies[i] for i in part], generate)
@@ -75,7 +80,8 @@ class InContextAnswerer:
         wrote: Sequence[str | None] = [None] * len(bodies)
         shares = self._shares(k, context) if task.choices else None
         if generate or shares is None:
-            tokens = self.backbone.generate(context, task.max_target_tokens)
+            seeds = row_seeds(self.decoding.seed, bodies)
+            tokens = self.backbone.generate(context, task.max_target_tokens, self.decoding, seeds)
             wrote = written(self.backbone, task, tokens)
         if shares is None:
             return [Answer(task.name, one) for one in wrote]

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from weft.tasks.groups import members
-from weft.tasks.metrics import Metric, References, measured
+from weft.tasks.metrics import measured
+from weft.tasks.scoring import Metric, References, Summed
 
 SHARES = ("accuracy", "exact_match", "squad_em")  # metrics by which each row is right or wrong
 MEANS = ("squad_f1",)  # metrics that are means over rows
@@ -35,7 +36,7 @@ def interval(
     """The interval of a metric over rows: Wilson's for shares of right rows, else a percentile bootstrap.
 
     Rows of one group are not independent of each other: where there are groups, whole ones are drawn, for
-    every metric.
+    every metric. A draw of rows has the weights of words that all rows give them (NIST, CIDEr).
 
     Args:
         name: of the metric.
@@ -57,6 +58,10 @@ def interval(
             [metric([one], [accepted]) for one, accepted in zip(predictions, references, strict=True)]
         )
         return bootstrap(lambda drawn: float(rows[drawn].mean()), len(rows))
+
+    if isinstance(metric, Summed):
+        summed = metric.rows(predictions, references)
+        return bootstrap(lambda drawn: metric.of(summed[drawn].sum(0)), len(summed))
 
     def of(drawn: list[int]) -> float | None:
         return metric([predictions[i] for i in drawn], [references[i] for i in drawn])

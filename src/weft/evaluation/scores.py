@@ -34,11 +34,13 @@ def score(task: Task, examples: Sequence[Example], answers: Sequence[Answer]) ->
     """
     if not examples:
         raise DataError("there are no rows to score", where=f"task {task.name}", code="D13")
-    metrics = measures(task, examples, [one.text for one in answers])
+    given = [one.text for one in answers]
+    metrics = measures(task, examples, given)
     if any(one.written is None for one in answers):
         return Scores(len(examples), metrics)
     texts = [one.written or "" for one in answers]
-    written = measures(task, examples, texts)
+    # of open answers, written ones are those given
+    written = metrics if texts == given else measures(task, examples, texts)
     strange = sum(text not in task.choices for text in texts) if task.choices else 0
     return Scores(len(examples), metrics, written, 100 * strange / len(texts))
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from weft.config.base import Allowance, Config, HoldoutDraw, Name, RelationError, Split, check_shots
+from weft.config.decoding import GREEDY, Decoding
 from weft.config.model import BaseConfig
 from weft.config.task import Answers
 from weft.config.training import (
@@ -103,6 +104,7 @@ class Experiment(Config):
     split: Split = Field("test", description="rows that are scored; dev for choosing settings")
     eval_batch: int = Field(64, gt=0)
     generate: bool = Field(True, description="also score freely written answers of closed tasks")
+    decoding: Decoding = GREEDY
     allow: tuple[Allowance, ...] = Field(
         (), description="faults of the data that do not stop the experiment; its table names them"
     )

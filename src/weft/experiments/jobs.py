@@ -237,6 +237,7 @@ def _evaluation(
         split=experiment.split,
         batch_size=experiment.eval_batch,
         generate=experiment.generate,
+        decoding=experiment.decoding,
     )
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from weft.errors import UnsupportedError
 from weft.models.attention import is_plain, probe_attention, set_attention
-from weft.models.backbone import Backbone, Context, HiddenSpec, Opening, Outputs, States, TextState
+from weft.models.backbone import Backbone, HiddenSpec, Opening, Outputs, States, TextState
 from weft.models.base_folder import BaseFolder
 from weft.models.causal import CausalBackbone
 from weft.models.codec import TokenizerCodec
+from weft.models.context import Context
 from weft.models.embedding_hash import find_embeddings
 from weft.models.encoder import EncoderBackbone
 from weft.models.language_model import load_language_model, outline

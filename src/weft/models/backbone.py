@@ -4,6 +4,7 @@ read(sources) -> TextState                   texts, made once and used with any 
 forward(state, prompts, labels) -> Outputs   training: logits at target positions, hidden states
 begin(state, prompts) -> Context             inference: text and prompt read, ready to answer
 generate(context, n) / score(context, choices)
+select(context, rows), step(context, tokens): what `generate` is made of
 """
 
 import hashlib
@@ -18,10 +19,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from weft.config.decoding import GREEDY, Decoding
 from weft.data.batch import Encoded, Tokens
 from weft.errors import DataError
 from weft.models.base_folder import rope_limit
 from weft.models.codec import TokenizerCodec
+from weft.models.context import Context
+from weft.models.decoding import decode
 from weft.models.early_states import early_states
 from weft.models.kept_readings import KeptReadings
 from weft.models.tokenizer import textless_ids
@@ -93,15 +97,6 @@ class TextState:
     def mask_of(self, prompts: Float[Tensor, "B P D"]) -> Int[Tensor, "B P"]:
         """Which tokens of the rows' prompts count."""
         return self.mask.new_ones(prompts.shape[:2]) if self.prompt_mask is None else self.prompt_mask
-
-
-@dataclass
-class Context:
-    """Texts and prompts that have been read; answers start from here. Used up by `generate`."""
-
-    mask: Int[Tensor, "B N"]
-    memory: Any
-    logits: Float[Tensor, "B V"] | None = None
 
 
 @dataclass(frozen=True)
@@ -323,10 +318,24 @@ class Backbone(nn.Module, ABC):
         """
         return self.begin(self.read([opening.tokens + one for one in sources]), None)
 
-    def generate(self, context: Context, max_tokens: int) -> list[Tokens]:
-        """Greedy answers, cut at the end token. Uses the context up."""
+    def generate(
+        self,
+        context: Context,
+        max_tokens: int | Sequence[int],
+        decoding: Decoding = GREEDY,
+        seeds: Sequence[int] = (),
+    ) -> list[Tokens]:
+        """Written answers, cut at the end token. Uses the context up.
+
+        Args:
+            context: from `begin`.
+            max_tokens: longest answer, of all rows or of each.
+            decoding: how tokens are chosen; the likeliest one, if nothing is said.
+            seeds: of each row, where tokens are drawn.
+        """
+        limits = [max_tokens] * len(context.next) if isinstance(max_tokens, int) else max_tokens
         with torch.no_grad(), self.mode(dropout=False):
-            return self._generate(context, max_tokens)
+            return decode(self, context, limits, self.tokenizer.eos_token_id, decoding, seeds)
 
     def score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
         """Log-probability of every choice when only choices may be written (nats).
@@ -339,8 +348,12 @@ class Backbone(nn.Module, ABC):
             return self._score(context, choices)
 
     @abstractmethod
-    def _generate(self, context: Context, max_tokens: int) -> list[Tokens]:
-        """What `generate` does, in a family's way."""
+    def select(self, context: Context, rows: Sequence[int]) -> Context:
+        """Some rows, in this order; one may come several times. Uses the given context up."""
+
+    @abstractmethod
+    def step(self, context: Context, tokens: Sequence[int]) -> Context:
+        """One more token of every row, read. Uses the given context up."""
 
     @abstractmethod
     def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:

@@ -17,7 +17,6 @@ from transformers import DynamicCache
 from weft.data.batch import IGNORE, Tokens
 from weft.models.backbone import (
     Backbone,
-    Context,
     HiddenSpec,
     Opening,
     Outputs,
@@ -26,6 +25,7 @@ from weft.models.backbone import (
     pad_rows,
 )
 from weft.models.choice_tree import ChoiceTree
+from weft.models.context import Context
 from weft.models.text_cache import TextCache
 from weft.models.tokenizer import answer_tokens
 
@@ -157,35 +157,25 @@ class CausalBackbone(Backbone):
         return Context(mask, out.past_key_values, out.logits[:, -1])
 
     @torch.no_grad()
-    def _generate(self, context: Context, max_tokens: int) -> list[Tokens]:
-        """Greedy answers, cut at the end token."""
-        if context.logits is None:
-            raise ValueError("the context has no first prediction")
-        end, mask = self.tokenizer.eos_token_id, context.mask
-        written = [[int(token)] for token in context.logits.argmax(-1)]
-        live = list(range(len(written)))  # rows that still write
-        for _ in range(max_tokens - 1):
-            going = [place for place, row in enumerate(live) if written[row][-1] != end]
-            if not going:
-                break
-            if len(going) < len(live):  # finished rows leave the batch
-                context.memory.batch_select_indices(torch.tensor(going, device=self.device))
-                live, mask = [live[place] for place in going], mask[going]
-            last = torch.tensor([[written[row][-1]] for row in live], device=self.device)
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-            logits = self._run(self.embed(last), mask, context.memory, keep=1).logits
-            for row, token in zip(live, logits[:, -1].argmax(-1).tolist(), strict=True):
-                written[row].append(token)
-        return [tuple(row[:-1] if row[-1] == end else row) for row in written]
+    def select(self, context: Context, rows: Sequence[int]) -> Context:
+        """See `Backbone`."""
+        context.memory.batch_select_indices(torch.tensor(rows, device=self.device))
+        return Context(context.mask[rows], context.memory)
+
+    @torch.no_grad()
+    def step(self, context: Context, tokens: Sequence[int]) -> Context:
+        """See `Backbone`."""
+        last = torch.tensor(tokens, device=self.device)[:, None]
+        mask = torch.cat([context.mask, context.mask.new_ones(last.shape)], 1)
+        out = self._run(self.embed(last), mask, context.memory, keep=1)
+        return Context(mask, out.past_key_values, out.logits[:, -1])
 
     @torch.no_grad()
     def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
         """Log-probability of every choice when only choices may be written (nats)."""
-        if context.logits is None:
-            raise ValueError("the context has no first prediction")
         tree = ChoiceTree.of(choices)
         later = [self._after(context, prefix) for prefix in tree.prefixes[1:]]
-        return tree.log_probs([context.logits, *later])
+        return tree.log_probs([context.next, *later])
 
     def _after(self, context: Context, prefix: Tokens) -> Float[Tensor, "B V"]:
         """Next-token logits of every row after some tokens of an answer; the context stays as it was."""

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from weft.data.batch import Tokens
 from weft.errors import UnsupportedError
-from weft.models.backbone import Backbone, Context, HiddenSpec, Outputs, TextState, pad_rows
+from weft.models.backbone import Backbone, HiddenSpec, Outputs, TextState, pad_rows
 from weft.models.base_folder import encoder_positions
+from weft.models.context import Context
 
 
 class EncoderBackbone(Backbone):
@@ -61,7 +62,12 @@ class EncoderBackbone(Backbone):
         """Refused: see `_refuse`."""
         self._refuse()
 
-    def _generate(self, context: Any, max_tokens: int) -> list[Tokens]:
+    def select(self, context: Context, rows: Sequence[int]) -> Context:
+        """Refused: see `_refuse`."""
+        self._refuse()
+
+    def step(self, context: Context, tokens: Sequence[int]) -> Context:
+        """Refused: see `_refuse`."""
         self._refuse()
 
     def _score(self, context: Any, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:

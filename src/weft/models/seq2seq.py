@@ -1,6 +1,7 @@
 """Encoder-decoder models (T5 and kin): the prompt stands before the encoder's text, as in the paper."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,7 +11,6 @@ from transformers.modeling_outputs import BaseModelOutput
 from weft.data.batch import IGNORE, Tokens
 from weft.models.backbone import (
     Backbone,
-    Context,
     HiddenSpec,
     Outputs,
     States,
@@ -18,7 +18,15 @@ from weft.models.backbone import (
     pad_rows,
 )
 from weft.models.choice_tree import ChoiceTree
+from weft.models.context import Context
 from weft.models.tokenizer import answer_tokens
+
+
+class Memory(NamedTuple):
+    """What a context keeps: the encoder's states, and the decoder's cache once it has read a token."""
+
+    states: Float[Tensor, "B S D"]
+    cache: Any = None
 
 
 class Seq2SeqBackbone(Backbone):
@@ -66,52 +74,39 @@ class Seq2SeqBackbone(Backbone):
         """Encode texts and prompts once, and predict the first token."""
         embeds, mask = self._join(state, prompts)
         memory = self.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
-        return Context(mask, memory, self._after(memory, mask, ()))
+        return Context(mask, Memory(memory), self._after(memory, mask, ()))
 
     @torch.no_grad()
-    def _generate(self, context: Context, max_tokens: int) -> list[Tokens]:
-        """Greedy answers, cut at the end token."""
-        if context.logits is None:
-            raise ValueError("the context has no first prediction")
-        end, first = self.tokenizer.eos_token_id, context.logits.argmax(-1)
-        ids = first.new_full((len(first), max_tokens), end)
-        ids[:, 0] = first
-        live = (first != end).nonzero()[:, 0]  # rows that write on
-        if max_tokens > 1 and len(live):
-            more = self._write_on(context.memory[live], context.mask[live], first[live], max_tokens - 1)
-            ids[live, 1 : 1 + more.shape[1]] = more
-        return [tuple(row[: row.index(end)] if end in row else row) for row in ids.tolist()]
+    def select(self, context: Context, rows: Sequence[int]) -> Context:
+        """See `Backbone`."""
+        states, cache = context.memory
+        if cache is not None:
+            cache.batch_select_indices(torch.tensor(rows, device=self.device))
+        return Context(context.mask[rows], Memory(states[rows], cache))
 
-    def _write_on(self, memory: Tensor, mask: Tensor, first: Tensor, most: int) -> Int[Tensor, "B T"]:
-        """At most so many tokens that follow the first; what follows an end token means nothing.
-
-        The library's `generate` would obey the base's own generation settings, such as penalties, as well.
-        """
-        written: list[Tensor] = []
-        ended, cache = torch.zeros_like(first, dtype=torch.bool), None
-        read = torch.stack([torch.full_like(first, self._start), first], 1)
-        while len(written) < most and not bool(ended.all()):
-            out = self.lm(
-                encoder_outputs=BaseModelOutput(last_hidden_state=memory),
-                attention_mask=mask,
-                decoder_input_ids=read,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            cache, last = out.past_key_values, out.logits[:, -1].argmax(-1)
-            ended |= last == self.tokenizer.eos_token_id
-            written.append(last)
-            read = last[:, None]
-        return torch.stack(written, 1)
+    @torch.no_grad()
+    def step(self, context: Context, tokens: Sequence[int]) -> Context:
+        """See `Backbone`; the start token is read with the first one."""
+        states, cache = context.memory
+        read = torch.tensor(tokens, device=self.device)[:, None]
+        if cache is None:
+            read = torch.cat([torch.full_like(read, self._start), read], 1)
+        out = self.lm(
+            encoder_outputs=BaseModelOutput(last_hidden_state=states),
+            attention_mask=context.mask,
+            decoder_input_ids=read,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return Context(context.mask, Memory(states, out.past_key_values), out.logits[:, -1])
 
     @torch.no_grad()
     def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
         """Log-probability of every choice when only choices may be written (nats)."""
-        if context.logits is None:
-            raise ValueError("the context has no first prediction")
         tree = ChoiceTree.of(choices)
-        later = [self._after(context.memory, context.mask, prefix) for prefix in tree.prefixes[1:]]
-        return tree.log_probs([context.logits, *later])
+        states = context.memory.states
+        later = [self._after(states, context.mask, prefix) for prefix in tree.prefixes[1:]]
+        return tree.log_probs([context.next, *later])
 
     def _after(self, memory: Tensor, mask: Tensor, prefix: Tokens) -> Float[Tensor, "B V"]:
         """Next-token logits of every row after some tokens of an answer; the encoder is not run again."""

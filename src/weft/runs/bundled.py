@@ -1,7 +1,7 @@
 """Finished source stages that come with weft, so that a task can start from one at once. Loads without torch.
 
-They are ordinary sealed runs, each with its configuration: `bundled_runs/MODEL/RUN`. Beside them lie scales of
-the columns of their views.
+They are ordinary sealed runs, each with its configuration: `bundled_runs/MODEL/RUN`. Beside them lie scales
+of the columns of their views.
 """
 
 import json

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from weft.config.base import Config, RelationError, Split, check_shots
+from weft.config.decoding import GREEDY, Decoding
 from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
 from weft.config.training import (
@@ -156,6 +157,7 @@ class EvaluateRun(RunConfig):
     split: Split = "test"
     batch_size: int = Field(64, gt=0)
     generate: bool = Field(True, description="also write answers freely where the answer set is closed")
+    decoding: Decoding = GREEDY
 
     @model_validator(mode="after")
     def _something_is_scored(self) -> "EvaluateRun":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from weft import storage
+from weft.config.decoding import GREEDY
 from weft.runs import tensor_file
 from weft.runs.config import AnyRun
 
@@ -59,6 +60,8 @@ def identity(
     for name in ("folds", "source", "teachers") if config.stage == "evaluate" else ():
         if not values[name]:  # of a cross-validation; runs from before there were any keep their names
             del values[name]
+    if values.get("decoding") == GREEDY.model_dump(mode="json"):  # likewise
+        del values["decoding"]
     for name in ("targets", "targets_mb"):  # where teachers' targets lie
         values.get("distill", {}).pop(name, None)
     versions = {"format": FORMAT, "numerics": NUMERICS}

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from weft import runs
+from weft.config.decoding import GREEDY, Decoding
 from weft.errors import ArtifactError, ConfigError, DataError, did_you_mean
 from weft.evaluation.answering import TunedAnswerer
-from weft.evaluation.answers import Answer, Answerer, TextError
+from weft.evaluation.answers import Answer, Answerer, TextError, decoded
 from weft.evaluation.received import Received, Receives
 from weft.models.tuned import TunedModel
 from weft.prompts.bank import MixedPrompts
@@ -83,7 +84,13 @@ class Predictor:
         self._places = {task.name: (one, k) for one in self.answerers for k, task in enumerate(one.tasks)}
 
     def predict(
-        self, rows: Rows, *, generate: bool = False, batch_size: int = 64, task: str | None = None
+        self,
+        rows: Rows,
+        *,
+        generate: bool = False,
+        batch_size: int = 64,
+        task: str | None = None,
+        decoding: Decoding = GREEDY,
     ) -> list[Prediction]:
         """Answers of rows, in their order; a row with a fault has its error in the place of an answer.
 
@@ -94,6 +101,8 @@ class Predictor:
             generate: also write freely where answers are closed.
             batch_size: rows read at once.
             task: the one task that all rows are answered for, whatever their field `task` says.
+            decoding: how answers are written: `weft.Decoding(num_beams=4)`, or drawn,
+                `weft.Decoding(temperature=0.8, top_p=0.9, seed=1)`; a row's draw depends on no other row.
 
         Raises:
             DataError: if these are no rows.
@@ -113,7 +122,8 @@ class Predictor:
         found: dict[int, Answer] = {}
         for one in self.answerers:
             own = {place: text for place, text in asked.items() if text.answerer is one}
-            found |= _answers(one, own, faults, generate=generate, batch_size=batch_size)
+            writer = decoded(one, decoding)
+            found |= _answers(writer, own, faults, generate=generate, batch_size=batch_size)
         return [
             self._prediction(i, found[j], asked[j].received) if j in found else _fault(i, name, faults[j])
             for j, (i, name) in enumerate(wanted)

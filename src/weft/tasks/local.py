@@ -15,7 +15,7 @@ from weft.tasks import holdout, template
 from weft.tasks.files import content_hash, read_rows
 from weft.tasks.formats import fields_of, put_together, question_of
 from weft.tasks.hub import HubRows
-from weft.tasks.metrics import metric
+from weft.tasks.metrics import check_first, metric
 from weft.tasks.task import Example, Row, Task
 from weft.tasks.values import normal, same_value
 
@@ -58,11 +58,13 @@ def from_spec(spec: TaskSpec, data_root: Path | None = None) -> Task:
             the hub, if it says where.
 
     Raises:
-        ConfigError: for an unknown metric, or a data root that is needed and not given.
+        ConfigError: for an unknown metric, a first one that cannot decide, or a data root that is needed and
+            not given.
     """
     spec = spec.written()
     choices = spec.choices
     try:
+        check_first(spec.metrics[0])
         metrics = {name: metric(name, positive=spec.positive, labels=choices) for name in spec.metrics}
     except ValueError as error:
         raise ConfigError(str(error), where=f"task {spec.name} (metrics)", code="C18") from None

@@ -1,10 +1,10 @@
 """Metrics as pure functions (predictions, references) -> percent.
 
 Predictions are answer strings; `references[i]` holds the accepted answers of row i, the first of them
-being the canonical one. All results are percentages: 0 to 100, correlations and Matthews -100 to 100.
-A metric gives None where it is undefined, and never NaN; tables count it as 0, as published ones do, and
-say so. Every metric raises ValueError if the numbers of predictions and references differ, or if a row has
-no reference.
+being the canonical one. All results are percentages: 0 to 100, correlations and Matthews -100 to 100; those
+of `NEVER_FIRST` have scales of their own. A metric gives None where it is undefined, and never NaN; tables
+count it as 0, as published ones do, and say so. Every metric raises ValueError if the numbers of predictions
+and references differ, or if a row has no reference.
 """
 
 import math
@@ -14,15 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import fmean
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from weft.tasks.generation_metrics import GENERATION
 from weft.tasks.groups import members
-
-References: TypeAlias = Sequence[tuple[str, ...]]
-Metric: TypeAlias = Callable[[Sequence[str], References], float | None]
+from weft.tasks.scoring import Metric, References, check
 
 UNPARSED = -1.0
 ARTICLES = re.compile(r"\b(?:an?|the)\b")
@@ -102,7 +100,7 @@ def group_em(
     Returns:
         percent; None without rows.
     """
-    _check(predictions, references)
+    check(predictions, references)
     right = [accuracy([guess], [answers]) for guess, answers in zip(predictions, references, strict=True)]
     whole = [all(right[i] for i in places) for places in members(groups or [""] * len(right))]
     return 100.0 * fmean(whole) if whole else None
@@ -191,8 +189,24 @@ METRICS: dict[str, Metric] = {
     "spearman": spearman,
     "squad_em": squad_em,
     "squad_f1": squad_f1,
+    **GENERATION,
 }
 NAMES: tuple[str, ...] = (*METRICS, "f1_binary")
+NEVER_FIRST = {
+    "ter": "lower is better",
+    "nist": "it is no percentage",
+    "cider": "it has no end at 100",
+}
+
+
+def check_first(name: str) -> None:
+    """Refuse a metric that cannot decide: what decides is compared, averaged and shown as percent to reach.
+
+    Raises:
+        ValueError: saying why.
+    """
+    if name in NEVER_FIRST:
+        raise ValueError(f"the first metric decides, and {name} cannot: {NEVER_FIRST[name]}")
 
 
 def metric(name: str, *, positive: str | None = None, labels: Sequence[str] = ()) -> Metric:
@@ -217,19 +231,11 @@ def metric(name: str, *, positive: str | None = None, labels: Sequence[str] = ()
     return partial(f1_binary, positive=positive)
 
 
-def _check(predictions: Sequence[str], references: References) -> None:
-    if len(predictions) != len(references):
-        raise ValueError(f"{len(predictions)} predictions for {len(references)} rows of references")
-    for row, answers in enumerate(references):
-        if not answers:
-            raise ValueError(f"row {row} has no reference")
-
-
 def _mean_of_best(
     score: Callable[[str, str], float], predictions: Sequence[str], references: References
 ) -> float | None:
     """Mean over rows, in percent, of the score against the best reference; None without rows."""
-    _check(predictions, references)
+    check(predictions, references)
     rows = zip(predictions, references, strict=True)
     best = [max(score(guess, gold) for gold in answers) for guess, answers in rows]
     return 100.0 * fmean(best) if best else None
@@ -237,7 +243,7 @@ def _mean_of_best(
 
 def _labels(predictions: Sequence[str], references: References) -> tuple[list[str], list[str]]:
     """Predicted and canonical labels, stripped."""
-    _check(predictions, references)
+    check(predictions, references)
     return [guess.strip() for guess in predictions], [answers[0].strip() for answers in references]
 
 
@@ -245,7 +251,7 @@ def _numbers(
     predictions: Sequence[str], references: References
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Predicted and canonical numbers; a prediction that is none becomes `UNPARSED`."""
-    _check(predictions, references)
+    check(predictions, references)
     guesses = np.array([_number(guess) for guess in predictions])
     golds = np.array([_number(answers[0]) for answers in references])
     if np.isnan(golds).any():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from weft.config.base import Split
 from weft.errors import DataError, did_you_mean
 from weft.tasks import template
-from weft.tasks.metrics import Metric
+from weft.tasks.scoring import Metric
 
 Row = dict[str, object]
 
