@@ -1,4 +1,4 @@
-"""How far columns of views vary over texts of other tasks: python -m recipes.sources.scales OPINIONS DATA MODEL
+"""How far columns of views vary over other tasks: python -m recipes.sources.scales OPINIONS DATA MODEL
 
 A few rows of a task say little of that. OPINIONS is the folder that recipes.sources.opinions wrote, DATA the
 one with clinc150 and scitail; the demo's own tasks that are no targets of any table are read too. The file
