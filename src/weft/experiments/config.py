@@ -81,6 +81,10 @@ class Experiment(Config):
         "with weft for a known base model",
     )
     targets: tuple[Name, ...] = Field(min_length=1)
+    averages: dict[Name, tuple[Name, ...]] = Field(
+        default_factory=dict,
+        description="name -> targets whose average stands in the table, beside that of all; for benchmarks",
+    )
     groups: dict[Name, tuple[Name, ...]] = Field(
         default_factory=dict,
         description="name -> targets that rows with group: true train in one run; targets in none are "
@@ -94,6 +98,9 @@ class Experiment(Config):
     teachers: TeacherStage | None = Field(None, description="needed with sources")
     source: SourceStage | None = Field(None, description="needed with sources")
     rows: tuple[Entry, ...] = Field(min_length=1, description="the methods compared, in table order")
+    reference: str | None = Field(
+        None, description="label of the row that every other is compared with; none: the first row of mpt"
+    )
     split: Split = Field("test", description="rows that are scored; dev for choosing settings")
     eval_batch: int = Field(64, gt=0)
     generate: bool = Field(True, description="also score freely written answers of closed tasks")
@@ -130,13 +137,23 @@ class Experiment(Config):
         return self
 
     @model_validator(mode="after")
+    def _reference_is_a_row(self) -> "Experiment":
+        labels = [entry.label for entry in self.rows]
+        if self.reference is not None and self.reference not in labels:
+            raise RelationError(f"reference: no row is called {self.reference!r}, but {labels}", "C12")
+        return self
+
+    @model_validator(mode="after")
     def _groups_are_of_targets(self) -> "Experiment":
-        for group, names in self.groups.items():
-            strange = [name for name in names if name not in self.targets]
-            if strange:
-                raise RelationError(f"{strange[0]!r} in group {group!r} is no target", "C12")
-            if not names:
-                raise RelationError(f"group {group!r} has no target", "C10")
+        for key, sets in (("group", self.groups), ("average", self.averages)):
+            for name, targets in sets.items():
+                strange = [one for one in targets if one not in self.targets]
+                if strange:
+                    raise RelationError(f"{strange[0]!r} in {key} {name!r} is no target", "C12")
+                if not targets:
+                    raise RelationError(f"{key} {name!r} has no target", "C10")
+                if len(set(targets)) < len(targets):
+                    raise RelationError(f"{key} {name!r} names a target twice", "C10")
         grouped = [name for names in self.groups.values() for name in names]
         twice = sorted({name for name in grouped if grouped.count(name) > 1})
         if twice:
@@ -174,6 +191,12 @@ class Experiment(Config):
             )
         if stage.init == "text" and not self.prompt.init_text:
             raise ValueError("source.init: text needs prompt.init_text")
+
+    @property
+    def compared_with(self) -> str | None:
+        """Label of the row that every other is compared with; none without MPT where none is named."""
+        ours = (entry.label for entry in self.rows if entry.method.name == "mpt")
+        return self.reference or next(ours, None)
 
     def shots_of(self, entry: Entry) -> tuple[int | None, int | None]:
         """Rows per answer and rows in all, of which one at most is set, that a row of the table trains on."""

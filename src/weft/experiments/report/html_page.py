@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weft import runs, storage
+from weft.experiments.differences import HEAD, Differences, differences
+from weft.experiments.entries import Entry
+from weft.experiments.lines import Average, Line, lines
+from weft.experiments.notes import notes
 from weft.experiments.report import parts as parts
 from weft.experiments.report import plots as plots
-from weft.experiments.results import Entry, Line, collect, lines
-from weft.experiments.tables import SUMMARY, cost_texts, notes
+from weft.experiments.results import collect
+from weft.experiments.tables import cost_texts, heads
 from weft.experiments.verdict import verdict
 from weft.progress import duration
 
@@ -82,6 +86,7 @@ def page(plan: "Plan", root: Path, seconds: float | None) -> str:
     body = [
         f"<h1>{title}</h1>\n<p>{escape(_story(plan, root, seconds))}</p>",
         parts.section("Scores", _scores(table, notes(entries, plan))),
+        *(parts.section(one.title, _differences(one)) for one in differences(table, plan)),
         parts.section("What the numbers say", parts.bullets(verdict(entries, plan))),
         parts.section("Scores of every seed", _score_plots(table)),
         *(_source_sections(plan, root, table) if plan.experiment.sources else []),
@@ -149,11 +154,11 @@ def _scores(table: Sequence[Line], below: Sequence[str]) -> str:
     columns = [
         [escape(line.label) for line in table],
         *(_scores_column(entries) for entries in by_target),
-        _column([(line.text(), line.mean) for line in table]),
+        *(_averages_column(averages) for averages in zip(*(line.averages for line in table), strict=True)),
         _column([(cost_texts(line)[0], line.parameters) for line in table], sign=-1),
         _column([(cost_texts(line)[1], line.seconds) for line in table], sign=-1),
     ]
-    head = ["method", *(entries[0].head for entries in by_target), *SUMMARY]
+    head = ["method", *heads(table)]
     said = [
         "Bold: the best of a column; of costs, the least among the methods that train.",
         *(["Written: the score of freely written answers."] if _any_written(table) else []),
@@ -163,6 +168,15 @@ def _scores(table: Sequence[Line], below: Sequence[str]) -> str:
 
 def _any_written(table: Sequence[Line]) -> bool:
     return any(entry.written is not None for line in table for entry in line.entries)
+
+
+def _averages_column(averages: Sequence[Average]) -> list[str]:
+    return _column([(one.text(), one.mean) for one in averages])
+
+
+def _differences(found: Differences) -> str:
+    """How far each row lies from the reference row."""
+    return parts.table(HEAD, [[escape(cell) for cell in row] for row in found.rows])
 
 
 def _scores_column(entries: Sequence[Entry]) -> list[str]:

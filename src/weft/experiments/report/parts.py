@@ -9,8 +9,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from weft.config.describe import to_yaml
+from weft.experiments.entries import DASH, Entry
+from weft.experiments.lines import Line, best_shared
 from weft.experiments.report import plots as plots
-from weft.experiments.results import DASH, Entry, Line, best_shared, checks
+from weft.experiments.results import checks
 from weft.runs import Run
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weft.experiments.results import Line
+from weft.experiments.lines import Line
 
 Axes = Any
 Curve = Sequence[tuple[float, float]]
