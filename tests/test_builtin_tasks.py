@@ -17,7 +17,8 @@ from weft.config.files import load_config
 from weft.config.task import TaskSpec
 from weft.errors import ConfigError, DataError
 from weft.experiments.config import Experiment
-from weft.experiments.jobs import load_run, specs_of
+from weft.experiments.jobs import specs_of
+from weft.experiments.stage_files import load_run
 from weft.tasks import BUILTIN, Example, find_specs, from_spec, holdout, named, summary
 from weft.tasks.formats import FORMATS, fields_of, spaced
 

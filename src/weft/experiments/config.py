@@ -1,14 +1,14 @@
 """An experiment: the whole story in one file."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from weft.config.base import Allowance, Config, HoldoutDraw, Name, RelationError, Split, check_shots
+from weft.config.files import overridden
 from weft.config.model import BaseConfig
 from weft.config.task import Answers
 from weft.config.training import (
-    SOURCE_GROUPS,
     DistillConfig,
     FactorConfig,
     LimitsConfig,
@@ -17,8 +17,11 @@ from weft.config.training import (
     SamplingConfig,
     check_rates,
 )
+from weft.errors import WeftError
 from weft.methods import AnyMethod
 from weft.runs.config import check_optim
+
+OWN = ("prompt", "sources", "teachers", "source")  # parts of an experiment that a row may have for itself
 
 
 class TeacherStage(Config):
@@ -50,6 +53,20 @@ class Entry(Config):
     group: bool = Field(
         False, description="train the targets of each of the groups in one run; with mpt they share P*"
     )
+
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description="dotted key -> value: what the row has other than the experiment, of prompt, sources, "
+        "teachers and source; for ablations",
+    )
+
+    @field_validator("settings")
+    @classmethod
+    def _settings_are_of_sources(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        strange = [key for key in settings if key.split(".")[0] not in OWN]
+        if strange:
+            raise ValueError(f"a row has no {strange[0]!r} of its own; it may have {', '.join(OWN)}")
+        return settings
 
     @model_validator(mode="after")
     def _training_has_settings(self) -> "Entry":
@@ -95,6 +112,11 @@ class Experiment(Config):
         None, gt=0, description="training rows of a target in all, as many of one answer as of another"
     )
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0, 1, 2), min_length=1)
+    vary_sources: bool = Field(
+        False,
+        description="each seed of a target starts from a source stage and teachers of that seed; false: all "
+        "from one, trained once",
+    )
     teachers: TeacherStage | None = Field(None, description="needed with sources")
     source: SourceStage | None = Field(None, description="needed with sources")
     rows: tuple[Entry, ...] = Field(min_length=1, description="the methods compared, in table order")
@@ -137,6 +159,26 @@ class Experiment(Config):
         return self
 
     @model_validator(mode="after")
+    def _sources_can_vary(self) -> "Experiment":
+        if self.vary_sources and not self.sources:
+            raise RelationError("vary_sources trains source stages, and there are no sources", "C02")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_settings_fit(self) -> "Experiment":
+        for entry in self.rows:
+            try:
+                self.of(entry)
+            except ValidationError as error:
+                fault = error.errors()[0]
+                key = ".".join(map(str, fault["loc"])) or "settings"
+                said = str(fault["msg"]).removeprefix("Value error, ")
+                raise ValueError(f"settings of row {entry.label!r}: {key}: {said}") from None
+            except WeftError as error:
+                raise ValueError(f"settings of row {entry.label!r}: {error.cause}") from None
+        return self
+
+    @model_validator(mode="after")
     def _reference_is_a_row(self) -> "Experiment":
         labels = [entry.label for entry in self.rows]
         if self.reference is not None and self.reference not in labels:
@@ -167,7 +209,7 @@ class Experiment(Config):
             check_rates(self.teachers.optim, {"prompt"})
         if self.source:
             self._source_fits(self.source)
-        for entry in self.rows:
+        for entry in (one for one in self.rows if not one.settings):
             starts, start = entry.method.starts, getattr(entry.method, "start", None)
             if self.sources and starts is not None and start not in {*self.sources, *starts}:
                 raise RelationError(
@@ -178,7 +220,7 @@ class Experiment(Config):
         return self
 
     def _source_fits(self, stage: SourceStage) -> None:
-        check_rates(stage.optim, SOURCE_GROUPS)
+        check_rates(stage.optim, stage.factors.groups)
         if stage.factors.rank > self.prompt.length:
             raise RelationError(
                 f"source.factors.rank ({stage.factors.rank}) exceeds prompt.length ({self.prompt.length})",
@@ -191,6 +233,19 @@ class Experiment(Config):
             )
         if stage.init == "text" and not self.prompt.init_text:
             raise ValueError("source.init: text needs prompt.init_text")
+
+    def of(self, entry: Entry) -> "Experiment":
+        """The experiment with the settings that a row has for itself.
+
+        Raises:
+            ValidationError: if they do not fit.
+            ConfigError: for a key whose place is not there.
+        """
+        if not entry.settings:
+            return self
+        row = entry.model_copy(update={"settings": {}})
+        values = self.model_copy(update={"rows": (row,), "reference": None}).model_dump(mode="json")
+        return Experiment.model_validate(overridden(values, entry.settings))
 
     @property
     def compared_with(self) -> str | None:

@@ -15,16 +15,16 @@ def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
     """What a reader of the table must know."""
     experiment = plan.experiment
     model = [experiment.base.model, *(entry.dtype for entry in entries if entry.dtype)]
-    varied = "the rows drawn and the training" if _draws(plan) else "the training"
     said = [
         f"Scores: {_metrics(entries)} in percent, {_spread(plan)}.",
         f"Scored rows ({experiment.split}): {_tested(entries)}. "
         f"Training rows of targets: {_shots(entries, plan)}.",
         f"Base model: {', '.join(dict.fromkeys(model))}. 'seconds' is the training of one target.",
-        f"Seeds vary {varied} of targets; the source stage is trained once.",
+        _varied(plan),
     ]
     return (
         said
+        + _own_settings(plan)
         + _grouped(plan)
         + _caps(plan)
         + _allowed(plan)
@@ -56,6 +56,31 @@ def _tested(entries: Sequence[Entry]) -> str:
     rows = {entry.target: DASH for entry in entries}
     rows |= {entry.target: f"{entry.rows:,}" for entry in entries if entry.rows is not None}
     return ", ".join(f"{target} {count}" for target, count in rows.items())
+
+
+def _varied(plan: "Plan") -> str:
+    """What differs from seed to seed."""
+    varied = "the rows drawn and the training" if _draws(plan) else "the training"
+    if plan.experiment.vary_sources:
+        return f"Seeds vary {varied} of targets, and the source stage and teachers from which they start."
+    return f"Seeds vary {varied} of targets; the source stage is trained once."
+
+
+def _own_settings(plan: "Plan") -> list[str]:
+    """Rows that have a part of the experiment for themselves."""
+    said = [
+        f"{row.label} ({', '.join(f'{key} {_shown(value)}' for key, value in row.settings.items())})"
+        for row in plan.experiment.rows
+        if row.settings
+    ]
+    return [f"Settings of rows: {'; '.join(said)}."] if said else []
+
+
+def _shown(value: object) -> str:
+    """A setting as people write it."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _draws(plan: "Plan") -> bool:

@@ -8,7 +8,6 @@ from weft.config.base import Config, RelationError, Split, check_shots
 from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
 from weft.config.training import (
-    SOURCE_GROUPS,
     DistillConfig,
     FactorConfig,
     LimitsConfig,
@@ -81,7 +80,7 @@ class SourceRun(RunConfig):
             raise RelationError(
                 "source training shares a prompt between tasks: name two or more sources", "C10"
             )
-        check_rates(self.optim, SOURCE_GROUPS)
+        check_rates(self.optim, self.factors.groups)
         if self.factors.rank > self.prompt.length:
             raise RelationError(
                 f"factors.rank ({self.factors.rank}) exceeds prompt.length ({self.prompt.length})", "C06"

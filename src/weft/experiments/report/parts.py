@@ -130,7 +130,8 @@ def similarity(plan: "Plan", root: Path, lines: Sequence[Line]) -> str:
     from weft.prompts.bank import compose
     from weft.prompts.similarity import similarity
 
-    row = best_shared(lines)
+    own = {row.label for row in plan.experiment.rows if row.settings}  # their sources are others
+    row = best_shared(line for line in lines if line.label not in own)
     source = Run(root / plan.source)
     sources = source.result()["tasks"]
     cells = [(cell.target, Run(root / cell.trained)) for cell in _first_cells(plan, row) if cell.trained]
