@@ -502,7 +502,7 @@ def test_builtin_stands_beside_files(tmp_path):
 
 def test_experiment_sets_answers_and_held_out_rows_of_all_its_tasks():
     """Digits and ATTEMPT's rows in the paper's experiment, words and weft's rows where nothing is said."""
-    paper = load_config(CONFIGS / "paper" / "six-sources.yaml", Experiment)
+    paper = load_config(CONFIGS / "paper" / "glue.yaml", Experiment)
     assert {spec.answers for spec in specs_of(paper).values()} == {"digits"}
     assert {spec.holdout_draw for spec in specs_of(paper).values()} == {"attempt"}
     first = load_config(CONFIGS / "local" / "first.yaml", Experiment)
