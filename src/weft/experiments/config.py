@@ -75,6 +75,13 @@ class Entry(Config):
         return self
 
 
+class Paper(Config):
+    """Published numbers that the table shows."""
+
+    file: str = Field(description="a YAML file of published tables, beside the experiment's own file")
+    tables: tuple[Name, ...] = Field((), description="which; none: all that have one of the targets")
+
+
 class Experiment(Config):
     """The whole story in one file: teachers, source, adaptation, scores, table."""
 
@@ -122,6 +129,9 @@ class Experiment(Config):
     rows: tuple[Entry, ...] = Field(min_length=1, description="the methods compared, in table order")
     reference: str | None = Field(
         None, description="label of the row that every other is compared with; none: the first row of mpt"
+    )
+    paper: Paper | None = Field(
+        None, description="published numbers beside ours, in rows that say that they were not measured here"
     )
     split: Split = Field("test", description="rows that are scored; dev for choosing settings")
     eval_batch: int = Field(64, gt=0)

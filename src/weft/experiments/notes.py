@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from weft.experiments import config, differences
+from weft.experiments import config, differences, published
 from weft.experiments.entries import CONSTANT, DASH, OPEN, SEEN, ZERO, Entry
 from weft.experiments.lines import lines
 
@@ -34,6 +34,7 @@ def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
         + _constant(entries)
         + _open(entries, plan)
         + differences.said(lines(entries, plan), plan)
+        + published.said(experiment)
     )
 
 

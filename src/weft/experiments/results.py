@@ -17,7 +17,7 @@ from weft.runs import Run
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
     from weft.experiments.jobs import Cell, Plan
 
-SHOWN = ("averages", "reference")  # settings of the table alone, which no check looks at
+SHOWN = ("averages", "paper", "reference")  # settings of the table alone, which no check looks at
 
 
 def checks_path(root: Path, experiment: config.Experiment) -> Path:

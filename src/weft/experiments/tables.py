@@ -14,6 +14,7 @@ from weft.experiments.differences import HEAD, differences
 from weft.experiments.entries import DASH, OPEN, Entry
 from weft.experiments.lines import Line, lines
 from weft.experiments.notes import notes
+from weft.experiments.published import published
 from weft.experiments.results import collect
 from weft.experiments.verdict import verdict
 from weft.text_table import columns, render
@@ -48,8 +49,8 @@ def cost_texts(line: Line, joint: str = " / ") -> tuple[str, str]:
 
 def table_text(entries: Sequence[Entry], plan: "Plan") -> str:
     """The table for a terminal of 80 columns, three targets side by side; differences and notes below it."""
-    table = lines(entries, plan)
-    blocks = [_block(table, part) for part in _parts(table)]
+    table, printed = lines(entries, plan), _printed(plan)
+    blocks = [_block(table, printed, part) for part in _parts(table)]
     for one in differences(table, plan):
         blocks.append(f"{one.title}:\n\n{render(HEAD, one.rows, '<' + '>' * (len(HEAD) - 1), most=WIDTH)}")
     below = [fill(note, WIDTH, break_on_hyphens=False) for note in notes(entries, plan)]
@@ -65,12 +66,18 @@ def _parts(table: Sequence[Line]) -> list[range]:
     return [range(a, b) for a, b in zip(starts, [*starts[1:], every], strict=True)]
 
 
-def _block(table: Sequence[Line], part: range) -> str:
+def _printed(plan: "Plan") -> list[tuple[str, list[str]]]:
+    """Labels and cells of published rows."""
+    return [(row.label, row.cells(plan.experiment)) for row in published(plan.experiment)]
+
+
+def _block(table: Sequence[Line], printed: Sequence[tuple[str, list[str]]], part: range) -> str:
     """Some columns of the table."""
     names = ["method", *(heads(table)[i] for i in part)]
     for joint, width, gap in LAYOUTS:
         head = ["\n".join(wrap(name, width)) for name in names]
-        body = [[line.label, *(_cells(line, joint)[i] for i in part)] for line in table]
+        rows = [*((line.label, _cells(line, joint)) for line in table), *printed]
+        body = [[label, *(cells[i] for i in part)] for label, cells in rows]
         widths = [max(columns(row[i]) for row in [head, *body]) for i in range(1, len(head))]
         if LABEL + sum(widths) + gap * len(widths) <= WIDTH:
             break
@@ -89,7 +96,11 @@ def table_markdown(entries: Sequence[Entry], plan: "Plan") -> str:
     written = experiment.generate
     names = [(one.head, f"{one.head}, written") if written else (one.head,) for one in table[0].entries]
     head = ["method", *chain(*names), *heads(table)[len(names) :]]
-    tables = [_markdown_table(head, [_markdown_cells(line, written=written) for line in table])]
+    rows = [_markdown_cells(line, written=written) for line in table]
+    for label, cells in _printed(plan):
+        scores = [(cell, OPEN) if written else (cell,) for cell in cells[: len(names)]]
+        rows.append([label, *chain(*scores), *cells[len(names) :]])
+    tables = [_markdown_table(head, rows)]
     for one in differences(table, plan):
         tables += [f"{one.title}:", _markdown_table(HEAD, one.rows)]
     said = [*notes(entries, plan), *_silent(entries, plan)]

@@ -10,6 +10,7 @@ from weft.experiments.differences import HEAD, Differences, differences
 from weft.experiments.entries import Entry
 from weft.experiments.lines import Average, Line, lines
 from weft.experiments.notes import notes
+from weft.experiments.published import published
 from weft.experiments.report import parts as parts
 from weft.experiments.report import plots as plots
 from weft.experiments.results import collect
@@ -85,7 +86,7 @@ def page(plan: "Plan", root: Path, seconds: float | None) -> str:
     table, title = lines(entries, plan), escape(plan.experiment.title or plan.experiment.name)
     body = [
         f"<h1>{title}</h1>\n<p>{escape(_story(plan, root, seconds))}</p>",
-        parts.section("Scores", _scores(table, notes(entries, plan))),
+        parts.section("Scores", _scores(table, notes(entries, plan), plan)),
         *(parts.section(one.title, _differences(one)) for one in differences(table, plan)),
         parts.section("What the numbers say", parts.bullets(verdict(entries, plan))),
         parts.section("Scores of every seed", _score_plots(table)),
@@ -148,7 +149,7 @@ def _times(seeds: int) -> str:
     return "one seed" if seeds == 1 else f"{seeds} seeds"
 
 
-def _scores(table: Sequence[Line], below: Sequence[str]) -> str:
+def _scores(table: Sequence[Line], below: Sequence[str], plan: "Plan") -> str:
     """The result table, the best of each column in bold, and its notes."""
     by_target = list(zip(*(line.entries for line in table), strict=True))
     columns = [
@@ -163,7 +164,12 @@ def _scores(table: Sequence[Line], below: Sequence[str]) -> str:
         "Bold: the best of a column; of costs, the least among the methods that train.",
         *(["Written: the score of freely written answers."] if _any_written(table) else []),
     ]
-    return parts.table(head, list(zip(*columns, strict=True))) + parts.bullets([*said, *below], small=True)
+    printed = [
+        (f"<em>{escape(row.label)}</em>", *row.cells(plan.experiment)) for row in published(plan.experiment)
+    ]
+    return parts.table(head, [*zip(*columns, strict=True), *printed]) + parts.bullets(
+        [*said, *below], small=True
+    )
 
 
 def _any_written(table: Sequence[Line]) -> bool:
