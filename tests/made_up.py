@@ -50,7 +50,7 @@ def write_rows(specs: list[TaskSpec], folder: Path) -> None:
     """Parquet files of all tasks, where their specs look for them."""
     for spec in specs:
         for split, name in spec.files.items():
-            count = 12 + HELD_OUT * (split == "train" and spec.holdout == "from_train")
+            count = 100 + HELD_OUT * (split == "train" and spec.holdout == "from_train")
             rows = [row_of(spec, split, number) for number in range(count)]
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(pa.Table.from_pylist(rows), folder / name)

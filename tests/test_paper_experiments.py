@@ -105,6 +105,7 @@ def small(name, folder):
     text = re.sub(r"eval_every: \d+", "eval_every: 2", text)
     text = re.sub(r"batch_size: \d+", "batch_size: 4", text)
     text = re.sub(r"(?m)^seeds: .*$", "seeds: [0]", text)
+    text = text.replace("../../../docs", str(CONFIGS.parents[1] / "docs"))
     text = re.sub(
         r"(?m)^limits: .*$", "limits: {train_rows: 12, dev_rows: 4, test_rows: 4, source_tokens: 64}", text
     )

@@ -694,7 +694,7 @@ def test_the_page_is_whole_and_escapes_texts(done, tmp_path):
     html = path.read_text("utf-8")
     parser = check(html)
     text = " ".join(parser.text)
-    assert parser.tags.count("svg") == 3 + 2 + 1
+    assert parser.tags.count("svg") == 2 + 3 + 2 + 1
     assert "<script>" not in html
     assert "<script>alert(1)</script> & more" in text
     assert "Small & <made up>" in text

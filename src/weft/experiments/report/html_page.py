@@ -11,6 +11,7 @@ from weft.experiments.entries import Entry
 from weft.experiments.lines import Average, Line, lines
 from weft.experiments.notes import notes
 from weft.experiments.published import published
+from weft.experiments.report import overviews as overviews
 from weft.experiments.report import parts as parts
 from weft.experiments.report import plots as plots
 from weft.experiments.results import collect
@@ -89,6 +90,7 @@ def page(plan: "Plan", root: Path, seconds: float | None) -> str:
         parts.section("Scores", _scores(table, notes(entries, plan), plan)),
         *(parts.section(one.title, _differences(one)) for one in differences(table, plan)),
         parts.section("What the numbers say", parts.bullets(verdict(entries, plan))),
+        *overviews.sections(table, plan),
         parts.section("Scores of every seed", _score_plots(table)),
         *(_source_sections(plan, root, table) if plan.experiment.sources else []),
         parts.section("Where MPT is wrong", parts.examples(plan, root, table)),
