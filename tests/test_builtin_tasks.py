@@ -16,7 +16,8 @@ from weft.config.files import load_config
 from weft.config.task import TaskSpec
 from weft.errors import ConfigError, DataError
 from weft.experiments.config import Experiment
-from weft.experiments.jobs import load_run, specs_of
+from weft.experiments.jobs import specs_of
+from weft.experiments.stage_files import load_run
 from weft.tasks import BUILTIN, Example, find_specs, from_spec, holdout, named
 from weft.tasks.formats import FORMATS, fields_of, spaced
 
@@ -422,7 +423,7 @@ def test_builtin_stands_beside_files(tmp_path):
 
 def test_experiment_sets_answers_and_held_out_rows_of_all_its_tasks():
     """Digits and ATTEMPT's rows in the paper's experiment, words and weft's rows where nothing is said."""
-    paper = load_config(CONFIGS / "paper" / "six-sources.yaml", Experiment)
+    paper = load_config(CONFIGS / "paper" / "glue.yaml", Experiment)
     assert {spec.answers for spec in specs_of(paper).values()} == {"digits"}
     assert {spec.holdout_draw for spec in specs_of(paper).values()} == {"attempt"}
     first = load_config(CONFIGS / "local" / "first.yaml", Experiment)

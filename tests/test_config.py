@@ -14,7 +14,8 @@ from weft.config.files import load_config, parse_overrides, parse_value
 from weft.config.task import TaskSpec
 from weft.errors import ConfigError, Faults, WeftError
 from weft.experiments.config import Experiment
-from weft.experiments.jobs import load_run, specs_of
+from weft.experiments.jobs import specs_of
+from weft.experiments.stage_files import load_run
 from weft.methods import known
 from weft.methods.mpt import MPT
 from weft.runs.config import AdaptRun, EvaluateRun, SourceRun, TeacherRun
@@ -224,7 +225,7 @@ FAULTS = {
     "unknown value of a method": (
         "      start: mean",
         "      train: factor  #!",
-        "Input should be 'all' or 'factors' (got 'factor')",
+        "Input should be 'all', 'factors' or 'shared' (got 'factor')",
         "rows.1.method.train",
         "weft config Experiment",
     ),

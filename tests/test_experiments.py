@@ -16,7 +16,8 @@ from weft.config.training import FactorConfig
 from weft.errors import ConfigError, DataError, Faults, NumericError, ResourceError, WeftError
 from weft.experiments import execution
 from weft.experiments.config import Experiment
-from weft.experiments.jobs import load_run, plan, specs_of
+from weft.experiments.jobs import plan, specs_of
+from weft.experiments.stage_files import load_run
 from weft.models import Seq2SeqBackbone
 from weft.models.tuned import with_bank
 from weft.progress import Progress
@@ -222,26 +223,23 @@ def test_groups_change_nothing_of_rows_without_group():
     assert planned(groups={"both": TARGETS}).jobs == planned().jobs
 
 
-def test_the_paper_s_groups_have_the_paper_s_parameters():
+@pytest.mark.parametrize(("name", "count", "parameters"), [("glue", 8, 10468), ("superglue", 5, 16228)])
+def test_the_paper_s_groups_have_the_paper_s_parameters(name, count, parameters):
     """Golden: 10,468 a task for GLUE's eight and 16,228 for SuperGLUE's five, at l = 100 and d = 768."""
-    path = Path(__file__).parents[1] / "configs" / "experiments" / "paper" / "six-sources.yaml"
+    path = Path(__file__).parents[1] / "configs" / "experiments" / "paper" / f"{name}.yaml"
     paper = load_config(path, Experiment)
     made = plan(paper, specs_of(paper), name_of)
-    runs = {cell.trained for cell in made.cells if (cell.row, cell.seed) == ("MPT, in groups", 0)}
-    found = {}
-    for job in made.jobs:
-        if job.id in runs:
-            names = tuple(spec.name for spec in job.config.tasks)
-            bank = new_bank(torch.zeros(paper.prompt.length, 768), FactorConfig(), names, seed=0)
-            sizes = {"d_model": 768, "d_kv": 8, "d_ff": 8, "num_layers": 1, "num_heads": 1}
-            lm = T5ForConditionalGeneration(T5Config(vocab_size=72, **sizes)).eval()
-            model = with_bank(Seq2SeqBackbone(lm, build_tokenizer(ends_texts=True), name="t5"), bank)
-            found[names] = runner._summary(model, Progressed(4))["parameters_per_task"]
+    (run,) = {cell.trained for cell in made.cells if (cell.row, cell.seed) == ("MPT, in a group", 0)}
+    (job,) = (job for job in made.jobs if job.id == run)
+    names = tuple(spec.name for spec in job.config.tasks)
+    assert (names, len(names)) == (paper.targets, count)
+    bank = new_bank(torch.zeros(paper.prompt.length, 768), FactorConfig(), names, seed=0)
+    sizes = {"d_model": 768, "d_kv": 8, "d_ff": 8, "num_layers": 1, "num_heads": 1}
+    lm = T5ForConditionalGeneration(T5Config(vocab_size=72, **sizes)).eval()
+    model = with_bank(Seq2SeqBackbone(lm, build_tokenizer(ends_texts=True), name="t5"), bank)
     l, d = 100, 768  # noqa: E741 - the paper's letter
-    glue = ("mnli", "qqp", "qnli", "sst2", "stsb", "mrpc", "rte", "cola")
-    superglue = ("multirc", "boolq", "wic", "wsc.fixed", "cb")
-    assert found == {names: (l * d + len(names) * (l + d)) / len(names) for names in (glue, superglue)}
-    assert found == {glue: 10468, superglue: 16228}
+    found = runner._summary(model, Progressed(4))["parameters_per_task"]
+    assert found == (l * d + count * (l + d)) / count == parameters
 
 
 def test_settings_reach_the_runs_that_they_are_for():
@@ -277,6 +275,93 @@ def test_two_rows_with_the_same_settings_share_their_runs():
     made = planned(rows=(ROWS[2], {**ROWS[2], "label": "again"}))
     assert len(of_stage(made, "adapt")) == len(TARGETS) * len(SEEDS)
     assert len(made.cells) == 2 * len(TARGETS) * len(SEEDS)
+
+
+# seeds of the source stage, and rows with settings of their own
+
+
+def test_sources_vary_with_the_seed_where_it_is_asked_for():
+    """Golden: a source stage and teachers for every seed, and each training starts from those of its seed."""
+    made = planned(vary_sources=True)
+    counts = Counter(job.config.stage for job in made.jobs)
+    assert (counts["teachers"], counts["source"]) == (len(SOURCES) * len(SEEDS), len(SEEDS))
+    jobs = {job.id: job.config for job in made.jobs}
+    for cell in made.cells:
+        if cell.row == "SPoT":
+            assert {jobs[run].seed for run in jobs[cell.trained].teachers.values()} == {cell.seed}
+        if cell.row == "MPT":
+            source = jobs[jobs[cell.trained].source]
+            assert source.seed == cell.seed
+            assert {jobs[run].seed for run in source.teachers.values()} == {cell.seed}
+    labels = {job.label for job in of_stage(made, "source")}
+    assert labels == {"source · seed 0", "source · seed 1", "source · seed 2"}
+
+
+def test_seed_0_of_varied_sources_is_the_source_stage_that_is_trained_once():
+    """What was trained for one experiment is not trained again for the other."""
+    once, varied = planned(), planned(vary_sources=True)
+    assert (once.source, once.teachers) == (varied.source, varied.teachers)
+    kept = {cell.trained for cell in once.cells} & {cell.trained for cell in varied.cells}
+    seeds = {cell.seed for cell in once.cells if cell.row == "MPT" and cell.trained in kept}
+    assert seeds == {0}
+    with pytest.raises(ValueError, match="there are no sources"):
+        experiment(sources=(), teachers=None, source=None, vary_sources=True)
+
+
+def own(label, **settings):
+    """A row of MPT with settings of its own."""
+    return {"label": label, "method": {"name": "mpt"}, "optim": BANK, "settings": settings}
+
+
+def test_rows_have_source_stages_of_their_own():
+    """Golden: another lambda shares the teachers, another length nothing, other sources what they can."""
+    rows = (
+        ROWS[4],
+        own("lambda", **{"source.distill.weight": 0.5}),
+        own("short", **{"prompt.length": 7}),
+        own("two", sources=["s1", "s3"]),
+    )
+    made = planned(rows=rows, seeds=(0,))
+    jobs = {job.id: job.config for job in made.jobs}
+    source = {cell.row: jobs[jobs[cell.trained].source] for cell in made.cells}
+    assert Counter(job.config.stage for job in made.jobs)["source"] == len(rows)
+    assert Counter(job.config.stage for job in made.jobs)["teachers"] == 2 * len(SOURCES)
+    assert source["MPT"].teachers == source["lambda"].teachers == made.teachers
+    assert source["lambda"].distill.weight == 0.5
+    assert not set(source["short"].teachers.values()) & set(made.teachers.values())
+    assert source["two"].teachers == {name: made.teachers[name] for name in ("s1", "s3")}
+    for cell in made.cells:
+        length = 7 if cell.row == "short" else 100
+        assert jobs[cell.trained].prompt.length == jobs[cell.run].prompt.length == length
+        assert cell.trained in {need for job in made.jobs if job.id == cell.run for need in job.needs}
+    places = [job.id for job in made.jobs]
+    assert all(places.index(need) < places.index(job.id) for job in made.jobs for need in job.needs)
+
+
+def test_settings_of_a_row_that_starts_fresh_plan_no_source_stage():
+    """Prompt tuning of another length needs no teachers of that length."""
+    rows = (ROWS[4], {**ROWS[2], "settings": {"prompt.length": 7}})
+    made = planned(rows=rows)
+    assert len(of_stage(made, "source")) == 1
+    assert {job.config.prompt.length for job in of_stage(made, "adapt")} == {7, 100}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"targets": ["t1"]}, "a row has no 'targets' of its own"),
+        ({"source.distill.weight": -1}, "settings of row 'odd': source.distill.weight: .* greater than"),
+        ({"source.distil.weight": 1}, "settings of row 'odd': source.distil: Extra inputs"),
+        ({"sources": ["s1"]}, "settings of row 'odd': sources: a shared prompt needs two or more"),
+        ({"source.factors.rank": 200}, "settings of row 'odd': .*exceeds prompt.length"),
+        ({"source.factors.train": False}, "settings of row 'odd': .*optim.lr must name what is trained"),
+        ({"sources.9.x": 1}, "settings of row 'odd': there is nothing at '9'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_with_their_row(settings, said):
+    """The row and the key are named, whatever the fault."""
+    with pytest.raises(ValueError, match=said):
+        experiment(rows=(ROWS[4], own("odd", **settings)))
 
 
 # what a change leaves alone

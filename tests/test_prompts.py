@@ -509,3 +509,38 @@ def test_similarity_is_the_cosine_of_centred_prompts():
     flat = flat - flat.mean(0)
     expected = [[x @ y / np.linalg.norm(x) / np.linalg.norm(y) for y in flat] for x in flat]
     np.testing.assert_allclose(similarity(prompts).numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+# ablations: no decomposition, plain averaging
+
+
+def test_the_plain_mean_is_the_mean_of_what_training_left():
+    """Against NumPy, and unlike the mean in a fixed gauge where a task's factors are written otherwise."""
+    draw = torch.Generator().manual_seed(3)
+    shared = torch.randn(4, 5, generator=draw)
+    u, v = torch.randn(3, 4, 1, generator=draw), torch.randn(3, 1, 5, generator=draw)
+    source = PromptBank(shared, u, v, ("a", "b", "c"))
+    found = target_bank(source, ["plain_mean"], ("x", "y"))(torch.tensor([1]))[0].detach().numpy()
+    assert found == pytest.approx(shared.numpy() * (u.numpy().mean(0) @ v.numpy().mean(0)))
+    scaled = PromptBank(shared, u * torch.tensor([2.0, 1, 1])[:, None, None], v, ("a", "b", "c"))
+    scaled.v.data[0] /= 2  # the same prompts, written otherwise
+    again = target_bank(scaled, ["plain_mean"], ("x",))(torch.tensor([0]))[0]
+    assert not torch.allclose(again, torch.tensor(found))
+
+
+def test_factors_that_are_not_trained_are_ones_and_leave_one_prompt_for_all():
+    """Source training without decomposition: P_k is P* for every task, and P* alone is trained."""
+    shared = torch.randn(4, 32)
+    bank = new_bank(shared, FactorConfig(train=False), ("a", "b"), seed=0)
+    assert torch.equal(bank(torch.tensor([0, 1])), shared.repeat(2, 1, 1))
+    assert FactorConfig(train=False).groups == {"shared"}
+    with pytest.raises(ValueError, match="leave rank and init out"):
+        FactorConfig(train=False, rank=2)
+
+
+def test_p_star_alone_can_be_trained(backbones):
+    """The factors get no gradient, so target training is that of a plain prompt that starts at P*."""
+    bank = new_bank(torch.randn(4, 32), FactorConfig(), ("a", "b"), seed=0)
+    model = with_bank(backbones["t5"], bank, train="shared")
+    assert list(model.trained) == ["shared"]
+    assert [one.requires_grad for one in (bank.shared, bank.u, bank.v)] == [True, False, False]

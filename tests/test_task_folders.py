@@ -7,7 +7,8 @@ import pytest
 from tiny_job import command, write_job, write_task
 
 from weft.errors import ConfigError, WeftError
-from weft.experiments.jobs import load_experiment, load_run, specs_of
+from weft.experiments.jobs import load_experiment, specs_of
+from weft.experiments.stage_files import load_run
 from weft.runs.config import AdaptRun, SourceRun, TeacherRun
 from weft.tasks import BUILTIN, files_in, find_specs, named
 

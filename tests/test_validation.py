@@ -38,7 +38,7 @@ from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
 from weft.config.training import LimitsConfig
 from weft.errors import DataError
-from weft.experiments import jobs, results, tables
+from weft.experiments import jobs, notes, results, tables
 from weft.experiments.config import Experiment
 from weft.experiments.report import parts
 from weft.experiments.validation import check_evaluation, check_file, check_runs
@@ -487,9 +487,9 @@ def test_table_names_allowances_leaks_and_shared_sentences(world: Path) -> None:
     assert checked.shared == {"gamma": 2, "beta": 0}
     experiment = load_config(world / "small.yaml", Experiment)
     plan = jobs.plan(experiment, jobs.specs_of(experiment), workspace.run_id)
-    before = " ".join(tables.notes(tables.collect(plan, workspace.root), plan))
+    before = " ".join(notes.notes(tables.collect(plan, workspace.root), plan))
     checked.save(workspace.root, experiment)
-    after = " ".join(tables.notes(tables.collect(plan, workspace.root), plan))
+    after = " ".join(notes.notes(tables.collect(plan, workspace.root), plan))
     assert "Allowed in the data: leaks, cuts." in before
     assert "Targets that are also sources: beta." in before
     assert "Scored rows that are whole in training rows: gamma 1." in after

@@ -11,7 +11,7 @@ from weft import stages
 from weft.config.model import BaseConfig
 from weft.config.training import LimitsConfig, OptimConfig, PromptConfig
 from weft.errors import WeftError
-from weft.experiments.results import DASH, interval, score_text
+from weft.experiments.entries import DASH, interval, score_text
 from weft.methods.full import FullFineTuning
 from weft.methods.majority import Majority
 from weft.methods.prompt_tuning import PromptTuning

@@ -64,7 +64,8 @@ def source(config: SourceRun, workspace: Workspace) -> Prepared:
     train = [_encoded_rows(config, task, backbone, workspace) for task in tasks]
     shared = parents.shared_start(config, backbone, teacher)
     bank = new_bank(shared, config.factors, tuple(task.name for task in tasks), seed=config.seed)
-    model = with_bank(backbone, bank, dropout=config.base.dropout)
+    trains = "all" if config.factors.train else "shared"
+    model = with_bank(backbone, bank, train=trains, dropout=config.base.dropout)
     batches = TaskBatches(tuple(train), config.optim.batch_size, config.seed, config.sampling)
     targets, window = _targets(config, teacher, batches, workspace)
     loss = distillation_loss(teacher, config.distill, targets)

@@ -33,10 +33,10 @@ def _stage(
 ) -> None:
     """Run one stage from its own configuration file."""
     from weft import stages
-    from weft.experiments import jobs, validation
+    from weft.experiments import stage_files, validation
     from weft.interop import peft_adapter
 
-    configs = jobs.load_run(config, kind, overrides)
+    configs = stage_files.load_run(config, kind, overrides)
     show_findings(validation.check_runs(configs, workspace))
     for line in peft_adapter.note(configs, workspace) if not dry else ():
         workspace.progress.say(line)

@@ -201,9 +201,20 @@ class FactorConfig(Config):
     init: Literal["ones", "uniform", "normal-0.02"] = Field(
         "ones", description="ones: P_k starts at P*; uniform: U(-0.5, 0.5); normal-0.02: as PEFT does"
     )
+    train: bool = Field(
+        True, description="false: all factors stay at one, so that P* is one prompt for all tasks (ablation)"
+    )
 
+    @model_validator(mode="after")
+    def _fixed_factors_are_plain(self) -> "FactorConfig":
+        if not self.train and (self.rank, self.init) != (1, "ones"):
+            raise ValueError("factors that are not trained are ones of rank 1: leave rank and init out")
+        return self
 
-SOURCE_GROUPS = {"shared", "factors"}
+    @property
+    def groups(self) -> set[str]:
+        """What the source stage trains."""
+        return {"shared", "factors"} if self.train else {"shared"}
 
 
 def check_rates(optim: OptimConfig, groups: set[str]) -> None:

@@ -1,16 +1,16 @@
 """An experiment: the whole story in one file."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from weft.config.base import Allowance, Config, HoldoutDraw, Name, RelationError, Split, check_shots
 from weft.config.decoding import GREEDY, Decoding
+from weft.config.files import overridden
 from weft.config.model import BaseConfig
 from weft.config.task import Answers
 from weft.config.training import (
-    SOURCE_GROUPS,
     DistillConfig,
     FactorConfig,
     LimitsConfig,
@@ -19,8 +19,11 @@ from weft.config.training import (
     SamplingConfig,
     check_rates,
 )
+from weft.errors import WeftError
 from weft.methods import AnyMethod
 from weft.runs.config import check_optim
+
+OWN = ("prompt", "sources", "teachers", "source")  # parts of an experiment that a row may have for itself
 
 
 class TeacherStage(Config):
@@ -53,11 +56,32 @@ class Entry(Config):
         False, description="train the targets of each of the groups in one run; with mpt they share P*"
     )
 
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description="dotted key -> value: what the row has other than the experiment, of prompt, sources, "
+        "teachers and source; for ablations",
+    )
+
+    @field_validator("settings")
+    @classmethod
+    def _settings_are_of_sources(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        strange = [key for key in settings if key.split(".")[0] not in OWN]
+        if strange:
+            raise ValueError(f"a row has no {strange[0]!r} of its own; it may have {', '.join(OWN)}")
+        return settings
+
     @model_validator(mode="after")
     def _training_has_settings(self) -> "Entry":
         check_shots(self.shots, self.shots_total)
         check_optim(self.method, self.optim)
         return self
+
+
+class Paper(Config):
+    """Published numbers that the table shows."""
+
+    file: str = Field(description="a YAML file of published tables, beside the experiment's own file")
+    tables: tuple[Name, ...] = Field((), description="which; none: all that have one of the targets")
 
 
 class Experiment(Config):
@@ -83,6 +107,10 @@ class Experiment(Config):
         "with weft for a known base model",
     )
     targets: tuple[Name, ...] = Field(min_length=1)
+    averages: dict[Name, tuple[Name, ...]] = Field(
+        default_factory=dict,
+        description="name -> targets whose average stands in the table, beside that of all; for benchmarks",
+    )
     groups: dict[Name, tuple[Name, ...]] = Field(
         default_factory=dict,
         description="name -> targets that rows with group: true train in one run; targets in none are "
@@ -98,9 +126,20 @@ class Experiment(Config):
         "group, those of its targets together",
     )
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field((0, 1, 2), min_length=1)
+    vary_sources: bool = Field(
+        False,
+        description="each seed of a target starts from a source stage and teachers of that seed; false: all "
+        "from one, trained once",
+    )
     teachers: TeacherStage | None = Field(None, description="needed with sources")
     source: SourceStage | None = Field(None, description="needed with sources")
     rows: tuple[Entry, ...] = Field(min_length=1, description="the methods compared, in table order")
+    reference: str | None = Field(
+        None, description="label of the row that every other is compared with; none: the first row of mpt"
+    )
+    paper: Paper | None = Field(
+        None, description="published numbers beside ours, in rows that say that they were not measured here"
+    )
     split: Split = Field("test", description="rows that are scored; dev for choosing settings")
     eval_batch: int = Field(64, gt=0)
     generate: bool = Field(True, description="also score freely written answers of closed tasks")
@@ -138,13 +177,43 @@ class Experiment(Config):
         return self
 
     @model_validator(mode="after")
+    def _sources_can_vary(self) -> "Experiment":
+        if self.vary_sources and not self.sources:
+            raise RelationError("vary_sources trains source stages, and there are no sources", "C02")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_settings_fit(self) -> "Experiment":
+        for entry in self.rows:
+            try:
+                self.of(entry)
+            except ValidationError as error:
+                fault = error.errors()[0]
+                key = ".".join(map(str, fault["loc"])) or "settings"
+                said = str(fault["msg"]).removeprefix("Value error, ")
+                raise ValueError(f"settings of row {entry.label!r}: {key}: {said}") from None
+            except WeftError as error:
+                raise ValueError(f"settings of row {entry.label!r}: {error.cause}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _reference_is_a_row(self) -> "Experiment":
+        labels = [entry.label for entry in self.rows]
+        if self.reference is not None and self.reference not in labels:
+            raise RelationError(f"reference: no row is called {self.reference!r}, but {labels}", "C12")
+        return self
+
+    @model_validator(mode="after")
     def _groups_are_of_targets(self) -> "Experiment":
-        for group, names in self.groups.items():
-            strange = [name for name in names if name not in self.targets]
-            if strange:
-                raise RelationError(f"{strange[0]!r} in group {group!r} is no target", "C12")
-            if not names:
-                raise RelationError(f"group {group!r} has no target", "C10")
+        for key, sets in (("group", self.groups), ("average", self.averages)):
+            for name, targets in sets.items():
+                strange = [one for one in targets if one not in self.targets]
+                if strange:
+                    raise RelationError(f"{strange[0]!r} in {key} {name!r} is no target", "C12")
+                if not targets:
+                    raise RelationError(f"{key} {name!r} has no target", "C10")
+                if len(set(targets)) < len(targets):
+                    raise RelationError(f"{key} {name!r} names a target twice", "C10")
         grouped = [name for names in self.groups.values() for name in names]
         twice = sorted({name for name in grouped if grouped.count(name) > 1})
         if twice:
@@ -158,7 +227,7 @@ class Experiment(Config):
             check_rates(self.teachers.optim, {"prompt"})
         if self.source:
             self._source_fits(self.source)
-        for entry in self.rows:
+        for entry in (one for one in self.rows if not one.settings):
             starts, start = entry.method.starts, getattr(entry.method, "start", None)
             if self.sources and starts is not None and start not in {*self.sources, *starts}:
                 raise RelationError(
@@ -187,7 +256,7 @@ class Experiment(Config):
         return self
 
     def _source_fits(self, stage: SourceStage) -> None:
-        check_rates(stage.optim, SOURCE_GROUPS)
+        check_rates(stage.optim, stage.factors.groups)
         if stage.factors.rank > self.prompt.length:
             raise RelationError(
                 f"source.factors.rank ({stage.factors.rank}) exceeds prompt.length ({self.prompt.length})",
@@ -205,6 +274,25 @@ class Experiment(Config):
         """How a row of the table trains some targets in one run, with their own steps if they have any."""
         steps = sum(self.steps.get(name, 0) for name in targets)
         return entry.optim.lasting(steps) if entry.optim and steps else entry.optim
+
+    def of(self, entry: Entry) -> "Experiment":
+        """The experiment with the settings that a row has for itself.
+
+        Raises:
+            ValidationError: if they do not fit.
+            ConfigError: for a key whose place is not there.
+        """
+        if not entry.settings:
+            return self
+        row = entry.model_copy(update={"settings": {}})
+        values = self.model_copy(update={"rows": (row,), "reference": None}).model_dump(mode="json")
+        return Experiment.model_validate(overridden(values, entry.settings))
+
+    @property
+    def compared_with(self) -> str | None:
+        """Label of the row that every other is compared with; none without MPT where none is named."""
+        ours = (entry.label for entry in self.rows if entry.method.name == "mpt")
+        return self.reference or next(ours, None)
 
     def shots_of(self, entry: Entry) -> tuple[int | None, int | None]:
         """Rows per answer and rows in all, of which one at most is set, that a row of the table trains on."""

@@ -4,21 +4,18 @@
 (teachers, source, adapt, evaluate), run one after the other; what is finished is not run again.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from weft.config.files import load_config, overridden, read_yaml
+from weft.config.files import load_config
 from weft.config.task import TaskSpec
 from weft.config.training import LimitsConfig, PromptConfig, RowCap
-from weft.errors import ConfigError
 from weft.experiments.config import Entry, Experiment
 from weft.methods import Method
 from weft.models.base_folder import located, whole_path
 from weft.runs import bundled
-from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, RunConfig, SourceRun, TeacherRun
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun, TeacherRun
 from weft.tasks import named, select
 
 Namer = Callable[[AnyRun], str]
@@ -57,7 +54,8 @@ class Plan:
     """The jobs of an experiment in an order in which they can run, and the cells of its table.
 
     Attributes:
-        source: the run of the source stage: the experiment's own, that which comes with weft, or none.
+        source: the run of the source stage: the experiment's own, that which comes with weft, or none; of
+            several seeds' the first. Rows with settings of their own have others.
         teachers: those of its tasks.
     """
 
@@ -75,11 +73,11 @@ def load_experiment(path: Path, overrides: dict[str, object]) -> Experiment:
         ConfigError: with every fault of the file.
     """
     found = load_config(path, Experiment, overrides)
-    rows = tuple(row.model_copy(update=_placed(row.method, path)) for row in found.rows)
+    rows = tuple(row.model_copy(update=placed(row.method, path)) for row in found.rows)
     return found.model_copy(update={"base": located(found.base, path.parent), "rows": rows})
 
 
-def _placed(method: Method, path: Path) -> dict[str, Method]:
+def placed(method: Method, path: Path) -> dict[str, Method]:
     """The method of a file, with encoders whose relative folders lie beside it."""
     return {"method": method.renamed(lambda name: whole_path(name, path.parent))}
 
@@ -108,7 +106,7 @@ def plan(experiment: Experiment, specs: dict[str, TaskSpec], name: Namer) -> Pla
     Raises:
         ConfigError: for a task that is not declared.
     """
-    sources, targets = select(specs, experiment.sources), select(specs, experiment.targets)
+    targets = select(specs, experiment.targets)
     jobs: dict[str, Job] = {}
 
     def add(config: AnyRun, label: str, needs: tuple[str, ...] = ()) -> str:
@@ -116,22 +114,30 @@ def plan(experiment: Experiment, specs: dict[str, TaskSpec], name: Namer) -> Pla
         jobs.setdefault(run, Job(run, config, needs, label))
         return run
 
-    source, teachers = "", dict[str, str]()
-    if sources:
-        teachers = {spec.name: add(_teacher(experiment, spec), f"teacher {spec.name}") for spec in sources}
-        source = add(_source(experiment, sources, teachers), "source", tuple(teachers.values()))
-    elif any(entry.method.needs for entry in experiment.rows):
-        source, teachers = bundled.start(experiment.base.model)
+    def start(own: Experiment, seed: int, of: str = "") -> tuple[str, dict[str, str]]:
+        """Source stage and teachers, from which targets of that seed start."""
+        if not own.sources:
+            needed = any(entry.method.needs for entry in own.rows)
+            return bundled.start(own.base.model) if needed else ("", {})
+        sources, at = select(specs, own.sources), seed if own.vary_sources else 0
+        end = of + (f" · seed {at}" if own.vary_sources else "")
+        teachers = {spec.name: add(_teacher(own, spec, at), f"teacher {spec.name}{end}") for spec in sources}
+        stage = _source(own, sources, teachers, at)
+        return add(stage, f"source{end}", tuple(teachers.values())), teachers
+
+    source, teachers = start(experiment, experiment.seeds[0])
     cells = []
     for entry, seed, group in _trainings(experiment, targets):
         label = f"{'+'.join(spec.name for spec in group)} · {entry.label} · seed {seed}"
-        trained = None
+        own, trained = experiment.of(entry), None
         if entry.method.learns:
-            config = _adapt(experiment, entry, group, seed, source, teachers)
+            of = f" of {entry.label}" if entry.settings else ""
+            known = start(own, seed, of) if entry.method.needs else ("", dict[str, str]())
+            config = _adapt(own, entry, group, seed, *known)
             needs = (config.source,) if config.source else tuple(config.teachers.values())
-            trained = add(config, label, needs if sources else ())
+            trained = add(config, label, needs if own.sources else ())
         for spec in group:
-            scored = _evaluation(experiment, entry, spec, seed, trained)
+            scored = _evaluation(own, entry, spec, seed, trained)
             run = add(
                 scored,
                 f"{spec.name} · {entry.label} · seed {seed} · {experiment.split}",
@@ -164,7 +170,7 @@ def _groups(experiment: Experiment, targets: list[TaskSpec]) -> list[tuple[TaskS
     return [group for group in (*together, *alone) if group]  # a target that is not declared is left out
 
 
-def _teacher(experiment: Experiment, spec: TaskSpec) -> TeacherRun:
+def _teacher(experiment: Experiment, spec: TaskSpec, seed: int) -> TeacherRun:
     prompt, stage = experiment.prompt, experiment.teachers
     assert stage is not None
     return TeacherRun(
@@ -172,11 +178,12 @@ def _teacher(experiment: Experiment, spec: TaskSpec) -> TeacherRun:
         prompt=prompt,
         limits=_limits(experiment, (spec,), "test_rows", "target_rows"),
         tasks=(spec,),
+        seed=seed,
         optim=stage.optim,
     )
 
 
-def _source(experiment: Experiment, specs: list[TaskSpec], teachers: dict[str, str]) -> SourceRun:
+def _source(experiment: Experiment, specs: list[TaskSpec], teachers: dict[str, str], seed: int) -> SourceRun:
     stage = experiment.source
     assert stage is not None
     prompt = experiment.prompt
@@ -188,6 +195,7 @@ def _source(experiment: Experiment, specs: list[TaskSpec], teachers: dict[str, s
         prompt=prompt,
         limits=_limits(experiment, specs, "test_rows", "target_rows"),
         tasks=tuple(specs),
+        seed=seed,
         teachers=teachers if stage.distill.weight > 0 or prompt.init == "teachers" else {},
         factors=stage.factors,
         distill=stage.distill,
@@ -244,62 +252,3 @@ def _evaluation(
 def _limits(experiment: Experiment, specs: Sequence[TaskSpec], *unread: RowCap) -> LimitsConfig:
     """Limits of some tasks, without caps on rows that are not read: of test rows in training, as one."""
     return experiment.limits.of([spec.name for spec in specs], *unread)
-
-
-def _bundled(config: AdaptRun) -> dict[str, object]:
-    """The runs that come with weft, as far as the method needs them."""
-    source, teachers = bundled.start(config.base.model)
-    needs = config.method.needs
-    return {
-        "source": source if "source" in needs else None,
-        "teachers": teachers if "teachers" in needs else {},
-    }
-
-
-R = TypeVar("R", bound=RunConfig)
-
-
-def load_run(path: Path, kind: type[R], overrides: dict[str, object]) -> list[R]:
-    """The runs of a stage's own configuration file, whose `tasks` name task files or folders.
-
-    A file of several teachers gives one run each.
-
-    Raises:
-        ConfigError: with every fault of the files.
-    """
-    overrides = _with_specs(path, overrides)
-    config = load_config(path, kind, overrides)
-    config = config.model_copy(update={"base": located(config.base, path.parent)})
-    if method := getattr(config, "method", None):
-        config = config.model_copy(update=_placed(method, path))
-    if isinstance(config, AdaptRun) and config.source == bundled.NAME:
-        config = config.model_copy(update=_bundled(config))
-    if isinstance(config, TeacherRun):
-        return [
-            config.model_copy(update={"tasks": (spec,), "limits": config.limits.of([spec.name])})
-            for spec in config.tasks
-        ]
-    return [config]
-
-
-def _with_specs(path: Path, overrides: dict[str, object]) -> dict[str, object]:
-    """What changes a stage's file: its list of task files gives way to what they declare, then keys of these.
-
-    Raises:
-        ConfigError: with every fault of the task files.
-    """
-    lists = {key for key in overrides if re.fullmatch(r"tasks(\.\d+)?", key)}
-    document = overridden(read_yaml(path), {key: overrides[key] for key in lists})
-    listed = document.get("tasks") or []
-    if not isinstance(listed, list | tuple):
-        raise ConfigError(
-            "tasks must be a list of task files or folders",
-            where=f"{path} (tasks)",
-            fix="tasks: [my-task.yaml]",
-            code="C02",
-        )
-    if not all(isinstance(task, str) for task in listed):
-        return overrides
-    specs = named(map(str, listed), path.parent)
-    rest = {key: value for key, value in overrides.items() if key not in lists}
-    return {"tasks": [spec.model_dump() for spec in specs.values()], **rest}

@@ -24,7 +24,7 @@ from weft.config.base import Allowance, Split
 from weft.config.files import read_yaml
 from weft.config.task import TaskSpec
 from weft.errors import ConfigError, ResourceError
-from weft.experiments import results
+from weft.experiments import published, results
 from weft.experiments.config import Experiment
 from weft.experiments.jobs import load_experiment, plan, specs_of
 from weft.models import base_folder, load_tokenizer
@@ -70,6 +70,7 @@ def check_file(path: Path, overrides: dict[str, Any], workspace: Workspace) -> C
         return checked
     specs = found.attempt(lambda: specs_of(experiment))
     found.allow = experiment.allow
+    found.attempt(lambda: published.published(experiment))
     _settings(experiment, found)
     configs = _runs_of(experiment, specs, found) if specs is not None else []
     for config in configs if not experiment.sources else ():  # else its parents are runs of its own

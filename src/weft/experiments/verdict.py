@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from weft.experiments.results import Entry, Line, best, best_shared, lines
+from weft.experiments.entries import Entry
+from weft.experiments.lines import Line, best, best_shared, lines
+from weft.experiments.rates import chosen_rates
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
     from weft.experiments.jobs import Plan
@@ -25,7 +27,7 @@ def verdict(entries: Sequence[Entry], plan: "Plan") -> list[str]:
         rivals = dict.fromkeys(line.kind for line in table if line.keeps == "soft")
         said += [_against(ours, best(line for line in table if line.kind == kind), kind) for kind in rivals]
         said += _choice(table)
-    return said + _left_out(table)
+    return said + chosen_rates(table, plan) + _left_out(table)
 
 
 def _place(ours: Line, other: Line | None) -> str:

@@ -14,12 +14,21 @@ if TYPE_CHECKING:
     from weft.models.tuned import TunedModel
 
 
+MEANS = ("mean", "plain_mean")
+
+
 class MPT(TrainedMethod):
     """Multitask prompt tuning of a target task."""
 
     name: Literal["mpt"] = "mpt"
-    start: str = Field("mean", description="mean of the sources' factors, nearest, or a source task")
-    train: Literal["all", "factors"] = Field("all", description="P* and factors, or the factors alone")
+    start: str = Field(
+        "mean",
+        description="mean of the sources' factors, in a fixed gauge; plain_mean: as they are; nearest, or a "
+        "source task",
+    )
+    train: Literal["all", "factors", "shared"] = Field(
+        "all", description="P* and factors, or one of them alone"
+    )
     keeps: ClassVar[Literal["bank"]] = "bank"
 
     @property
@@ -29,8 +38,8 @@ class MPT(TrainedMethod):
 
     @property
     def groups(self) -> set[str]:
-        """P* and the factors, or the factors alone."""
-        return {"shared", "factors"} if self.train == "all" else {"factors"}
+        """P* and the factors, or one of them alone."""
+        return {"shared", "factors"} if self.train == "all" else {self.train}
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -39,8 +48,8 @@ class MPT(TrainedMethod):
 
     @property
     def starts(self) -> frozenset[str]:
-        """The mean of the sources' factors, or those of the nearest source."""
-        return frozenset({"mean", "nearest"})
+        """The mean of the sources' factors, fixed in gauge or plain, or those of the nearest source."""
+        return frozenset({*MEANS, "nearest"})
 
     def build(self, setup: Setup) -> "tuple[TunedModel, Starts]":
         """P* of the source stage, and factors for each task; several tasks share P*."""
@@ -49,9 +58,9 @@ class MPT(TrainedMethod):
         from weft.prompts.starts import picks
 
         source = setup.source
-        if self.start == "mean":
-            record: Starts = {name: {"from": "mean"} for name in setup.names}
-            bank = target_bank(source, ["mean"], setup.names)
+        if self.start in MEANS:
+            record: Starts = {name: {"from": self.start} for name in setup.names}
+            bank = target_bank(source, [self.start], setup.names)
         else:
             record = picks(self.start, source.composed(), setup.names, setup.nearest)
             bank = target_bank(source, [str(record[name]["from"]) for name in setup.names], setup.names)

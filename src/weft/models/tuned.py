@@ -149,12 +149,13 @@ def with_prompts(
 def with_bank(
     backbone: Backbone, bank: PromptBank, *, train: str = "all", dropout: bool = False
 ) -> TunedModel:
-    """A model that trains a bank: P* and the factors, or (`factors`) the factors alone."""
+    """A model that trains a bank: P* and the factors (`all`), or one of them (`shared`, `factors`)."""
     bank.to(backbone.device)
-    trained = {"factors": [bank.u, bank.v]}
-    if train == "all":
-        trained = {"shared": [bank.shared], **trained}
-    bank.shared.requires_grad_(train == "all")
+    parts = {"shared": [bank.shared], "factors": [bank.u, bank.v]}
+    trained = {name: tensors for name, tensors in parts.items() if train in ("all", name)}
+    for name, tensors in parts.items():
+        for tensor in tensors:
+            tensor.requires_grad_(name in trained)
     return TunedModel(backbone, bank, trained, bank.tasks, dropout=dropout)
 
 

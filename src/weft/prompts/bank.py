@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from weft.config.training import FactorConfig
 from weft.errors import ConfigError, did_you_mean
-from weft.prompts.factors import draw_factors, mean_factors
+from weft.prompts.factors import draw_factors, mean_factors, plain_mean
 
 
 def compose(
@@ -199,6 +199,8 @@ def new_bank(
     """A bank for source training: P* as given, factors as configured."""
     generator = torch.Generator().manual_seed(seed)
     u, v = draw_factors(len(tasks), *shared.shape, rank=factors.rank, init=factors.init, generator=generator)
+    if not factors.train:
+        u, v = torch.ones_like(u), torch.ones_like(v)
     return PromptBank(shared, u.to(shared.device), v.to(shared.device), tasks)
 
 
@@ -207,15 +209,16 @@ def target_bank(source: PromptBank, starts: Sequence[str], tasks: tuple[str, ...
 
     Args:
         source: the bank of the source stage.
-        starts: `["mean"]` for all, or the source task from which each target starts.
+        starts: `["mean"]` or `["plain_mean"]` for all, or the source task from which each target starts.
         tasks: the target tasks.
 
     Raises:
         ConfigError: if a start is no source task.
     """
     with torch.no_grad():
-        if list(starts) == ["mean"]:
-            shared, u, v = mean_factors(source.shared, source.u, source.v)
+        if list(starts) in (["mean"], ["plain_mean"]):
+            mean = mean_factors if starts[0] == "mean" else plain_mean
+            shared, u, v = mean(source.shared, source.u, source.v)
             return PromptBank(shared, u.repeat(len(tasks), 1, 1), v.repeat(len(tasks), 1, 1), tasks)
         unknown = [start for start in starts if start not in source.tasks]
         if unknown:

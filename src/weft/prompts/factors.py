@@ -83,3 +83,14 @@ def mean_factors(
     rank = u.shape[-1]
     root = sizes[:rank].sqrt()
     return shared, (left[:, :rank] * root)[None].float(), (root[:, None] * right[:rank])[None].float()
+
+
+def plain_mean(
+    shared: Float[Tensor, "P D"], u: Float[Tensor, "K P R"], v: Float[Tensor, "K R D"]
+) -> tuple[Float[Tensor, "P D"], Float[Tensor, "1 P R"], Float[Tensor, "1 R D"]]:
+    """The shared prompt and the mean of the factors as training left them, to compare with `mean_factors`.
+
+    Source:
+        PEFT's `AVERAGE_SOURCE_TASKS`. It depends on how the factors are written: see `normalise_gauge`.
+    """
+    return shared, u.mean(0, keepdim=True), v.mean(0, keepdim=True)

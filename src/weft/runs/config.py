@@ -9,7 +9,6 @@ from weft.config.decoding import GREEDY, Decoding
 from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
 from weft.config.training import (
-    SOURCE_GROUPS,
     DistillConfig,
     FactorConfig,
     LimitsConfig,
@@ -92,7 +91,7 @@ class SourceRun(RunConfig):
             raise RelationError(
                 "source training shares a prompt between tasks: name two or more sources", "C10"
             )
-        check_rates(self.optim, SOURCE_GROUPS)
+        check_rates(self.optim, self.factors.groups)
         if self.factors.rank > self.prompt.length:
             raise RelationError(
                 f"factors.rank ({self.factors.rank}) exceeds prompt.length ({self.prompt.length})", "C06"

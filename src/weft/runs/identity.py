@@ -57,6 +57,8 @@ def identity(
         values["base"]["deterministic"] = True
     if values.get("optim"):
         values["optim"].pop("micro_batch")
+    if values.get("factors", {}).get("train"):  # as all were before there was a choice
+        del values["factors"]["train"]
     for name in ("folds", "source", "teachers") if config.stage == "evaluate" else ():
         if not values[name]:  # of a cross-validation; runs from before there were any keep their names
             del values[name]

@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weft import runs, storage
+from weft.experiments.differences import HEAD, Differences, differences
+from weft.experiments.entries import Entry
+from weft.experiments.lines import Average, Line, lines
+from weft.experiments.notes import notes
+from weft.experiments.published import published
+from weft.experiments.report import overviews as overviews
 from weft.experiments.report import parts as parts
 from weft.experiments.report import plots as plots
-from weft.experiments.results import Entry, Line, collect, lines
-from weft.experiments.tables import SUMMARY, cost_texts, notes
+from weft.experiments.results import collect
+from weft.experiments.tables import cost_texts, heads
 from weft.experiments.verdict import verdict
 from weft.progress import duration
 
@@ -81,8 +87,10 @@ def page(plan: "Plan", root: Path, seconds: float | None) -> str:
     table, title = lines(entries, plan), escape(plan.experiment.title or plan.experiment.name)
     body = [
         f"<h1>{title}</h1>\n<p>{escape(_story(plan, root, seconds))}</p>",
-        parts.section("Scores", _scores(table, notes(entries, plan))),
+        parts.section("Scores", _scores(table, notes(entries, plan), plan)),
+        *(parts.section(one.title, _differences(one)) for one in differences(table, plan)),
         parts.section("What the numbers say", parts.bullets(verdict(entries, plan))),
+        *overviews.sections(table, plan),
         parts.section("Scores of every seed", _score_plots(table)),
         *(_source_sections(plan, root, table) if plan.experiment.sources else []),
         parts.section("Where MPT is wrong", parts.examples(plan, root, table)),
@@ -143,26 +151,40 @@ def _times(seeds: int) -> str:
     return "one seed" if seeds == 1 else f"{seeds} seeds"
 
 
-def _scores(table: Sequence[Line], below: Sequence[str]) -> str:
+def _scores(table: Sequence[Line], below: Sequence[str], plan: "Plan") -> str:
     """The result table, the best of each column in bold, and its notes."""
     by_target = list(zip(*(line.entries for line in table), strict=True))
     columns = [
         [escape(line.label) for line in table],
         *(_scores_column(entries) for entries in by_target),
-        _column([(line.text(), line.mean) for line in table]),
+        *(_averages_column(averages) for averages in zip(*(line.averages for line in table), strict=True)),
         _column([(cost_texts(line)[0], line.parameters) for line in table], sign=-1),
         _column([(cost_texts(line)[1], line.seconds) for line in table], sign=-1),
     ]
-    head = ["method", *(entries[0].head for entries in by_target), *SUMMARY]
+    head = ["method", *heads(table)]
     said = [
         "Bold: the best of a column; of costs, the least among the methods that train.",
         *(["Written: the score of freely written answers."] if _any_written(table) else []),
     ]
-    return parts.table(head, list(zip(*columns, strict=True))) + parts.bullets([*said, *below], small=True)
+    printed = [
+        (f"<em>{escape(row.label)}</em>", *row.cells(plan.experiment)) for row in published(plan.experiment)
+    ]
+    return parts.table(head, [*zip(*columns, strict=True), *printed]) + parts.bullets(
+        [*said, *below], small=True
+    )
 
 
 def _any_written(table: Sequence[Line]) -> bool:
     return any(entry.written is not None for line in table for entry in line.entries)
+
+
+def _averages_column(averages: Sequence[Average]) -> list[str]:
+    return _column([(one.text(), one.mean) for one in averages])
+
+
+def _differences(found: Differences) -> str:
+    """How far each row lies from the reference row."""
+    return parts.table(HEAD, [[escape(cell) for cell in row] for row in found.rows])
 
 
 def _scores_column(entries: Sequence[Entry]) -> list[str]:

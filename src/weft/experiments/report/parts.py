@@ -9,8 +9,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from weft.config.describe import to_yaml
+from weft.experiments.entries import DASH, Entry
+from weft.experiments.lines import Line, best_shared
 from weft.experiments.report import plots as plots
-from weft.experiments.results import DASH, Entry, Line, best_shared, checks
+from weft.experiments.results import checks
 from weft.runs import Run
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
@@ -129,7 +131,8 @@ def similarity(plan: "Plan", root: Path, lines: Sequence[Line]) -> str:
     from weft.prompts.bank import compose
     from weft.prompts.similarity import similarity
 
-    row = best_shared(lines)
+    own = {row.label for row in plan.experiment.rows if row.settings}  # their sources are others
+    row = best_shared(line for line in lines if line.label not in own)
     source = Run(root / plan.source)
     sources = source.result()["tasks"]
     cells = [(cell.target, Run(root / cell.trained)) for cell in _first_cells(plan, row) if cell.trained]

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weft.experiments.results import Line
+from weft.experiments.lines import Line
 
 Axes = Any
 Curve = Sequence[tuple[float, float]]
 
 INK = "#010203"  # becomes the colour of the page's text
 OURS = "#3f8fdc"
-COLOURS = (OURS, "#e0821f", "#2fa374", "#b274d8", "#dd5a68", "#8d9196")
+GREY = "#8d9196"
+COLOURS = (OURS, "#e0821f", "#2fa374", "#b274d8", "#dd5a68", GREY)
 DASHES = ("-", "--", ":", "-.")
 RINGS_BELOW = 0.28  # rows
 WIDTH = 4.7  # inches; a phone shows it nearly at full size
@@ -40,7 +41,7 @@ def scores_plot(table: Sequence[Line], place: int) -> str:
     """All scores on one target: a ring for each seed, a dot for the mean, a bar for the interval."""
     target = table[0].entries[place].target
     label = f"{target}: {table[0].entries[place].metric} of every method and seed"
-    return _svg(
+    return svg(
         lambda axes: _draw_scores(axes, table, place), 0.9 + 0.34 * len(table), f"scores{place}", label
     )
 
@@ -75,7 +76,7 @@ def _score_axis(axes: Axes, ends: list[float], metric: str) -> None:
 
 def curves_plot(curves: Mapping[str, Curve], name: str, label: str) -> str:
     """Losses by step, on a logarithmic axis."""
-    return _svg(lambda axes: _draw_curves(axes, curves), 3.1, name, label)
+    return svg(lambda axes: _draw_curves(axes, curves), 3.1, name, label)
 
 
 def _draw_curves(axes: Axes, curves: Mapping[str, Curve]) -> None:
@@ -99,7 +100,7 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Curve]) -> None:
 def similarity_plot(values: NDArray[np.float64], names: Sequence[str], sources: int, label: str) -> str:
     """A heat map of cosines with its numbers; a gap parts the first `sources` names from the others."""
     size = 1.0 + 0.46 * len(names)
-    return _svg(lambda axes: _draw_similarity(axes, values, names, sources), size, "similarity", label)
+    return svg(lambda axes: _draw_similarity(axes, values, names, sources), size, "similarity", label)
 
 
 def _draw_similarity(axes: Axes, values: NDArray[np.float64], names: Sequence[str], sources: int) -> None:
@@ -118,7 +119,7 @@ def _draw_similarity(axes: Axes, values: NDArray[np.float64], names: Sequence[st
     axes.spines[:].set_visible(False)
 
 
-def _svg(draw: Callable[[Axes], None], height: float, name: str, label: str) -> str:
+def svg(draw: Callable[[Axes], None], height: float, name: str, label: str) -> str:
     """What `draw` draws, as an SVG element. No plotting state of the process is read or changed."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
