@@ -42,7 +42,9 @@ def _other_columns(spec: TaskSpec, words: str, number: int) -> dict[str, object]
         sets = {"mtriple_set": [[f"{words} | is | {answer}"]]}
         return {"modified_triple_sets": sets, "lex": {"text": [f"It is {answer}."], "comment": ["good"]}}
     if spec.format == "qa":
-        return {"answers": {"text": [answer], "answer_start": [0]}}
+        return {"answers": {"text": [answer], "answer_start": [0]}, "context": f"{words} has {answer}."}
+    if spec.format == "e2e":
+        return {"human_reference": f"It is {answer}."}
     return {}
 
 

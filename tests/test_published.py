@@ -137,7 +137,7 @@ def test_averages_as_printed_are_those_of_their_numbers():
     }
 
 
-@pytest.mark.parametrize("name", ["glue", "superglue", "others", "fewshot", "ablations"])
+@pytest.mark.parametrize("name", ["glue", "superglue", "mrqa", "others", "fewshot", "nlg", "ablations"])
 def test_files_of_the_paper_show_the_paper_s_numbers(name):
     """Each names tables that are there and have its targets."""
     experiment = load_config(ROOT / "configs" / "experiments" / "paper" / f"{name}.yaml", Experiment)

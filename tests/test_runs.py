@@ -186,6 +186,16 @@ def test_identity_is_stable():
         assert re.fullmatch("[0-9a-f]{64}", identity(config))
 
 
+def test_a_source_stage_keeps_the_name_that_it_had():
+    """Golden: as commit 1ea283f named it; keys that came later change nothing where they are unused."""
+    spec = {"files": {"train": "train.csv"}, "source": "{text}", "target": "{label}"}
+    spec["labels"] = {"0": "no", "1": "yes"}
+    settings = {"teachers": {}, "optim": {"lr": BANK_LR, "steps": 8}}
+    run = SourceRun(tasks=({"name": "a", **spec}, {"name": "b", **spec}), **settings)
+    found = identity(run, base_hash="d" * 64)
+    assert found == "0dc9309450a42ac0c1931172e45e8645542c32c9519b8f1b76bb9a75a575459c"
+
+
 def test_identities_of_stages_and_methods_differ():
     """No two of the configurations above share a name."""
     adapt = CONFIGS["adapt mpt"]
