@@ -10,6 +10,7 @@ from itertools import chain
 from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
+from weft.config.decoding import GREEDY
 from weft.experiments import config
 from weft.experiments.results import DASH, OPEN, SEEN, ZERO, Entry, Line, collect, lines
 from weft.experiments.verdict import verdict
@@ -78,6 +79,7 @@ def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
     ]
     return (
         said
+        + _decoded(plan)
         + _grouped(plan)
         + _caps(plan)
         + _allowed(plan)
@@ -86,6 +88,11 @@ def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
         + _gaps(entries)
         + _open(entries, plan)
     )
+
+
+def _decoded(plan: "Plan") -> list[str]:
+    decoding = plan.experiment.decoding
+    return [] if decoding == GREEDY else [f"Written answers: {decoding.words}."]
 
 
 def _metrics(entries: Sequence[Entry]) -> str:
