@@ -84,6 +84,32 @@ def test_drawn_scores_equal_a_plain_loop(name):
     assert found.shape == (3, 1000)
 
 
+def test_rows_of_a_group_are_drawn_together():
+    """A group is right or wrong as a whole in every draw, however often it is drawn."""
+    gold, groups = [("yes",)] * 12, [str(i // 3) for i in range(12)]
+    given = ["yes"] * 6 + ["no"] * 6
+    for name in ("group_em", "accuracy"):
+        [found] = drawn_scores(name, metric(name), [given], gold, "multirc", groups)
+        generator = np.random.default_rng(zlib.crc32(b"multirc"))
+        for draw in range(20):
+            assert found[draw] == pytest.approx(100 * np.mean(generator.integers(4, size=4) < 2))
+
+
+def test_draws_of_a_summed_metric_are_scores_of_the_drawn_rows():
+    """BLEU of a draw, from sums over its rows, is BLEU of its texts."""
+    pytest.importorskip("sacrebleu")
+    texts = [
+        f"the {a} is {b} and not {c}" for a in ("inn", "bar") for b in ("near", "far") for c in ("old", "new")
+    ]
+    gold = [(f"{text} at all",) for text in texts[::-1]]
+    [found] = drawn_scores("bleu", metric("bleu"), [texts], gold, "e2e")
+    generator = np.random.default_rng(zlib.crc32(b"e2e"))
+    for draw in range(5):
+        places = generator.integers(8, size=8)
+        expected = metric("bleu")([texts[i] for i in places], [gold[i] for i in places])
+        assert found[draw] == pytest.approx(expected)
+
+
 def test_draws_of_another_name_differ_and_of_the_same_do_not():
     """Targets of one size must not share their draws: their average would vary too little or too much."""
     one, two, again = (drawn_scores("accuracy", metric("accuracy"), [answers(15)], GOLD, n) for n in "aba")

@@ -509,6 +509,26 @@ def test_written_answers_have_columns_where_they_are_asked_for(tmp_path):
     assert "written" not in text
 
 
+@pytest.mark.parametrize(
+    ("decoding", "words"),
+    [
+        ({"num_beams": 4, "length_penalty": 0.5}, "4 beams, length penalty 0.5."),
+        ({"temperature": 0.7, "seed": 2}, "drawn at temperature 0.7, top_p 1, seed 2."),
+    ],
+)
+def test_a_table_says_how_answers_were_written(tmp_path, decoding, words):
+    """Every evaluation of the plan writes so; of greedy answers nothing is said."""
+    for said, plan in ((True, make_plan(decoding=decoding)), (False, make_plan())):
+        fill(plan, tmp_path)
+        text = tables.table_markdown(results.collect(plan, tmp_path), plan)
+        assert (f"Written answers: {words}" in text) == said
+        scored = [job.config for job in plan.jobs if job.config.stage == "evaluate"]
+        assert scored
+        assert {one.decoding.model_dump() == plan.experiment.decoding.model_dump() for one in scored} == {
+            True
+        }
+
+
 def test_a_group_of_open_answers_alone_has_no_classifier():
     """Neither a named group nor all targets together."""
     rows = [{**classifier_rows()[0], "group": True}, classifier_rows()[1]]

@@ -30,5 +30,13 @@ class Decoding(Config):
             raise ValueError("top_p and seed go with a temperature above 0: nothing is drawn without")
         return self
 
+    @property
+    def words(self) -> str:
+        """The same, in words."""
+        if self.temperature:
+            return f"drawn at temperature {self.temperature:g}, top_p {self.top_p:g}, seed {self.seed}"
+        penalty = f"length penalty {self.length_penalty:g}"
+        return f"{self.num_beams} beams, {penalty}" if self.num_beams > 1 else "greedy"
+
 
 GREEDY = Decoding()

@@ -3,14 +3,17 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from weft.tasks.groups import members
 from weft.tasks.metrics import measured
 from weft.tasks.scoring import Metric, References, Summed
 
+Places: TypeAlias = NDArray[np.int64]
+Statistic: TypeAlias = Callable[[Places], float | None]
 SHARES = ("accuracy", "exact_match", "squad_em")  # metrics by which each row is right or wrong
 MEANS = ("squad_f1",)  # metrics that are means over rows
 NORMAL = 1.959963984540054  # 97.5 % of a normal distribution lie below
@@ -48,38 +51,48 @@ def interval(
     Returns:
         none where no draw, or no second value, has a score: it says nothing of how far off it may be.
     """
-    if any(groups):
-        return _over_groups(metric, predictions, references, members(groups))
-    if name in SHARES:
+    if name in SHARES and not any(groups):
         score = metric(predictions, references)
         return None if score is None else wilson(round(score / 100 * len(predictions)), len(predictions))
-    if name in MEANS:
-        rows = np.array(
-            [metric([one], [accepted]) for one, accepted in zip(predictions, references, strict=True)]
-        )
-        return bootstrap(lambda drawn: float(rows[drawn].mean()), len(rows))
+    return bootstrap(*drawable(name, metric, predictions, references, groups))
 
+
+def drawable(
+    name: str, metric: Metric, predictions: Sequence[str], references: References, groups: Sequence[str] = ()
+) -> tuple[Statistic, int]:
+    """A score as a function of the places of what is drawn, and how many places there are.
+
+    They are those of rows, or of whole groups where rows have any; what is drawn twice counts twice.
+    Arguments are those of `interval`.
+    """
+    if any(groups):
+        return _over_groups(metric, predictions, references, members(groups))
+    if name in SHARES or name in MEANS:
+        pairs = zip(predictions, references, strict=True)
+        points = np.array([metric([one], [accepted]) for one, accepted in pairs])
+        return lambda drawn: float(points[drawn].mean()), len(points)
     if isinstance(metric, Summed):
         summed = metric.rows(predictions, references)
-        return bootstrap(lambda drawn: metric.of(summed[drawn].sum(0)), len(summed))
+        return lambda drawn: metric.of(summed[drawn].sum(0)), len(summed)
 
-    def of(drawn: list[int]) -> float | None:
-        return metric([predictions[i] for i in drawn], [references[i] for i in drawn])
+    def of(drawn: Places) -> float | None:
+        places = drawn.tolist()
+        return metric([predictions[i] for i in places], [references[i] for i in places])
 
-    return bootstrap(of, len(predictions))
+    return of, len(predictions)
 
 
 def _over_groups(
     metric: Metric, predictions: Sequence[str], references: References, groups: Sequence[Sequence[int]]
-) -> Interval | None:
-    """The bootstrap over groups, given by the places of their rows; one that is drawn twice counts twice."""
+) -> tuple[Statistic, int]:
+    """Over groups, given by the places of their rows."""
 
-    def of(drawn: list[int]) -> float | None:
-        rows = [(i, str(turn)) for turn, group in enumerate(drawn) for i in groups[group]]
+    def of(drawn: Places) -> float | None:
+        rows = [(i, str(turn)) for turn, group in enumerate(drawn.tolist()) for i in groups[group]]
         texts, accepted = [predictions[i] for i, _ in rows], [references[i] for i, _ in rows]
         return measured(metric, texts, accepted, [turn for _, turn in rows])
 
-    return bootstrap(of, len(groups))
+    return of, len(groups)
 
 
 def wilson(right: int, rows: int) -> Interval:
@@ -90,7 +103,7 @@ def wilson(right: int, rows: int) -> Interval:
     return Interval(100 * max(0.0, middle - half), 100 * min(1.0, middle + half), "Wilson")
 
 
-def bootstrap(statistic: Callable[[list[int]], float | None], rows: int) -> Interval | None:
+def bootstrap(statistic: Statistic, rows: int) -> Interval | None:
     """Percentiles of a statistic over rows drawn with return, the same draws every time.
 
     Args:
@@ -99,7 +112,7 @@ def bootstrap(statistic: Callable[[list[int]], float | None], rows: int) -> Inte
     """
     chance = np.random.default_rng(0)
     count = min(DRAWS, max(LEAST, WORK // max(1, rows)))
-    drawn = [statistic(chance.integers(rows, size=rows).tolist()) for _ in range(count)]
+    drawn = [statistic(chance.integers(rows, size=rows)) for _ in range(count)]
     found = [one for one in drawn if one is not None]
     if len(set(found)) < 2:
         return None

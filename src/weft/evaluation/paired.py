@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from weft.evaluation.intervals import DRAWS, LEAST, MEANS, SHARES, WORK
+from weft.evaluation.intervals import DRAWS, LEAST, MEANS, SHARES, WORK, drawable
 from weft.tasks.scoring import Metric, References
 
 Answers = Sequence[str]
@@ -35,7 +35,12 @@ class Difference:
 
 
 def drawn_scores(
-    name: str, metric: Metric, answers: Sequence[Answers], references: References, chance: str
+    name: str,
+    metric: Metric,
+    answers: Sequence[Answers],
+    references: References,
+    chance: str,
+    groups: Sequence[str] = (),
 ) -> NDArray[np.float64]:
     """Scores `[A, B]` of A answerers in B draws of the rows with return, the same draws for all of them.
 
@@ -45,31 +50,14 @@ def drawn_scores(
         answers: each answerer's answers.
         references: accepted answers of each row.
         chance: names the draws: those of one name are the same every time.
+        groups: of each row, of which whole ones are drawn; none, or empty ones: rows are drawn.
     """
-    count, rows = len(answers), len(references)
-    if name in SHARES or name in MEANS:
-        single = [
-            [metric([one], [gold]) or 0.0 for one, gold in zip(a, references, strict=True)] for a in answers
-        ]
-        points = np.array(single).reshape(count, rows)
-        return np.stack([points[:, drawn].mean(1) for drawn in _draws(rows, DRAWS, chance)], axis=1)
-    some = min(DRAWS, max(LEAST, WORK // rows))
-    found = [_scores(metric, answers, references, drawn.tolist()) for drawn in _draws(rows, some, chance)]
-    return np.array(found).T
-
-
-def _draws(rows: int, count: int, chance: str) -> list[NDArray[np.int64]]:
-    """Places of rows, drawn with return."""
+    scores = [drawable(name, metric, one, references, groups) for one in answers]
+    places = scores[0][1]
+    count = DRAWS if name in (*SHARES, *MEANS) else min(DRAWS, max(LEAST, WORK // places))
     generator = np.random.default_rng(zlib.crc32(chance.encode()))
-    return [generator.integers(rows, size=rows) for _ in range(count)]
-
-
-def _scores(
-    metric: Metric, answers: Sequence[Answers], references: References, drawn: list[int]
-) -> list[float]:
-    """Every answerer's score on the drawn rows."""
-    golds = [references[i] for i in drawn]
-    return [metric([one[i] for i in drawn], golds) or 0.0 for one in answers]
+    draws = [generator.integers(places, size=places) for _ in range(count)]
+    return np.array([[score(drawn) or 0.0 for drawn in draws] for score, _ in scores])
 
 
 def difference(mean: float, draws: NDArray[np.float64]) -> Difference:

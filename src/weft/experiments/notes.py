@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from weft.config.decoding import GREEDY
 from weft.experiments import config, differences, published
 from weft.experiments.entries import CONSTANT, DASH, OPEN, SEEN, ZERO, Entry
 from weft.experiments.lines import lines
@@ -25,6 +26,7 @@ def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
     return (
         said
         + _own_settings(plan)
+        + _decoded(plan)
         + _grouped(plan)
         + _steps(plan)
         + _caps(plan)
@@ -37,6 +39,11 @@ def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
         + differences.said(lines(entries, plan), plan)
         + published.said(experiment)
     )
+
+
+def _decoded(plan: "Plan") -> list[str]:
+    decoding = plan.experiment.decoding
+    return [] if decoding == GREEDY else [f"Written answers: {decoding.words}."]
 
 
 def _metrics(entries: Sequence[Entry]) -> str:

@@ -20,10 +20,11 @@ if TYPE_CHECKING:  # weft.experiments.jobs loads torch
 
 @dataclass(frozen=True)
 class Answered:
-    """What an evaluation answered, row by row, and what is accepted there."""
+    """What an evaluation answered, row by row, what is accepted there, and to which group a row belongs."""
 
     answers: tuple[str, ...]
     references: tuple[tuple[str, ...], ...]
+    groups: tuple[str, ...]
 
     @property
     def constant(self) -> bool:
@@ -63,7 +64,9 @@ def _of_target(entries: list[Entry], spec: TaskSpec, plan: "Plan", root: Path) -
 def _answered(run: Run) -> Answered:
     lines = run.lines("predictions.jsonl")
     return Answered(
-        tuple(line["answer"] for line in lines), tuple(tuple(line["references"]) for line in lines)
+        tuple(line["answer"] for line in lines),
+        tuple(tuple(line["references"]) for line in lines),
+        tuple(line.get("group", "") for line in lines),
     )
 
 
@@ -76,7 +79,7 @@ def _with_gaps(
     entries: list[Entry], base: Entry, spec: TaskSpec, answered: dict[str, Answered]
 ) -> list[Entry]:
     """Entries with their distance from the base, where both have all their runs on the same rows."""
-    references = answered[base.runs[0]].references
+    references, groups = answered[base.runs[0]].references, answered[base.runs[0]].groups
     whole = [
         entry
         for entry in entries
@@ -86,9 +89,8 @@ def _with_gaps(
         return entries
     written, names = spec.written(), sorted({name for entry in whole for name in entry.runs})
     scorer = metric(base.metric, positive=written.positive, labels=written.choices)
-    scores = drawn_scores(
-        base.metric, scorer, [answered[name].answers for name in names], references, base.target
-    )
+    answers = [answered[name].answers for name in names]
+    scores = drawn_scores(base.metric, scorer, answers, references, base.target, groups)
     draws = {
         id(entry): scores[[names.index(name) for name in entry.runs]].mean(0) for entry in whole
     }  # every seed is drawn alike, so the mean over seeds pairs them
