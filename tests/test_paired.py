@@ -10,9 +10,11 @@ import pytest
 from test_reporting import fill, make_plan, quick_disk  # noqa: F401 - a fixture of that file
 
 from weft import storage
+from weft.errors import ConfigError
 from weft.evaluation.paired import difference, drawn_scores
 from weft.experiments import lines, notes, tables
 from weft.experiments.config import Experiment
+from weft.experiments.entries import interval
 from weft.experiments.report.html_page import page
 from weft.runs import Run
 from weft.runs.config import EvaluateRun
@@ -225,6 +227,56 @@ def test_a_missing_run_leaves_a_dash_and_no_average_difference(tmp_path):
     assert of(entries, "PT", "urgency").against is not None
     assert lines.lines(entries, plan)[1].average.against is None
     assert "| PT | — | — | — | 0 | 1 |" in tables.table_markdown(entries, plan)
+
+
+# further metrics
+
+
+def test_further_metrics_stand_in_small_tables(tmp_path):
+    """Mean and interval over seeds of each, out of the same runs; a dash where a run is missing."""
+    plan = make_plan(
+        targets=("urgency", "banking"),
+        rows=ROWS,
+        further={"urgency": ["f1_macro"]},
+        metrics=("accuracy", "f1_macro"),
+    )
+    given = {"majority": [["yes"] * 20], "PT": [answers(12)], "MPT": [answers(19)]}
+    answer(plan, tmp_path, given)
+    for cell in plan.cells:
+        if cell.target == "urgency":
+            rewrite(Run(tmp_path / cell.run), "urgency", f1_macro=10.0 * cell.seed)
+    entries = tables.collect(plan, tmp_path)
+    assert of(entries, "PT", "urgency").others["f1_macro"] == pytest.approx(
+        (10.0, interval((0.0, 10.0, 20.0)))
+    )
+    assert of(entries, "PT", "banking").others == {}
+    told = tables.table_markdown(entries, plan)
+    assert "Further metrics of urgency:\n\n| method | f1_macro |" in told
+    assert "| PT | 10.0 ± 24.8 |" in told
+    assert "Further metrics of urgency:" in tables.table_text(entries, plan)
+    gone = next(c.run for c in plan.cells if (c.row, c.target, c.seed) == ("PT", "urgency", 1))
+    (tmp_path / gone / storage.MANIFEST).unlink()
+    assert "| PT | — |" in tables.table_markdown(tables.collect(plan, tmp_path), plan)
+
+
+def rewrite(run, task, **metrics):
+    """A finished evaluation with other scores."""
+    result = run.result()
+    result["scores"][task]["metrics"] |= metrics
+    (run.path / storage.MANIFEST).unlink()
+    files = [path.name for path in run.path.iterdir()]
+    Run(run.path).write_json("result.json", result)
+    storage.seal(run.path, files)
+
+
+def test_further_metrics_are_those_of_a_target():
+    """Another task, or a metric that the task is not scored by, is refused with those that it has."""
+    with pytest.raises(ValueError, match="'alpha' in further is no target"):
+        make_plan(targets=("urgency",), rows=ROWS, further={"alpha": ["f1_macro"]})
+    with pytest.raises(ConfigError, match="is not scored by 'bleu'"):
+        make_plan(
+            targets=("urgency",), rows=ROWS, further={"urgency": ["bleu"]}, metrics=("accuracy", "f1_macro")
+        )
 
 
 # averages of benchmarks

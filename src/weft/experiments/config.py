@@ -107,6 +107,10 @@ class Experiment(Config):
         "with weft for a known base model",
     )
     targets: tuple[Name, ...] = Field(min_length=1)
+    further: dict[Name, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="target -> further metrics of its task, which small tables show beside the first one",
+    )
     averages: dict[Name, tuple[Name, ...]] = Field(
         default_factory=dict,
         description="name -> targets whose average stands in the table, beside that of all; for benchmarks",
@@ -214,6 +218,9 @@ class Experiment(Config):
                     raise RelationError(f"{key} {name!r} has no target", "C10")
                 if len(set(targets)) < len(targets):
                     raise RelationError(f"{key} {name!r} names a target twice", "C10")
+        strange = [name for name in self.further if name not in self.targets]
+        if strange:
+            raise RelationError(f"{strange[0]!r} in further is no target", "C12")
         grouped = [name for names in self.groups.values() for name in names]
         twice = sorted({name for name in grouped if grouped.count(name) > 1})
         if twice:

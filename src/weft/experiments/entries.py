@@ -1,6 +1,6 @@
 """One score of the table: a row of it on a target, with what must be known of it. Loads without torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,7 @@ class Entry:
         scores: the score of each of them; 0 where the metric is undefined, as in published tables.
         mean: of the scores; none while a run is missing.
         half: half the width of the 95 % interval of the mean over seeds; none for a single score.
+        others: mean of each further metric that is asked for, and half the width of its interval.
         written: mean score of freely written answers, if they were asked for.
         rows: test rows.
         parameters: trained parameters per task.
@@ -50,6 +51,7 @@ class Entry:
     scores: tuple[float, ...] = ()
     mean: float | None = None
     half: float | None = None
+    others: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     written: float | None = None
     rows: int | None = None
     parameters: float | None = None

@@ -11,6 +11,7 @@ from pathlib import Path
 from weft.config.files import load_config
 from weft.config.task import TaskSpec
 from weft.config.training import LimitsConfig, PromptConfig, RowCap
+from weft.errors import ConfigError
 from weft.experiments.config import Entry, Experiment
 from weft.methods import Method
 from weft.models.base_folder import located, whole_path
@@ -107,6 +108,7 @@ def plan(experiment: Experiment, specs: dict[str, TaskSpec], name: Namer) -> Pla
         ConfigError: for a task that is not declared.
     """
     targets = select(specs, experiment.targets)
+    _check_further(experiment, targets)
     jobs: dict[str, Job] = {}
 
     def add(config: AnyRun, label: str, needs: tuple[str, ...] = ()) -> str:
@@ -147,6 +149,23 @@ def plan(experiment: Experiment, specs: dict[str, TaskSpec], name: Namer) -> Pla
     order = {"teachers": 0, "source": 1, "adapt": 2, "evaluate": 3}
     ordered = sorted(jobs.values(), key=lambda job: order[job.config.stage])
     return Plan(experiment, tuple(ordered), tuple(cells), source, teachers)
+
+
+def _check_further(experiment: Experiment, targets: list[TaskSpec]) -> None:
+    """Refuse a further metric that a target is not scored by.
+
+    Raises:
+        ConfigError: naming the metrics that it has.
+    """
+    for spec in targets:
+        for name in experiment.further.get(spec.name, ()):
+            if name not in spec.metrics:
+                raise ConfigError(
+                    f"task {spec.name!r} is not scored by {name!r}",
+                    where=f"further ({spec.name})",
+                    fix=f"it has {', '.join(spec.metrics)}; others are named under 'metrics' of the task",
+                    code="C18",
+                )
 
 
 def _trainings(

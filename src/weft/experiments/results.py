@@ -3,7 +3,7 @@
 Every number comes from there. Where a run is missing there is no mean.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -17,7 +17,7 @@ from weft.runs import Run
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
     from weft.experiments.jobs import Cell, Plan
 
-SHOWN = ("averages", "paper", "reference")  # settings of the table alone, which no check looks at
+SHOWN = ("averages", "further", "paper", "reference")  # settings of the table alone, which no check looks at
 
 
 def checks_path(root: Path, experiment: config.Experiment) -> Path:
@@ -35,13 +35,14 @@ def checks(plan: "Plan", root: Path) -> dict[str, Any]:
 def collect(plan: "Plan", root: Path) -> list[Entry]:
     """Scores of a plan's finished runs: one entry for each row and target."""
     metrics = {task.name: task.metrics[0] for job in plan.jobs for task in job.config.tasks}
+    further = plan.experiment.further
     groups: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in plan.cells:  # what does not train has one run for all seeds
         groups.setdefault((cell.row, cell.target), {}).setdefault(cell.run, cell)
     known = checks(plan, root)
     entries = [
         replace(
-            _entry(list(group.values()), metrics[target], root),
+            _entry(list(group.values()), metrics[target], further.get(target, ()), root),
             leaked=known.get("leaks", {}).get(target, {}).get("rows"),
             shared=known.get("shared", {}).get(target),
         )
@@ -50,9 +51,10 @@ def collect(plan: "Plan", root: Path) -> list[Entry]:
     return paired.compared(entries, plan, root)
 
 
-def _entry(cells: "list[Cell]", metric: str, root: Path) -> Entry:
+def _entry(cells: "list[Cell]", metric: str, further: Sequence[str], root: Path) -> Entry:
     row, target = cells[0].row, cells[0].target
     found = {cell.seed: run.scores(target, metric) for cell in cells if (run := Run(root / cell.run)).done}
+    others = {name: [_or_zero(one["metrics"][name]) for one in found.values()] for name in further}
     # by name: result.json is written with sorted keys, so its first metric need not be the one that decides
     known = {seed: one["metrics"][metric] for seed, one in found.items()}
     scores = {seed: _or_zero(score) for seed, score in known.items()}
@@ -68,6 +70,7 @@ def _entry(cells: "list[Cell]", metric: str, root: Path) -> Entry:
         scores=tuple(scores.values()),
         mean=_mean(scores.values()) if whole else None,
         half=interval(tuple(scores.values())) if whole else None,
+        others={name: (_mean(one), interval(one)) for name, one in others.items()} if whole else {},
         written=_mean(map(_or_zero, written)) if whole else None,
         rows=next((one["rows"] for one in found.values()), None),
         parameters=_mean(result["parameters_per_task"] for result in results),

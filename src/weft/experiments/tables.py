@@ -10,12 +10,12 @@ from itertools import chain
 from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
-from weft.experiments.differences import HEAD, differences
 from weft.experiments.entries import DASH, OPEN, Entry
 from weft.experiments.lines import Line, lines
 from weft.experiments.notes import notes
 from weft.experiments.published import published
 from weft.experiments.results import collect
+from weft.experiments.small_tables import small_tables
 from weft.experiments.verdict import verdict
 from weft.text_table import columns, render
 
@@ -48,11 +48,12 @@ def cost_texts(line: Line, joint: str = " / ") -> tuple[str, str]:
 
 
 def table_text(entries: Sequence[Entry], plan: "Plan") -> str:
-    """The table for a terminal of 80 columns, three targets side by side; differences and notes below it."""
+    """The table for a terminal of 80 columns, three targets side by side; small tables and notes below it."""
     table, printed = lines(entries, plan), _printed(plan)
     blocks = [_block(table, printed, part) for part in _parts(table)]
-    for one in differences(table, plan):
-        blocks.append(f"{one.title}:\n\n{render(HEAD, one.rows, '<' + '>' * (len(HEAD) - 1), most=WIDTH)}")
+    for one in small_tables(table, plan):
+        aligned = "<" + ">" * (len(one.head) - 1)
+        blocks.append(f"{one.title}:\n\n{render(one.head, one.rows, aligned, most=WIDTH)}")
     below = [fill(note, WIDTH, break_on_hyphens=False) for note in notes(entries, plan)]
     return "\n\n".join([*blocks, "\n".join(below)]) + "\n"
 
@@ -101,8 +102,8 @@ def table_markdown(entries: Sequence[Entry], plan: "Plan") -> str:
         scores = [(cell, OPEN) if written else (cell,) for cell in cells[: len(names)]]
         rows.append([label, *chain(*scores), *cells[len(names) :]])
     tables = [_markdown_table(head, rows)]
-    for one in differences(table, plan):
-        tables += [f"{one.title}:", _markdown_table(HEAD, one.rows)]
+    for one in small_tables(table, plan):
+        tables += [f"{one.title}:", _markdown_table(one.head, one.rows)]
     said = [*notes(entries, plan), *_silent(entries, plan)]
     source = f" Source run: `{plan.source}`." if plan.source else ""
     below = f"[^{experiment.name}]: {' '.join(said)}{source}"

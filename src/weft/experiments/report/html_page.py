@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weft import runs, storage
-from weft.experiments.differences import HEAD, Differences, differences
 from weft.experiments.entries import Entry
 from weft.experiments.lines import Average, Line, lines
 from weft.experiments.notes import notes
@@ -15,6 +14,7 @@ from weft.experiments.report import overviews as overviews
 from weft.experiments.report import parts as parts
 from weft.experiments.report import plots as plots
 from weft.experiments.results import collect
+from weft.experiments.small_tables import SmallTable, small_tables
 from weft.experiments.tables import cost_texts, heads
 from weft.experiments.verdict import verdict
 from weft.progress import duration
@@ -88,7 +88,7 @@ def page(plan: "Plan", root: Path, seconds: float | None) -> str:
     body = [
         f"<h1>{title}</h1>\n<p>{escape(_story(plan, root, seconds))}</p>",
         parts.section("Scores", _scores(table, notes(entries, plan), plan)),
-        *(parts.section(one.title, _differences(one)) for one in differences(table, plan)),
+        *(parts.section(one.title, _small(one)) for one in small_tables(table, plan)),
         parts.section("What the numbers say", parts.bullets(verdict(entries, plan))),
         *overviews.sections(table, plan),
         parts.section("Scores of every seed", _score_plots(table)),
@@ -182,9 +182,8 @@ def _averages_column(averages: Sequence[Average]) -> list[str]:
     return _column([(one.text(), one.mean) for one in averages])
 
 
-def _differences(found: Differences) -> str:
-    """How far each row lies from the reference row."""
-    return parts.table(HEAD, [[escape(cell) for cell in row] for row in found.rows])
+def _small(found: SmallTable) -> str:
+    return parts.table(found.head, [[escape(cell) for cell in row] for row in found.rows])
 
 
 def _scores_column(entries: Sequence[Entry]) -> list[str]:
