@@ -1,6 +1,7 @@
 """Plots of the whole table: what stands in them, and names that do not overlap."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,17 @@ def test_the_page_has_the_plots_that_there_is_something_for(drawn):
     assert plots.OURS in curves
     sizes = overviews.sizes_plot(table)
     assert all(f">{line.label}<" in sizes for line in table)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shown"), [((1_500.0, 6_000.0), ["2K", "5K"]), ((600.0, 2e6), ["1K", "10K", "100K", "1M"])]
+)
+def test_the_axis_of_trained_numbers_has_numbers(drawn, sizes, shown):
+    """Within one decade as over several."""
+    _, _, table = drawn
+    two = [replace(line, parameters=size) for line, size in zip(table, sizes, strict=False)]
+    found = re.findall(r">(\d+[KM]?)</text>", overviews.sizes_plot(two))
+    assert [text for text in found if text in shown] == shown
 
 
 def test_nothing_to_compare_gives_no_plot(tmp_path):

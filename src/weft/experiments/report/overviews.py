@@ -67,7 +67,7 @@ def sizes_plot(table: Sequence[Line]) -> str:
 
 
 def _draw_sizes(axes: Axes, table: Sequence[Line]) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     for line in table:
         colour = plots.OURS if line.shares else plots.INK
@@ -75,6 +75,9 @@ def _draw_sizes(axes: Axes, table: Sequence[Line]) -> None:
             line.parameters, line.mean, yerr=line.half or 0.0, fmt="o", color=colour, ms=5, elinewidth=0.8
         )
     axes.set_xscale("log")
+    counts = [line.parameters or 1.0 for line in table]
+    wide = max(counts) > 100 * min(counts)  # else a power of ten may stand nowhere on the axis
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="trained numbers of a task", ylabel="average, percent")
@@ -106,7 +109,7 @@ def _short(value: float) -> str:
     """`100`, `1K`, `10M`."""
     for unit, size in (("M", 1e6), ("K", 1e3)):
         if value >= size:
-            return f"{value / size:,.0f}{unit}"
+            return f"{value / size:,g}{unit}"
     return f"{value:g}"
 
 
