@@ -715,10 +715,15 @@ def test_experiments_of_the_repository_load_and_name_declared_tasks(path):
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_table_shows_what_a_user_would_compare_with(path):
-    """The majority, both classifiers on the same rows, and with sources the prompt methods beside MPT."""
+    """The majority, both classifiers on the same rows, and with sources the prompt methods beside MPT.
+
+    Classifiers cannot write: they stand where a target's answers are closed. On dev rows settings are chosen.
+    """
     config = load_config(path, Experiment)
     titles = {row.method.title for row in config.rows}
-    assert {"majority", "TF-IDF + LR", "frozen features + LR"} <= titles
+    closed = any(spec.labels for spec in select(specs_of(config), config.targets))
+    if closed and config.split == "test":
+        assert {"majority", "TF-IDF + LR", "frozen features + LR"} <= titles
     assert not config.sources or {"prompt tuning from scratch", "SPoT", "MPT"} <= titles
 
 
@@ -729,7 +734,8 @@ def test_few_shot_targets_train_as_long_in_a_group_as_alone(path):
     for row in config.rows:
         if row.group and row.optim and config.shots:
             alone = next(one.optim for one in config.rows if one.method == row.method and not one.group)
-            assert row.optim.steps == alone.steps * len(config.targets)
+            sizes = {len(names) for names in config.groups.values()} or {len(config.targets)}
+            assert {row.optim.steps} == {alone.steps * size for size in sizes}
 
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)

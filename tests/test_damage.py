@@ -82,7 +82,7 @@ def plan():
 def root(plan, tmp_path, monkeypatch):
     """All of its runs, finished; nothing waits for the disk, and no plot is drawn."""
     monkeypatch.setattr(durable.os, "fsync", lambda handle: None)
-    monkeypatch.setattr(plots, "_svg", lambda *args: "")
+    monkeypatch.setattr(plots, "svg", lambda *args: "")
     monkeypatch.setattr(config_file, "_plain", cache(config_file._plain))  # the same YAML, again and again
     fill(plan, tmp_path)
     return tmp_path

@@ -224,7 +224,7 @@ class Experiment(Config):
         grouped = [name for names in self.groups.values() for name in names]
         twice = sorted({name for name in grouped if grouped.count(name) > 1})
         if twice:
-            raise RelationError(f"a target is in two groups, or twice in one: {', '.join(twice)}", "C10")
+            raise RelationError(f"a target is in two groups: {', '.join(twice)}", "C10")
         return self
 
     @model_validator(mode="after")
