@@ -3,6 +3,7 @@
 import re
 from contextlib import nullcontext
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -80,7 +81,7 @@ def run(
         entries = tables.collect(plan, runs)
         print(tables.table_text(entries, plan))
         for sentence in tables.verdict(entries, plan):
-            print(sentence)
+            print(fill(sentence, tables.WIDTH, break_on_hyphens=False))
         path = report or runs / f"{plan.experiment.name}-report.html"
         html_page.write_report(plan, runs, path, time.monotonic() - start)
         print(f"\nreport: {path.resolve()}")
