@@ -2,7 +2,7 @@
 
 from weft.checks.findings import Findings
 from weft.checks.overlap import normal
-from weft.checks.used_rows import SHOWN, Used, share
+from weft.checks.used_rows import Used, share
 from weft.errors import DataError
 from weft.tasks import template
 
@@ -23,10 +23,9 @@ def _unanswered(used: Used, found: Findings) -> None:
     gone = [(n, row) for n, row in enumerate(used.rows, start=1) if n not in there]
     empty = [n for n, row in gone if used.task.reason(row) == "no answer"]
     if empty:
-        places = ", ".join(map(str, empty[:SHOWN])) + (", …" if len(empty) > SHOWN else "")
         cause = f"{share(len(empty), len(used.rows))} rows have no answer, and are left out"
         fix = "complete the rows or remove them"
-        found.warn(DataError(cause, where=f"{used.name}, rows {places}", fix=fix, code="D03"))
+        found.warn(DataError(cause, where=used.at_rows(empty), fix=fix, code="D03"))
 
 
 def _elsewhere(used: Used, found: Findings) -> None:

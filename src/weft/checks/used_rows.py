@@ -72,9 +72,12 @@ class Used:
 
     def at(self, places: Sequence[int]) -> str:
         """Where some of the used examples stand: the first few rows."""
-        rows = [self.row(place) for place in places[:SHOWN]]
-        more = ", …" if len(places) > SHOWN else ""
-        return f"{self.name}, row{'s' if len(places) > 1 else ''} {', '.join(map(str, rows))}{more}"
+        return self.at_rows([self.row(place) for place in places])
+
+    def at_rows(self, rows: Sequence[int]) -> str:
+        """Where some rows of the file stand, by their numbers: the first few."""
+        more = ", …" if len(rows) > SHOWN else ""
+        return f"{self.name}, row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:SHOWN]))}{more}"
 
 
 def share(count: int, total: int) -> str:

@@ -103,6 +103,11 @@ def wilson(right: int, rows: int) -> Interval:
     return Interval(100 * max(0.0, middle - half), 100 * min(1.0, middle + half), "Wilson")
 
 
+def draw_count(rows: int) -> int:
+    """How often rows are drawn: the less, the more there are."""
+    return min(DRAWS, max(LEAST, WORK // max(1, rows)))
+
+
 def bootstrap(statistic: Statistic, rows: int) -> Interval | None:
     """Percentiles of a statistic over rows drawn with return, the same draws every time.
 
@@ -111,8 +116,7 @@ def bootstrap(statistic: Statistic, rows: int) -> Interval | None:
         rows: how many there are.
     """
     chance = np.random.default_rng(0)
-    count = min(DRAWS, max(LEAST, WORK // max(1, rows)))
-    drawn = [statistic(chance.integers(rows, size=rows)) for _ in range(count)]
+    drawn = [statistic(chance.integers(rows, size=rows)) for _ in range(draw_count(rows))]
     found = [one for one in drawn if one is not None]
     if len(set(found)) < 2:
         return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from weft.evaluation.intervals import DRAWS, LEAST, MEANS, SHARES, WORK, drawable
+from weft.evaluation.intervals import DRAWS, MEANS, SHARES, draw_count, drawable
 from weft.tasks.scoring import Metric, References
 
 Answers = Sequence[str]
@@ -54,7 +54,7 @@ def drawn_scores(
     """
     scores = [drawable(name, metric, one, references, groups) for one in answers]
     places = scores[0][1]
-    count = DRAWS if name in (*SHARES, *MEANS) else min(DRAWS, max(LEAST, WORK // places))
+    count = DRAWS if name in (*SHARES, *MEANS) else draw_count(places)
     generator = np.random.default_rng(zlib.crc32(chance.encode()))
     draws = [generator.integers(places, size=places) for _ in range(count)]
     return np.array([[score(drawn) or 0.0 for drawn in draws] for score, _ in scores])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from weft.errors import DataError
 from weft.evaluation.answers import Answer
 from weft.tasks import Example, Task
-from weft.tasks.metrics import measured
+from weft.tasks.spread import measures
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,3 @@ def score(task: Task, examples: Sequence[Example], answers: Sequence[Answer]) ->
     written = metrics if texts == given else measures(task, examples, texts)
     strange = sum(text not in task.choices for text in texts) if task.choices else 0
     return Scores(len(examples), metrics, written, 100 * strange / len(texts))
-
-
-def measures(task: Task, examples: Sequence[Example], texts: Sequence[str]) -> dict[str, float | None]:
-    """A task's metrics of answers that are texts."""
-    accepted, groups = [one.accepted for one in examples], [one.group for one in examples]
-    return {name: measured(metric, texts, accepted, groups) for name, metric in task.metrics.items()}

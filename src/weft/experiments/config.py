@@ -218,9 +218,6 @@ class Experiment(Config):
                     raise RelationError(f"{key} {name!r} has no target", "C10")
                 if len(set(targets)) < len(targets):
                     raise RelationError(f"{key} {name!r} names a target twice", "C10")
-        strange = [name for name in self.further if name not in self.targets]
-        if strange:
-            raise RelationError(f"{strange[0]!r} in further is no target", "C12")
         grouped = [name for names in self.groups.values() for name in names]
         twice = sorted({name for name in grouped if grouped.count(name) > 1})
         if twice:
@@ -247,9 +244,10 @@ class Experiment(Config):
     @model_validator(mode="after")
     def _named_tasks_are_there(self) -> "Experiment":
         self.limits.check((*self.sources, *self.targets))
-        strange = [name for name in self.steps if name not in self.targets]
-        if strange:
-            raise RelationError(f"{strange[0]!r} in steps is no target", "C12")
+        for key, names in (("steps", self.steps), ("further", self.further)):
+            strange = [name for name in names if name not in self.targets]
+            if strange:
+                raise RelationError(f"{strange[0]!r} in {key} is no target", "C12")
         return self
 
     @model_validator(mode="after")

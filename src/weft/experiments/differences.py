@@ -1,12 +1,12 @@
 """Small tables: every row's distance from the reference row, with interval and p. Loads without torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from weft.evaluation.paired import Difference
 from weft.experiments.entries import DASH
 from weft.experiments.lines import Average, Line
+from weft.experiments.small_tables import SmallTable
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
     from weft.experiments.jobs import Plan
@@ -15,28 +15,21 @@ SURE = 0.05
 HEAD = ("method", "difference", "95 % interval", "p", "above", "below")
 
 
-@dataclass(frozen=True)
-class Differences:
-    """One small table: of one average.
-
-    Attributes:
-        title: what differs from what.
-        rows: cells under `HEAD`, one row for each method but the reference.
-    """
-
-    title: str
-    rows: tuple[tuple[str, ...], ...]
+def compared(table: Sequence[Line]) -> bool:
+    """Whether any row stands beside a reference row."""
+    return any(entry.against for line in table for entry in line.entries)
 
 
-def differences(table: Sequence[Line], plan: "Plan") -> list[Differences]:
+def differences(table: Sequence[Line], plan: "Plan") -> list[SmallTable]:
     """A table for each average of the experiment; none where nothing is compared."""
+    if not compared(table):
+        return []
     label = plan.experiment.compared_with
     others = [line for line in table if line.label != label]
-    if not any(one.against for line in others for one in line.entries):
-        return []
     return [
-        Differences(
+        SmallTable(
             f"Differences from {label}, {average.head}",
+            HEAD,
             tuple((line.label, *_cells(line.averages[i])) for line in others),
         )
         for i, average in enumerate(table[0].averages)
@@ -63,9 +56,9 @@ def _signed(value: float) -> str:
     return f"{value:+.1f}".replace("-0.0", "0.0").replace("+0.0", "0.0").replace("-", "−")
 
 
-def said(table: Sequence[Line], plan: "Plan") -> list[str]:
+def said(table: Sequence[Line]) -> list[str]:
     """What a reader of these tables must know."""
-    if not differences(table, plan):
+    if not compared(table):
         return []
     counts = {len(one.gaps) for line in table for one in line.entries if one.gaps is not None}
     draws = " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))

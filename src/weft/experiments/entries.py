@@ -1,7 +1,8 @@
 """One score of the table: a row of it on a target, with what must be known of it. Loads without torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +94,12 @@ class Entry:
         if self.unable or self.silent:
             return OPEN
         return score_text(self.written, None, marks=ZERO * (self.undefined_written > 0))
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are there; none without any."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def interval(scores: Sequence[float]) -> float | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from weft.evaluation.paired import Difference, difference
 from weft.experiments import config
-from weft.experiments.entries import ZERO, Entry, interval, score_text
+from weft.experiments.entries import ZERO, Entry, interval, mean_of, score_text
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
     from weft.experiments.jobs import Plan
@@ -127,8 +127,8 @@ def _line(row: config.Entry, entries: list[Entry], experiment: config.Experiment
         row.method.learns,
         tuple(entries),
         tuple(_average(name, [one for one in entries if one.target in of]) for name, of in parts.items()),
-        parameters=_mean(entry.parameters for entry in entries),
-        seconds=_mean(entry.seconds for entry in entries),
+        parameters=mean_of(entry.parameters for entry in entries),
+        seconds=mean_of(entry.seconds for entry in entries),
     )
 
 
@@ -139,7 +139,7 @@ def _average(name: str, entries: list[Entry]) -> Average:
     seeds = [seed for seed in (by_seed or [{}])[0] if all(seed in scores for scores in by_seed)]
     whole = all(entry.mean is not None for entry in entries)
     scores = tuple(fmean(scores[seed] for scores in by_seed) for seed in seeds) if whole else ()
-    return Average(name, counted, scores, _mean(scores), interval(scores), _against(counted))
+    return Average(name, counted, scores, mean_of(scores), interval(scores), _against(counted))
 
 
 def _against(entries: Sequence[Entry]) -> Difference | None:
@@ -150,12 +150,6 @@ def _against(entries: Sequence[Entry]) -> Difference | None:
     least = min(len(gaps) for _, gaps in known)  # large sets have fewer draws
     draws = np.mean([gaps[:least] for _, gaps in known], axis=0)
     return difference(fmean(mean for mean, _ in known), draws)
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    """Mean of the values that are there; none without any."""
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
 
 
 def best(table: Iterable[Line]) -> Line | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from weft.config.decoding import GREEDY
 from weft.experiments import config, differences, published
 from weft.experiments.entries import CONSTANT, DASH, OPEN, SEEN, ZERO, Entry
-from weft.experiments.lines import lines
+from weft.experiments.lines import Line, lines
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
     from weft.experiments.jobs import Plan
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # weft.experiments.jobs loads torch
 
 def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
     """What a reader of the table must know."""
-    experiment = plan.experiment
+    experiment, table = plan.experiment, lines(entries, plan)
     model = [experiment.base.model, *(entry.dtype for entry in entries if entry.dtype)]
     said = [
         f"Scores: {_metrics(entries)} in percent, {_spread(plan)}.",
@@ -35,8 +35,8 @@ def notes(entries: Sequence[Entry], plan: "Plan") -> list[str]:
         + _overlaps(entries)
         + _gaps(entries)
         + _constant(entries)
-        + _open(entries, plan)
-        + differences.said(lines(entries, plan), plan)
+        + _open(table)
+        + differences.said(table)
         + published.said(experiment)
     )
 
@@ -207,9 +207,9 @@ def _constant(entries: Sequence[Entry]) -> list[str]:
     return [f"{CONSTANT} One answer for all rows: {'; '.join(found)}."] if found else []
 
 
-def _open(entries: Sequence[Entry], plan: "Plan") -> list[str]:
+def _open(table: Sequence[Line]) -> list[str]:
     """Targets of open answers, which a classifier has no score on."""
-    unable = [one.target for line in lines(entries, plan) for one in line.entries if one.unable]
+    unable = [one.target for line in table for one in line.entries if one.unable]
     targets = ", ".join(dict.fromkeys(unable))
     said = f"{OPEN} The answers of {targets} are open, and a classifier needs closed ones; it has no average."
     return [said] if unable else []

@@ -65,12 +65,15 @@ class PublishedRow:
     averages: dict[frozenset[str], float]
     parameters: float | None
 
-    def cells(self, experiment: Experiment) -> list[str]:
-        """The row under the table's heads: targets, averages, parameters, seconds."""
-        scores = [self.scores.get(name) for name in experiment.targets]
+    def numbers(self, experiment: Experiment) -> list[float | None]:
+        """Scores on the experiment's targets, and its averages; none where nothing was published."""
         of = [*experiment.averages.values(), experiment.targets]
         averages = [self.averages.get(frozenset(names)) for names in of]
-        shown = [DASH if value is None else f"{value:.1f}" for value in (*scores, *averages)]
+        return [*(self.scores.get(name) for name in experiment.targets), *averages]
+
+    def cells(self, experiment: Experiment) -> list[str]:
+        """The row under the table's heads: targets, averages, parameters, seconds."""
+        shown = [DASH if value is None else f"{value:.1f}" for value in self.numbers(experiment)]
         return [*shown, DASH if self.parameters is None else f"{self.parameters:,.0f}", DASH]
 
 
@@ -116,7 +119,7 @@ def published(experiment: Experiment) -> list[PublishedRow]:
             found[label] = PublishedRow(
                 label, row.scores | scores, row.averages | averages, known.get("parameters", row.parameters)
             )
-    return [row for row in found.values() if set(row.cells(experiment)[: -len(OTHER)]) != {DASH}]
+    return [row for row in found.values() if any(one is not None for one in row.numbers(experiment))]
 
 
 def said(experiment: Experiment) -> list[str]:

@@ -3,15 +3,14 @@
 Every number comes from there. Where a run is missing there is no mean.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from weft import storage
 from weft.experiments import config, paired
-from weft.experiments.entries import Entry, interval
+from weft.experiments.entries import Entry, interval, mean_of
 from weft.runs import Run
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
@@ -68,13 +67,13 @@ def _entry(cells: "list[Cell]", metric: str, further: Sequence[str], root: Path)
         metric,
         seeds=tuple(scores),
         scores=tuple(scores.values()),
-        mean=_mean(scores.values()) if whole else None,
+        mean=mean_of(scores.values()) if whole else None,
         half=interval(tuple(scores.values())) if whole else None,
-        others={name: (_mean(one), interval(one)) for name, one in others.items()} if whole else {},
-        written=_mean(map(_or_zero, written)) if whole else None,
+        others={name: (mean_of(one), interval(one)) for name, one in others.items()} if whole else {},
+        written=mean_of(map(_or_zero, written)) if whole else None,
         rows=next((one["rows"] for one in found.values()), None),
-        parameters=_mean(result["parameters_per_task"] for result in results),
-        seconds=_mean(run.seconds() / len(one["rows"]) for run, one in zip(trained, results, strict=True)),
+        parameters=mean_of(result["parameters_per_task"] for result in results),
+        seconds=mean_of(run.seconds() / len(one["rows"]) for run, one in zip(trained, results, strict=True)),
         runs=tuple(cell.run for cell in cells),
         missing=len(cells) - len(found),
         undefined=sum(score is None for score in known.values()),
@@ -88,12 +87,6 @@ def _entry(cells: "list[Cell]", metric: str, further: Sequence[str], root: Path)
 def _or_zero(score: float | None) -> float:
     """A score as means count it: an undefined one as 0, for a collapsed seed is no better than chance."""
     return 0.0 if score is None else float(score)
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    """Mean of the values that are there; none without any."""
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
 
 
 def _env(cells: "list[Cell]", root: Path, name: str) -> Any:

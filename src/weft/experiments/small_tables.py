@@ -1,10 +1,9 @@
-"""Small tables below the large one: distances from the reference row, further metrics. Needs no torch."""
+"""Small tables below the large one, and those of further metrics. Loads without torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from weft.experiments.differences import HEAD, differences
 from weft.experiments.entries import DASH, score_text
 from weft.experiments.lines import Line
 
@@ -25,12 +24,6 @@ class SmallTable:
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-
-
-def small_tables(table: Sequence[Line], plan: "Plan") -> list[SmallTable]:
-    """Those that an experiment asks for, in the order in which they stand."""
-    gaps = [SmallTable(one.title, HEAD, one.rows) for one in differences(table, plan)]
-    return [*further(table, plan), *gaps]
 
 
 def further(table: Sequence[Line], plan: "Plan") -> list[SmallTable]:

@@ -10,12 +10,13 @@ from itertools import chain
 from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
+from weft.experiments.differences import differences
 from weft.experiments.entries import DASH, OPEN, Entry
 from weft.experiments.lines import Line, lines
 from weft.experiments.notes import notes
 from weft.experiments.published import published
 from weft.experiments.results import collect
-from weft.experiments.small_tables import small_tables
+from weft.experiments.small_tables import SmallTable, further
 from weft.experiments.verdict import verdict
 from weft.text_table import columns, render
 
@@ -56,6 +57,11 @@ def table_text(entries: Sequence[Entry], plan: "Plan") -> str:
         blocks.append(f"{one.title}:\n\n{render(one.head, one.rows, aligned, most=WIDTH)}")
     below = [fill(note, WIDTH, break_on_hyphens=False) for note in notes(entries, plan)]
     return "\n\n".join([*blocks, "\n".join(below)]) + "\n"
+
+
+def small_tables(table: Sequence[Line], plan: "Plan") -> list[SmallTable]:
+    """Below the table: further metrics that are asked for, and distances from the reference row."""
+    return [*further(table, plan), *differences(table, plan)]
 
 
 def _parts(table: Sequence[Line]) -> list[range]:

@@ -34,11 +34,13 @@ def spread(task: Task, split: Split) -> Spread:
     counts = Counter(dict.fromkeys(task.choices, 0))
     counts.update(one.target for one in rows)
     word = commonest(rows)
+    return Spread(dict(counts.most_common()), word, measures(task, rows, [word] * len(rows)))
+
+
+def measures(task: Task, rows: Sequence[Example], texts: Sequence[str]) -> dict[str, float | None]:
+    """What a task's metrics give answers of rows, by name."""
     accepted, groups = [one.accepted for one in rows], [one.group for one in rows]
-    scores = {
-        name: measured(metric, [word] * len(rows), accepted, groups) for name, metric in task.metrics.items()
-    }
-    return Spread(dict(counts.most_common()), word, scores)
+    return {name: measured(metric, texts, accepted, groups) for name, metric in task.metrics.items()}
 
 
 def commonest(rows: Sequence[Example]) -> str:

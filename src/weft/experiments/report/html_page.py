@@ -14,8 +14,8 @@ from weft.experiments.report import overviews as overviews
 from weft.experiments.report import parts as parts
 from weft.experiments.report import plots as plots
 from weft.experiments.results import collect
-from weft.experiments.small_tables import SmallTable, small_tables
-from weft.experiments.tables import cost_texts, heads
+from weft.experiments.small_tables import SmallTable
+from weft.experiments.tables import cost_texts, heads, small_tables
 from weft.experiments.verdict import verdict
 from weft.progress import duration
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from weft import storage
 from weft.experiments.config import Entry
-from weft.experiments.differences import differences
+from weft.experiments.differences import compared
 from weft.experiments.lines import Line
 from weft.experiments.report import parts as parts
 from weft.experiments.report import plots as plots
@@ -24,7 +24,7 @@ ROOM = 0.07  # of the axis, most between names that stand below one another
 
 def sections(table: Sequence[Line], plan: "Plan") -> list[str]:
     """The plots that an experiment gives something for."""
-    curves, compared = few_shot_curves(table, plan), differences(table, plan)
+    curves = few_shot_curves(table, plan)
     sized = [line for line in table if line.mean is not None and line.parameters]
     found = []
     if len(sized) > 1:
@@ -34,7 +34,7 @@ def sections(table: Sequence[Line], plan: "Plan") -> list[str]:
     if curves:
         said = "Average over targets by training rows of a target, with the 95 % interval over seeds."
         found.append(parts.section("Few-shot curves", parts.figure(curves_plot(curves), said)))
-    if compared:
+    if compared(table):
         label = str(plan.experiment.compared_with)
         figure = parts.figure(gaps_plot(table, label), f"Difference from {label}, with its 95 % interval.")
         found.append(parts.section(f"Distance from {label}", figure))
