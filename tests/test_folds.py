@@ -34,6 +34,26 @@ def test_copies_of_a_text_stand_in_one_fold():
     assert len(set(fold_of(examples, 4, 1))) == 4
 
 
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 4)), min_size=8, max_size=30))
+def test_what_belongs_together_stands_in_one_fold(rows):
+    """Rows of one group (0: none), copies of a text, and what either joins, as a plain search finds."""
+    examples = [Example(f"text {text}", "ab"[text % 2], group="" if not g else f"{g}") for text, g in rows]
+    numbers = fold_of(examples, 3, 0)
+    for start in range(len(rows)):
+        reached = {start}
+        while (
+            more := {
+                j
+                for i in reached
+                for j in range(len(rows))
+                if rows[i][0] == rows[j][0] or rows[i][1] == rows[j][1] != 0
+            }
+            - reached
+        ):
+            reached |= more
+        assert len({numbers[i] for i in reached}) == 1
+
+
 def test_every_row_is_answered_by_what_the_other_folds_taught():
     """The fit sees no row of its fold, and all others; answers keep the order of the rows."""
     seen: list[set[str]] = []

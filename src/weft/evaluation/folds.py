@@ -4,12 +4,12 @@ Loads without torch.
 """
 
 import random
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from weft.errors import DataError
 from weft.evaluation.answers import Answer
 from weft.tasks import Example
+from weft.tasks.groups import members
 
 Fitted = Callable[[list[Example]], list[Answer]]  # answers rows, by what was fitted to others
 
@@ -17,21 +17,37 @@ Fitted = Callable[[list[Example]], list[Answer]]  # answers rows, by what was fi
 def fold_of(examples: Sequence[Example], folds: int, seed: int) -> list[int]:
     """The fold of each row, from 0: each answer's rows are dealt out in turn, after a shuffle by the seed.
 
-    Rows with one text, but for case and spaces, stand in one fold: else a row would be answered by its copy.
+    Rows with one text, but for case and spaces, or of one group stand in one fold: else a row would be
+    answered by its copy, or by what belongs to it.
 
     Args:
         examples: the rows.
         folds: how many.
         seed: of the shuffle.
     """
-    same: dict[str, list[int]] = defaultdict(list)
-    for i, one in enumerate(examples):
-        same[_plain(one.source)].append(i)
-    groups = list(same.values())
+    groups = _together(examples)
     random.Random(seed).shuffle(groups)
     groups.sort(key=lambda rows: examples[rows[0]].target)  # stable: the answers one after the other
     number = {i: turn % folds for turn, rows in enumerate(groups) for i in rows}
     return [number[i] for i in range(len(examples))]
+
+
+def _together(examples: Sequence[Example]) -> list[list[int]]:
+    """Places of the rows that share a text or a group, with each other or through others."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    kept = [
+        (i, key)
+        for i, one in enumerate(examples)
+        for key in (("text", _plain(one.source)), ("group", one.group))
+        if key != ("group", "")
+    ]
+    number = {key: len(examples) + n for n, key in enumerate(dict.fromkeys(key for _, key in kept))}
+    ends = [i for i, _ in kept], [number[key] for _, key in kept]
+    nodes = len(examples) + len(number)
+    _, part = connected_components(coo_array(([1] * len(kept), ends), shape=(nodes, nodes)), directed=False)
+    return members([str(one) for one in part[: len(examples)]])
 
 
 def _plain(text: str) -> str:
@@ -51,7 +67,8 @@ def out_of_fold(
         fit: fits a method to the rows of all folds but one.
 
     Raises:
-        DataError: if there are fewer different texts than folds, or one answer alone in a training part.
+        DataError: if there are fewer different texts or groups than folds, or one answer alone in a
+            training part.
     """
     numbers = fold_of(examples, folds, seed)
     answers: dict[int, Answer] = {}
@@ -59,10 +76,10 @@ def out_of_fold(
         train = [one for one, number in zip(examples, numbers, strict=True) if number != fold]
         test = [i for i, number in enumerate(numbers) if number == fold]
         if not test or len({one.target for one in train}) < 2:
-            different = len({_plain(one.source) for one in examples})
+            different = len(_together(examples))
             raise DataError(
-                f"{len(examples)} rows with {different} different texts are too few for {folds} folds: each "
-                "wants two answers to learn from, and copies of a text stand in one fold",
+                f"{len(examples)} rows of {different} different texts or groups are too few for {folds} "
+                "folds: each wants two answers to learn from, and what belongs together stands in one",
                 fix="give more rows of every answer, or ask for fewer folds",
                 code="D13",
             )
