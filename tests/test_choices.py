@@ -220,6 +220,44 @@ def test_weights_are_trained_in_float32(job, tmp_path, monkeypatch):
     trained = stages.perform(AdaptRun(**shared, **settings), workspace)
     scored = stages.perform(EvaluateRun(**shared, run=trained.id), workspace)
     assert env(trained)["dtype"] == env(scored)["dtype"] == "float32"
+    assert env(trained)["products"] == env(scored)["products"] == "bfloat16"
+    kept = torch.cat([value.flatten() for value in trained.tensors().values()])
+    assert (kept != kept.bfloat16()).float().mean() > 0.9  # their steps are smaller than a bfloat16's
+
+
+@pytest.mark.parametrize("base", [{"dtype": "float32"}, {"dtype": "auto", "products": "library"}])
+def test_products_are_rounded_only_where_nothing_else_was_asked(job, tmp_path, monkeypatch, base):
+    """Float32, or the library's products, are what they say."""
+    monkeypatch.setattr("weft.models.machine.probe", lambda device: Precision("bfloat16", {}))
+    config = teacher_run(job, base).model_dump(include={"base", "prompt", "tasks"})
+    optim = {"lr": {"model": 1e-3}, "steps": 2, "batch_size": 6}
+    run = AdaptRun(**config, method={"name": "full"}, optim=optim)
+    assert Workspace(tmp_path).products(run) == "library"
+    packed = AdaptRun(
+        **{**config, "base": {**config["base"], "products": "packed"}}, method={"name": "full"}, optim=optim
+    )
+    assert Workspace(tmp_path).products(packed) == "library"
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "grouped"])
+@pytest.mark.parametrize("name", BACKBONE_IDS)
+def test_rounded_products_are_those_of_bfloat16_with_float32_gradients(name, attention, rows):
+    """Logits are off by rounding alone, as those of a model in bfloat16 are; gradients are whole."""
+    exact, rounded, half = build_backbone(name), build_backbone(name), build_backbone(name)
+    half.lm.bfloat16()
+    rounded.rounds = True
+    found = []
+    for one in (exact, rounded, half):
+        one.lm.requires_grad_(True)
+        set_attention(one.lm, attention)
+        batch = batch_of(one, rows)
+        with one.mode(dropout=False):
+            logits = one.forward(one.read(batch.sources), None, batch.labels).logits
+        lm_loss_sum(logits, batch.labels).backward()
+        found.append(logits.detach().float())
+    errors = [float((one - found[0]).abs().mean()) for one in found[1:]]
+    assert 0 < errors[0] < 2 * errors[1]
+    assert {one.grad.dtype for one in rounded.lm.parameters() if one.grad is not None} == {torch.float32}
 
 
 def test_a_run_of_before_there_was_a_choice_keeps_the_librarys(job, tmp_path, monkeypatch):

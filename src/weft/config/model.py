@@ -23,10 +23,11 @@ class BaseConfig(Config):
         description="implementation of attention; auto measures which is faster on this machine; "
         "library: as transformers chooses",
     )
-    products: Literal["auto", "library", "packed"] = Field(
+    products: Literal["auto", "library", "packed", "bfloat16"] = Field(
         "auto",
-        description="products with the frozen weights on a processor; packed: weights laid out once, for "
-        "twice their memory more; auto measures whether that pays, for models up to 2 GB",
+        description="products with the weights; packed: frozen ones laid out once on a processor, for twice "
+        "their memory more, which auto measures for models up to 2 GB; bfloat16: of float32 weights that a "
+        "method trains or adds to, as auto has it where the machine is faster so",
     )
     checkpointing: bool = Field(
         False, description="compute layers twice, to save memory in training (not with suffix prompts)"

@@ -75,7 +75,8 @@ def load_backbone(
         warn: told when that folder fails.
         device: none: the accelerator, if there is one.
         attention: a name in transformers' registry; library: as transformers chooses.
-        products: library, or packed: weights laid out once, where that can be done.
+        products: library; packed: weights laid out once, where that can be done; or bfloat16: products in
+            that format, of weights in `dtype`.
         checkpointing: compute each layer again in the backward pass, to save memory.
 
     Raises:
@@ -99,7 +100,9 @@ def load_backbone(
         pack(lm)
     suffix = position == "suffix"
     kept = TextCache(lm, cache_mb << 20, texts if suffix else None, warn)
-    return _backbone(folder, lm, tokenizer, suffix, kept)
+    backbone = _backbone(folder, lm, tokenizer, suffix, kept)
+    backbone.rounds = products == "bfloat16"
+    return backbone
 
 
 def outline_backbone(folder: BaseFolder, tokenizer: Any, position: str = "prefix") -> Backbone:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor, autocast, nn
 
 from weft.config.decoding import GREEDY, Decoding
 from weft.data.batch import Encoded, Tokens
@@ -118,6 +118,7 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         kept: readings of texts that need not be made again; none are kept unless room is given.
+        rounds: whether products are computed in bfloat16, of weights that keep their own format.
     """
 
     only_reads = False  # whether it writes no answers
@@ -126,7 +127,7 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         self.lm, self.tokenizer = lm, tokenizer
         self.name, self.base_hash = name, base_hash
-        self.frozen = True
+        self.frozen, self.rounds = True, False
         self.kept = KeptReadings()
         lm.requires_grad_(False)
         lm.eval()
@@ -200,16 +201,16 @@ class Backbone(nn.Module, ABC):
 
     @contextmanager
     def mode(self, *, dropout: bool) -> Iterator[None]:
-        """Run with the frozen model's dropout on or off, and put it back as it was afterwards."""
+        """Run with dropout on or off, which is put back afterwards, and with the chosen products."""
         before = self.lm.training
-        if before == dropout:  # asked at every step, and to tell all parts of a model takes a while
-            yield
-            return
-        self.lm.train(dropout)
+        if before != dropout:  # asked at every step, and to tell all parts of a model takes a while
+            self.lm.train(dropout)
         try:
-            yield
+            with autocast(self.device.type, torch.bfloat16, enabled=self.rounds):
+                yield
         finally:
-            self.lm.train(before)
+            if before != dropout:
+                self.lm.train(before)
 
     def text_tokens(self, text: str, limit: int | None = None) -> tuple[Tokens, bool]:
         """Token ids of a text, and whether it was cut to `limit`.

@@ -215,7 +215,7 @@ class TextCache:
         for i, source in enumerate(sources):
             ids[i, : len(source)] = torch.tensor(source)
         training = self.lm.training
-        with self.bare():
+        with self.bare(), torch.autocast(self._device.type, enabled=False):  # alike, whoever asks
             out = self.lm.eval().base_model(
                 input_ids=ids.to(self._device),
                 past_key_values=DynamicCache(),

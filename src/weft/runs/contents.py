@@ -24,7 +24,7 @@ class _Env(Content):
     identity: str = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
     attention: Literal["library", "eager", "sdpa", "grouped"] = "library"
-    products: Literal["library", "packed"] = "library"
+    products: Literal["library", "packed", "bfloat16"] = "library"
     position: Literal["prefix", "suffix"] = "prefix"
     threads: Annotated[Count, Field(gt=0)] = 1
     micro_batch: Annotated[Count, Field(gt=0)] = 1

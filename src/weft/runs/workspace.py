@@ -194,18 +194,26 @@ class Workspace:
         return self.machine.attention(self.base(config), self.dtype(config), suffix=suffix)
 
     def products(self, config: AnyRun) -> str:
-        """How products with the frozen weights are computed; chosen as attention is.
+        """How products with the weights are computed; chosen as attention is.
 
-        Weights that are trained are the library's affair.
+        Weights that are trained, or added to, keep float32 and cannot be packed; where bfloat16 is faster,
+        they are multiplied in that.
         """
-        if config.base.deterministic or touches_weights(config) or self.base(config).family == "encoder":
+        if config.base.deterministic or self.base(config).family == "encoder":
             return "library"
         scores = isinstance(config, EvaluateRun) and config.run is not None  # answers as it was trained
-        if config.base.products != "auto" and not scores:
-            return config.base.products
+        asked, changes = config.base.products, touches_weights(config)
+        if asked != "auto" and not scores:
+            return "library" if changes and asked == "packed" else asked
         if begun := self._begun(config):
             return str(begun.get("products", "library"))
+        if changes:
+            return "bfloat16" if self._rounds(config) else "library"
         return self.machine.products(self.base(config), self.dtype(config))
+
+    def _rounds(self, config: AnyRun) -> bool:
+        """Whether to multiply float32 weights in bfloat16: that is faster, and nobody asked for float32."""
+        return config.base.dtype == "auto" and self.machine.precision().dtype == "bfloat16"
 
     def choices(self, config: AnyRun) -> dict[str, str]:
         """What last digits depend on and a run's folder notes: number format, attention, products."""
