@@ -32,7 +32,7 @@ PLANS = {  # teachers, source stages, adaptations, evaluations
     "local/fewshot": (5, 1, 189, 192),
     "local/ablations": (20, 24, 136, 140),
     "local/nlg": (5, 1, 5, 6),
-    "local/rates": (5, 1, 117, 117),
+    "local/rates": (5, 1, 78, 78),
 }
 TRAINED = ("full", "adapter", "bitfit", "lora", "ia3", "prompt_tuning", "attempt", "dept", "ulpt", "mpt")
 
