@@ -1,6 +1,7 @@
 """What a machine chooses once: attention, rows in memory. It changes last digits at most, and is kept."""
 
 import json
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -484,3 +485,21 @@ def test_checkpointing_is_refused_after_cached_texts(job, tmp_path):
     assert "prompt.position: prefix" in caught.value.fix
     prefix = config.model_copy(update={"prompt": config.prompt.model_copy(update={"position": "prefix"})})
     assert workspace.backbone(prefix).lm.base_model.layers[0].forward.args
+
+
+def test_models_of_finished_runs_are_let_go(job, tmp_path, monkeypatch):
+    """A method that changes weights has a base of its own, which is gone when the next one is loaded."""
+    alive: list[weakref.ref] = []
+
+    def load(*args, **kw):
+        assert [one for one in alive if one() is not None] == []
+        backbone = load_backbone(*args, **kw)
+        alive.append(weakref.ref(backbone))
+        return backbone
+
+    monkeypatch.setattr("weft.runs.workspace.load_backbone", load)
+    shared = teacher_run(job).model_dump(include={"base", "prompt", "tasks"})
+    optim, workspace = {"lr": {"lora": 1e-3}, "steps": 1, "batch_size": 6}, Workspace(tmp_path)
+    for seed in range(4):
+        stages.perform(AdaptRun(**shared, seed=seed, method={"name": "lora"}, optim=optim), workspace)
+    assert len(alive) == 4

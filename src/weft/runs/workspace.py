@@ -1,5 +1,6 @@
 """Where stages work: the folder of runs, the data, and models that are loaded once and shared."""
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -103,6 +104,8 @@ class Workspace:
         if not fresh and key in self._backbones:
             return self._backbones[key]
         check_lengths(config, folder)
+        if fresh:
+            gc.collect()  # a finished run's own model is held by its own parts, gigabytes after a few runs
         backbone = load_backbone(
             folder,
             **choices,
