@@ -277,14 +277,15 @@ class Index:
         asked = "UPDATE state SET bank = ?, generation = ?, tasks = ?, total = ?, sizes = ?, chk = ?"
         self._db.execute(asked, state.texts)
 
-    def put(self, line: Line) -> None:
-        """Add what is said of a task."""
+    def put(self, line: Line) -> int:
+        """Add what is said of a task; its check number."""
         shard, *words = map(self._number, (line.shard, line.group, line.definition, line.run))
         check = line.check
         signed = check - SIGN if check >= SIGN // 2 else check
         told = (line.name, line.since, shard, line.place, line.length, *words, line.metrics)
         marks = ", ".join("?" * 11)
         self._db.execute(f"INSERT INTO tasks ({FIELDS}) VALUES ({marks})", (*told, line.sha256, signed))
+        return check
 
     def end(self, name: str, generation: int) -> int | None:
         """Let a task end with the generation before; its check number, or none where it is not alive."""

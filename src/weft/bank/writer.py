@@ -166,5 +166,4 @@ def _add(index: Index, draft: Draft, row: Row, *, replace: bool) -> None:
 
 def put(index: Index, draft: Draft, line: Line) -> None:
     """Count a task to the generation."""
-    index.put(line)
-    draft.tasks, draft.total = draft.tasks + 1, draft.total + line.check
+    draft.tasks, draft.total = draft.tasks + 1, draft.total + index.put(line)
