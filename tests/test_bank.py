@@ -19,7 +19,7 @@ from tiny_bank import BASE, GROUP, LENGTH, P_STAR, RANK, SHARED, WIDTH, definiti
 from tiny_job import command, write_job
 
 from weft import bank, runs
-from weft.bank import compaction, draft, exchange, from_runs, names, verification
+from weft.bank import compaction, draft, exchange, from_runs, index, names, verification
 from weft.bank import manifest as manifests
 from weft.bank.errors import ConflictError, QuarantinedError, UnknownTaskError
 from weft.bank.forms import Form, composed, decoded, encoded
@@ -27,6 +27,7 @@ from weft.bank.manifest import check_same
 from weft.bank.writer import change
 from weft.errors import ArtifactError, ConfigError, ResourceError, UnsupportedError, WeftError
 from weft.interop.prompts import prompt_of
+from weft.methods.kept_views import uses
 from weft.runs.places import Places
 from weft.runs.workspace import Workspace
 
@@ -173,6 +174,15 @@ def test_readers_answer_as_their_run_does(tmp_path):
             found = alone.answer(texts, [0] * len(texts), generate=False)
             assert [one.probabilities for one in found] == [one.probabilities for one in expected]
             assert {one.task for one in found} == {name}
+
+
+def test_a_task_takes_the_prompts_and_scales_along_that_it_reads_with():
+    """And no others: those are of other tasks of its run."""
+    view = {"encoder": "", "prompt": "alpha", "layer": 2, "compares": "", "weight": 1.0}
+    notes = {"answers": ["a", "b"], "views": [view, {**view, "encoder": "minilm", "prompt": ""}]}
+    read = ["prompt.alpha", 'gain.["", "alpha", 2]', 'gain.["minilm", "", 2]']
+    other = ["prompt.beta", "prompt.", 'gain.["", "alpha", 3]', 'gain.["", "", 2]', "0.codes"]
+    assert [name for name in read + other if uses(notes, name)] == read
 
 
 def from_dataclass(value, **changed):
@@ -384,6 +394,47 @@ def test_a_snapshot_outlives_all_that_writers_do(folder):
     assert left == {"manifest.json", "lock.owner", f"shared-{GROUP}.f32"}
 
 
+def test_many_threads_look_up_while_a_writer_writes(folder):
+    """Each finds what its snapshot has, with the numbers of its own task."""
+    opened = bank.open(folder)
+    snapshot, faults, done = opened.snapshot(), [], threading.Event()
+    before = held(snapshot)
+
+    def look(seed):
+        draw = random.Random(seed)
+        try:
+            while not done.is_set():
+                name = draw.choice("abcd")
+                entry = snapshot.find(name)
+                assert (entry.name, snapshot.prompt(entry).tobytes()) == (name, before[name][-1])
+                assert snapshot.names() == ["a", "b", "c", "d"]
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=look, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for i in range(6):
+        change(folder, [factors("a", 50 + i), prompt(f"n{i}", i)], replace=True)
+    compaction.compact(folder)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert len(opened.snapshot()) == 10
+
+
+def test_a_bank_that_may_not_be_written_is_read(folder, monkeypatch):
+    """As on a disk that is mounted to be read: SQLite makes no file beside its own."""
+    before = held(newest(folder))
+    for left in [*folder.glob("*-wal"), *folder.glob("*-shm")]:
+        left.unlink()
+    monkeypatch.setattr(index.os, "access", lambda *about: False)
+    files = {path.name for path in folder.iterdir()}
+    assert held(newest(folder)) == before
+    assert {path.name for path in folder.iterdir()} == files
+
+
 def test_compaction_drops_what_nothing_names(folder):
     """Rows, the group whose tasks are gone, and its shared prompt; living rows stay byte for byte."""
     before = held(newest(folder))
@@ -477,8 +528,8 @@ def test_every_flipped_bit_is_found_or_changes_nothing(folder):
     assert len(files) == 5
     for path in files:
         whole = path.read_bytes()
-        index = path.name.startswith("index")
-        for _ in range(150 if index else 40):
+        has_room = path.name.startswith("index")  # a page of SQLite, where nothing is
+        for _ in range(150 if has_room else 40):
             path.write_bytes(flipped(whole, draw))
             try:
                 clean = verification.damage(folder) == []
@@ -486,7 +537,7 @@ def test_every_flipped_bit_is_found_or_changes_nothing(folder):
                 clean = False
             found += not clean
             if clean:
-                assert index, path.name  # there is room in a page of SQLite that holds nothing
+                assert has_room, path.name
                 assert said(folder) == before
             path.write_bytes(whole)
     assert found > 120
@@ -529,8 +580,7 @@ def test_a_shard_that_was_cut_or_lost_costs_its_own_rows_alone(folder):
 
 def test_a_lost_or_stale_or_strange_index_is_named(folder, tmp_path):
     """Lost; of before a change of files; of another bank: each is refused when the bank is opened."""
-    index = folder / "index-000000.sqlite"
-    kept = index.read_bytes()
+    kept = (folder / "index-000000.sqlite").read_bytes()
     change(folder, [prompt("x", 1)])
     compaction.compact(folder)
     [newer] = folder.glob("index-*.sqlite")

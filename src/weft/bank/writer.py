@@ -35,7 +35,8 @@ def held(folder: Path) -> Iterator[Manifest]:
     Raises:
         ResourceError: if another process holds it all the while.
     """
-    manifests.read(folder)  # a folder without a bank gets no lock
+    if not (folder / manifests.NAME).is_file():  # a folder without a bank gets no lock
+        manifests.read(folder)
     with storage.locked(folder, wait=WAIT):
         manifest = manifests.read(folder)
         tidy(folder, manifest)
