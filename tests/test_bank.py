@@ -18,8 +18,8 @@ from safetensors.numpy import load_file
 from tiny_bank import BASE, GROUP, LENGTH, P_STAR, RANK, SHARED, WIDTH, definition, factors, held, prompt
 from tiny_job import command, write_job
 
-from weft import bank, runs
-from weft.bank import compaction, draft, exchange, from_runs, index, names, verification
+from weft import bank, runs, storage
+from weft.bank import compaction, draft, exchange, from_runs, index, names, records, verification
 from weft.bank import manifest as manifests
 from weft.bank.errors import ConflictError, QuarantinedError, UnknownTaskError
 from weft.bank.forms import Form, composed, decoded, encoded
@@ -339,6 +339,8 @@ def test_what_is_there_is_not_replaced_unless_it_is_said(folder):
         change(folder, [prompt("new", 1), prompt("new", 2)])
     with pytest.raises(UnknownTaskError):
         change(folder, remove=["a", "x"])
+    with pytest.raises(ConfigError, match="already"):
+        change(folder, [prompt("a", 1), prompt("a", 2)], replace=True)
     assert newest(folder).names() == ["a", "b", "c", "d"]
     assert change(folder, [prompt("a", 9)], replace=True) == 2
     with newest(folder) as snapshot:
@@ -502,7 +504,86 @@ def test_an_export_is_refused_where_anything_in_it_changed(folder, tmp_path):
         assert caught.value.code == code
 
 
+def test_an_export_that_was_made_to_deceive_is_refused_or_whole(folder, tmp_path):
+    """Bytes changed and the folder sealed again: an error of weft, or a bank that `verify` finds whole."""
+    draw, out, taken = random.Random(3), tmp_path / "out", 0
+    change(folder, [reader("r")], shared=READERS_SHARED)
+    exchange.export(newest(folder), out)
+    files = [path for path in out.iterdir() if path.name != "manifest.json"]
+    for path in files:
+        whole = path.read_bytes()
+        for _ in range(10):
+            head = draw.randrange(min(len(whole), 400))
+            path.write_bytes(whole[:head] + draw.choice([b"", b"9", b"[", b'"', b"\xff"]) + whole[head + 1 :])
+            storage.seal(out, [one.name for one in files])
+            place = tmp_path / "new"
+            try:
+                exchange.take(place, out)
+            except WeftError:
+                pass
+            else:
+                taken += 1
+                assert verification.damage(place) == []
+                with newest(place) as snapshot:
+                    assert len(snapshot) == 5
+                    [snapshot.find(name) for name in snapshot.names()]
+            shutil.rmtree(place, ignore_errors=True)
+        path.write_bytes(whole)
+    assert taken < 30
+
+
+READERS_GROUP = storage.sha256_json({"prompt.alpha": GROUP})
+READERS_SHARED = draft.Shared(
+    {GROUP: P_STAR}, {READERS_GROUP: manifests.Group(kind="readers", arrays={"prompt.alpha": GROUP})}
+)
+
+
+def reader(name, **changed):
+    """A task of readers, whose prompt is that of the group of factors."""
+    said = json.loads(definition())
+    said |= {"method": {"name": "weft", "encoders": []}, "encoders": {}}
+    record = records.record({"bias": torch.zeros(2)}, {"answers": ["no", "yes"], "views": []})
+    about = {"definition": json.dumps(said), "metrics": "{}", "run": "adapt-weft", "group": READERS_GROUP}
+    return draft.Row(
+        **{"name": name, "form": Form("readers", (), "float32"), "data": record, **about, **changed}
+    )
+
+
+def test_arrays_in_common_are_kept_once(folder):
+    """The prompt of readers that is P* of a group is one file; each gives back its own."""
+    change(folder, [reader("r"), reader("q")], shared=READERS_SHARED)
+    assert len(list(folder.glob("shared-*"))) == 1
+    with newest(folder) as snapshot:
+        entry = snapshot.find("q")
+        saved = snapshot.saved(entry)
+        assert (entry.kind, entry.method.name, entry.prompt_length) == ("readers", "weft", 0)
+        assert saved.notes == {"q": {"answers": ["no", "yes"], "views": []}}
+        assert np.array_equal(saved.tensors["prompt.alpha"].numpy(), P_STAR)
+        assert saved.tensors.keys() == {"prompt.alpha", "0.bias"}
+        assert snapshot.names(group=READERS_GROUP) == ["q", "r"]
+    for wrong, code in ((reader("x", group=GROUP), "A14"), (reader("x", definition=definition()), "A04")):
+        with pytest.raises(ArtifactError) as caught:
+            change(folder, [wrong])
+        assert caught.value.code == code
+    unknown = json.dumps({**json.loads(definition()), "method": {"name": "not here"}})
+    with pytest.raises(UnsupportedError, match="not here"):
+        change(folder, [reader("x", definition=unknown)])
+
+
 # damage
+
+
+def test_a_shared_array_that_was_damaged_comes_back_with_its_run(folder):
+    """The group's tasks cannot be composed meanwhile, and `verify` names the file."""
+    [path] = folder.glob("shared-*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with newest(folder) as snapshot, pytest.raises(ArtifactError, match="shared array"):
+        snapshot.prompt(snapshot.find("a"))
+    assert [one.where for one in verification.damage(folder)] == [str(path)]
+    change(folder, [factors("a", 2)], shared=SHARED, replace=True)
+    assert path.read_bytes() == whole
+    assert verification.damage(folder) == []
 
 
 def flipped(data, draw):

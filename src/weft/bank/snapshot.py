@@ -229,6 +229,14 @@ def quarantined(name: str, where: object, why: str) -> QuarantinedError:
     return QuarantinedError(f"the task {name!r} is quarantined: {why}", where=str(where), fix=fix, code="A19")
 
 
+def is_array(path: Path, sha256: str, shape: tuple[int, ...]) -> bool:
+    """Whether a shared array is there and whole."""
+    try:
+        return bool(read_array(path, sha256, shape))
+    except ArtifactError:
+        return False
+
+
 def read_array(path: Path, sha256: str, shape: tuple[int, ...]) -> bytes:
     """The bytes of a shared array.
 
