@@ -164,12 +164,12 @@ def _results(found: dict[int, dict[str, list[float]]], most: int, few: int) -> l
         Result("bank-lookup", [_mid(large["lookup"])], f"{where}; random tasks, held against their hashes"),
         Result("bank-add", [_mid(large["add"])], f"{where}; one task, lasting; {flush}", large),
         Result(
-            "bank-lookup-flat",
+            "bank: a lookup / among 1,000 tasks",
             [_mid(large["lookup"]) / _mid(small["lookup"])],
             f"time of a lookup among {most:,} tasks over that among {few:,}",
         ),
         Result(
-            "bank-add-flat",
+            "bank: an add / to 1,000 tasks",
             [_mid(large["add"]) / _mid(small["add"])],
             f"time of an add to {most:,} tasks over that to {few:,}",
         ),
