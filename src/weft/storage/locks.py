@@ -11,16 +11,22 @@ from filelock import FileLock, Timeout
 from weft.errors import ResourceError
 from weft.storage.durable import disk_faults, resource_error, write_through
 
+OWNER = 119  # signs of the line that says who holds a folder
+
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: float = 0) -> Iterator[None]:
     """Hold a folder against other processes; the system releases it when this process ends.
 
+    Args:
+        folder: the folder; made, if it is not there.
+        wait: seconds until the other process is given up; none are waited unless it is said.
+
     Raises:
-        ResourceError: at once, if another process holds it; the message says who.
+        ResourceError: if another process holds it; the message says who.
     """
     owner = folder / "lock.owner"
-    lock = FileLock(folder / "lock", timeout=0, fallback_to_soft=False)
+    lock = FileLock(folder / "lock", timeout=wait, poll_interval=0.005, fallback_to_soft=False)
     try:
         os.makedirs(folder, exist_ok=True)
         lock.acquire()
@@ -43,6 +49,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _sign(owner: Path) -> None:
     """Say who holds a folder, for the message that another process shows."""
-    data = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+    who = f"process {os.getpid()} on {socket.gethostname()}"
+    data = f"{who[:OWNER]:{OWNER}}\n".encode()  # of one length: to cut the file first would wait for the disk
     with disk_faults(owner, len(data)):
-        write_through(owner, [data], os.O_CREAT | os.O_TRUNC, sync=False)
+        write_through(owner, [data], os.O_CREAT, sync=False)
