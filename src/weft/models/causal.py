@@ -24,6 +24,7 @@ from weft.models.backbone import (
     TextState,
     pad_rows,
 )
+from weft.models.caches import KV, filled, joined, kv
 from weft.models.choice_tree import ChoiceTree
 from weft.models.context import Context
 from weft.models.text_cache import TextCache
@@ -144,7 +145,7 @@ class CausalBackbone(Backbone):
             return Opening(tokens, [])
         state = self.read([tokens])
         read = self._run(self._text(state), state.mask, DynamicCache(), keep=1)
-        return Opening(tokens, _kv(read.past_key_values))
+        return Opening(tokens, kv(read.past_key_values))
 
     @torch.no_grad()
     def begin_after(self, opening: Opening, sources: Sequence[Tokens]) -> Context:
@@ -152,9 +153,27 @@ class CausalBackbone(Backbone):
         state = self.read(sources)
         rows = len(state.ids)
         kept = [(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1)) for k, v in opening.memory]
-        mask = torch.cat([state.mask.new_ones(rows, len(opening.tokens)), state.mask], 1)
+        return self.begin_behind(kept, state.mask.new_ones(rows, len(opening.tokens)), state)
+
+    @torch.no_grad()
+    def begin_behind(self, kept: KV, counted: Int[Tensor, "B P"], state: TextState) -> Context:
+        """As `begin`, of texts behind what was read before, such as prompts.
+
+        Args:
+            kept: keys and values of each row's beginning.
+            counted: which of their positions count.
+            state: the texts.
+        """
+        mask = torch.cat([counted, state.mask], 1)
         out = self._run(self._text(state), mask, DynamicCache(kept or None), keep=1)
         return Context(mask, out.past_key_values, out.logits[:, -1])
+
+    @torch.no_grad()
+    def read_prompt(self, prompt: Float[Tensor, "P D"]) -> KV:
+        """Keys and values of a prompt that stands before all else, read alone."""
+        whole = prompt[None].to(self.embeddings.dtype)
+        mask = torch.ones(whole.shape[:2], dtype=torch.long, device=self.device)
+        return kv(self._run(whole, mask, DynamicCache(), keep=1).past_key_values)
 
     @torch.no_grad()
     def select(self, context: Context, rows: Sequence[int]) -> Context:
@@ -171,6 +190,22 @@ class CausalBackbone(Backbone):
         return Context(mask, out.past_key_values, out.logits[:, -1])
 
     @torch.no_grad()
+    def join(self, contexts: Sequence[Context]) -> Context:
+        """See `Backbone`: filled up on the left, where what is masked moves no position."""
+        longest = max(one.mask.shape[1] for one in contexts)
+        mask = torch.cat([filled(one.mask, longest, 1, left=True) for one in contexts])
+        cache = DynamicCache(joined([kv(one.memory) for one in contexts], longest, left=True))
+        return Context(mask, cache, torch.cat([one.next for one in contexts]))
+
+    @torch.no_grad()
+    def after(self, context: Context, rows: Sequence[int], paths: Sequence[Tokens]) -> Float[Tensor, "N T V"]:
+        """See `Backbone`."""
+        ids, counted = pad_rows(paths, self.tokenizer.pad_token_id, self.device)
+        cache = DynamicCache([(k[rows], v[rows]) for k, v in kv(context.memory)])
+        mask = torch.cat([context.mask[rows], counted], 1)
+        return self._run(self.embed(ids), mask, cache, keep=ids.shape[1]).logits
+
+    @torch.no_grad()
     def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
         """Log-probability of every choice when only choices may be written (nats)."""
         tree = ChoiceTree.of(choices)
@@ -179,7 +214,7 @@ class CausalBackbone(Backbone):
 
     def _after(self, context: Context, prefix: Tokens) -> Float[Tensor, "B V"]:
         """Next-token logits of every row after some tokens of an answer; the context stays as it was."""
-        cache = DynamicCache(_kv(context.memory))
+        cache = DynamicCache(kv(context.memory))
         ids = torch.tensor(prefix, device=self.device).expand(len(context.mask), -1)
         mask = torch.cat([context.mask, context.mask.new_ones(ids.shape)], 1)
         return self._run(self.embed(ids), mask, cache, keep=1).logits[:, -1]
@@ -237,8 +272,3 @@ class CausalBackbone(Backbone):
             parts.insert(len(parts) if self.suffix else 0, prompt)
         before = torch.cat(parts, 1)
         return torch.cat([before[:, :-1], before[:, -1:] | targets[:, :1], targets[:, 1:]], 1)
-
-
-def _kv(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
-    """Every layer's keys and values."""
-    return [(layer.keys, layer.values) for layer in cache.layers]
