@@ -24,9 +24,10 @@ from weft.models.backbone import (
     TextState,
     pad_rows,
 )
-from weft.models.caches import KV, filled, joined, kv
+from weft.models.caches import KV, GrowingCache, Shared, filled, joined, kv
 from weft.models.choice_tree import ChoiceTree
 from weft.models.context import Context
+from weft.models.packed_prompts import PackedPrompts
 from weft.models.text_cache import TextCache
 from weft.models.tokenizer import answer_tokens
 
@@ -135,8 +136,42 @@ class CausalBackbone(Backbone):
     def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
         """Read prompts (and texts, where they are not cached) and predict the first token."""
         embeds, mask, cache = self._join(state, prompts)
-        out = self._run(embeds, mask, DynamicCache() if cache is None else cache, keep=1)
+        growing = GrowingCache() if cache is None else GrowingCache(kv(cache))
+        out = self._run(embeds, mask, growing, keep=1)
         return Context(mask, out.past_key_values, out.logits[:, -1])
+
+    @torch.no_grad()
+    def begin_together(
+        self, source: Tokens, prompts: Float[Tensor, "B P D"], counted: Int[Tensor, "B P"]
+    ) -> Context:
+        """As `begin`, of one text under many prompts that stand after it: the text is there once.
+
+        Several prompts stand behind it in one row of the model, and see the text and themselves alone.
+
+        Args:
+            source: the text.
+            prompts: one for each answer.
+            counted: which of their vectors count.
+        """
+        text = self.texts.gather([source])
+        rows = PackedPrompts(len(source), counted)
+        kept = [
+            (keys.expand(rows.count, -1, -1, -1), values.expand(rows.count, -1, -1, -1))
+            for keys, values in text
+        ]
+        out = self.lm.base_model(
+            inputs_embeds=rows.packed(prompts.to(self.embeddings.dtype)),
+            attention_mask=rows.mask(self.embeddings.dtype),
+            position_ids=rows.positions,
+            past_key_values=GrowingCache(kept),
+            use_cache=True,
+        )
+        own = [(rows.unpacked(keys), rows.unpacked(values)) for keys, values in kv(out.past_key_values)]
+        last = rows.last(out.last_hidden_state)
+        ones = counted.new_ones(len(counted), len(source))
+        return Context(
+            torch.cat([ones, counted], 1), Shared(text, own), self.lm.get_output_embeddings()(last)
+        )
 
     @torch.no_grad()
     def open(self, tokens: Tokens) -> Opening:
@@ -165,7 +200,7 @@ class CausalBackbone(Backbone):
             state: the texts.
         """
         mask = torch.cat([counted, state.mask], 1)
-        out = self._run(self._text(state), mask, DynamicCache(kept or None), keep=1)
+        out = self._run(self._text(state), mask, GrowingCache(kept), keep=1)
         return Context(mask, out.past_key_values, out.logits[:, -1])
 
     @torch.no_grad()
@@ -178,6 +213,8 @@ class CausalBackbone(Backbone):
     @torch.no_grad()
     def select(self, context: Context, rows: Sequence[int]) -> Context:
         """See `Backbone`."""
+        if isinstance(context.memory, Shared):
+            return Context(context.mask[rows], context.memory.rows(rows))
         context.memory.batch_select_indices(torch.tensor(rows, device=self.device))
         return Context(context.mask[rows], context.memory)
 
@@ -186,7 +223,7 @@ class CausalBackbone(Backbone):
         """See `Backbone`."""
         last = torch.tensor(tokens, device=self.device)[:, None]
         mask = torch.cat([context.mask, context.mask.new_ones(last.shape)], 1)
-        out = self._run(self.embed(last), mask, context.memory, keep=1)
+        out = self._run(self.embed(last), mask, _apart(context.memory), keep=1)
         return Context(mask, out.past_key_values, out.logits[:, -1])
 
     @torch.no_grad()
@@ -194,14 +231,17 @@ class CausalBackbone(Backbone):
         """See `Backbone`: filled up on the left, where what is masked moves no position."""
         longest = max(one.mask.shape[1] for one in contexts)
         mask = torch.cat([filled(one.mask, longest, 1, left=True) for one in contexts])
-        cache = DynamicCache(joined([kv(one.memory) for one in contexts], longest, left=True))
+        cache = GrowingCache(joined([kv(_apart(one.memory)) for one in contexts], longest, left=True))
         return Context(mask, cache, torch.cat([one.next for one in contexts]))
 
     @torch.no_grad()
     def after(self, context: Context, rows: Sequence[int], paths: Sequence[Tokens]) -> Float[Tensor, "N T V"]:
         """See `Backbone`."""
         ids, counted = pad_rows(paths, self.tokenizer.pad_token_id, self.device)
-        cache = DynamicCache([(k[rows], v[rows]) for k, v in kv(context.memory)])
+        if isinstance(context.memory, Shared):
+            cache = context.memory.rows(rows)
+        else:
+            cache = GrowingCache([(k[rows], v[rows]) for k, v in kv(context.memory)])
         mask = torch.cat([context.mask[rows], counted], 1)
         return self._run(self.embed(ids), mask, cache, keep=ids.shape[1]).logits
 
@@ -272,3 +312,8 @@ class CausalBackbone(Backbone):
             parts.insert(len(parts) if self.suffix else 0, prompt)
         before = torch.cat(parts, 1)
         return torch.cat([before[:, :-1], before[:, -1:] | targets[:, :1], targets[:, 1:]], 1)
+
+
+def _apart(memory: Any) -> Any:
+    """A cache of which each row has its own text."""
+    return memory.rows(slice(None)) if isinstance(memory, Shared) else memory

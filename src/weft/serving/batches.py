@@ -9,6 +9,7 @@ from weft.serving.rows import Row
 from weft.serving.settings import EngineSettings
 
 REAL = 0.75  # share of the positions of a batch that are no padding, at least
+SAME = 3  # rows of the oldest one's text, which are then read without others
 LADDER = tuple(
     sorted({*(8 << n for n in range(12)), *(12 << n for n in range(12))})
 )  # 8, 12, 16, 24, 32, ...
@@ -28,6 +29,9 @@ class Reader(Protocol):
 
     def reads(self, row: Row) -> int:
         """How many tokens go through the model for a row."""
+
+    def shares_text(self, rows: Sequence[Row]) -> bool:
+        """Whether it gains by reading these, which have one text, apart from others."""
 
     def kind(self, row: Row) -> Hashable:
         """Rows of one kind can share a batch."""
@@ -61,6 +65,9 @@ def next_batch(waiting: Sequence[Row], room: Room, reader: Reader) -> list[Row]:
         return []
     first = waiting[0]
     others = [row for row in waiting[1:] if reader.kind(row) == reader.kind(first)]
+    same = [row for row in others if row.source == first.source]
+    if len(same) >= SAME and reader.shares_text([first, *same]):
+        others = same
     near = nsmallest(
         reader.settings.rows, others, key=lambda row: abs(reader.reads(row) - reader.reads(first))
     )

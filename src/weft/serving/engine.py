@@ -125,6 +125,11 @@ class Engine:
         """Whether keys and values of prompts are kept: they stand before the text on a causal model."""
         return isinstance(self.backbone, CausalBackbone) and not self.backbone.suffix
 
+    def shares_text(self, rows: Sequence[Row]) -> bool:
+        """Whether rows are of one text, which is read once for all of them and not copied for each."""
+        one = len(rows) > 1 and len({row.source for row in rows}) == 1
+        return one and self.backbone.keeps_texts and not self.settings.fixed
+
     def reads(self, row: Row) -> int:
         """How many tokens go through the model for a row, if what is kept is there."""
         if self.keeps_prompts:
@@ -166,6 +171,9 @@ class Engine:
             kept, mask = self.prompts.keys_and_values(asked)
             return self.backbone.begin_behind(shape.kept(kept), shape.mask(mask), state)
         prompts, mask = self.prompts.stacked(asked)
+        if self.shares_text(rows):
+            assert isinstance(self.backbone, CausalBackbone)
+            return self.backbone.begin_together(sources[0], prompts, mask)
         return self.backbone.begin(replace(state, prompt_mask=shape.mask(mask)), shape.prompts(prompts))
 
     def _choose(self, context: Context, rows: Sequence[Row]) -> None:
