@@ -12,7 +12,6 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,8 +126,8 @@ class Index:
     def __init__(self, path: Path, manifest: Manifest, *, writes: bool = False) -> None:
         self.path, self._lock = path, threading.Lock()
         self._db = _connected(path, writes)
-        self._word = lru_cache(WORDS)(self._read_word)
-        self._number = lru_cache(WORDS)(self._put_word)
+        self._texts: dict[int, str] = {}
+        self._numbers: dict[str, int] = {}
         self.state = self.newest()
         if self.state.bank != manifest.bank or self.state.generation < manifest.generation:
             told = f"generation {self.state.generation} of bank {self.state.bank[:8]}"
@@ -247,11 +246,16 @@ class Index:
     def _one(self, asked: str, values: tuple[object, ...] = ()) -> Any:
         return next(self.rows(asked, values), None)
 
-    def _read_word(self, number: int) -> str:
-        found = self._one("SELECT text FROM words WHERE id = ?", (number,))
-        if found is None or not isinstance(found[0], str):
-            raise _damaged(self.path, f"text {number} is missing")
-        return found[0]
+    def _word(self, number: int) -> str:
+        """The text of a number; the last ones are kept in memory."""
+        if number not in self._texts:
+            found = self._one("SELECT text FROM words WHERE id = ?", (number,))
+            if found is None or not isinstance(found[0], str):
+                raise _damaged(self.path, f"text {number} is missing")
+            if len(self._texts) >= WORDS:
+                self._texts.clear()
+            self._texts[number] = found[0]
+        return self._texts[number]
 
     # changes: only within `changes`, and only by the one process that holds the bank
 
@@ -296,11 +300,18 @@ class Index:
         asked = "SELECT 1 FROM tasks WHERE name = ? AND until IS NULL"
         return self._db.execute(asked, (name,)).fetchone() is not None
 
-    def _put_word(self, text: str) -> int:
-        if found := self.number(text):
-            return found
-        added = self._db.execute("INSERT INTO words (key, text) VALUES (?, ?)", (key_of(text), text))
-        return int(added.lastrowid or 0)
+    def _number(self, text: str) -> int:
+        """The number of a text, which is added if it is new; the last ones are kept in memory."""
+        if text not in self._numbers:
+            found = self.number(text)
+            if not found:
+                values = (key_of(text), text)
+                added = self._db.execute("INSERT INTO words (key, text) VALUES (?, ?)", values)
+                found = int(added.lastrowid or 0)
+            if len(self._numbers) >= WORDS:
+                self._numbers.clear()
+            self._numbers[text] = found
+        return self._numbers[text]
 
     def settle(self) -> None:
         """Bring the log into the file, as far as no reader needs it."""

@@ -12,7 +12,7 @@ from weft.bank.index import Line
 class Mapped:
     """The bytes of a shard as far as its generation goes; fewer where the file was cut or is lost.
 
-    A file that is unlinked afterwards stays readable here.
+    A file that is unlinked afterwards stays readable here. `behind` counts bytes that no generation has yet.
 
     Args:
         path: the file.
@@ -22,10 +22,11 @@ class Mapped:
 
     def __init__(self, path: Path, form: Form, size: int) -> None:
         self.path, self.form = path, form
-        length = size * (form.row_bytes or 1)
+        length, self.behind = size * (form.row_bytes or 1), 0
         try:
             with storage.open_plain(path) as file:
-                there = min(length, os.fstat(file.fileno()).st_size)
+                size = os.fstat(file.fileno()).st_size
+                there, self.behind = min(length, size), max(0, size - length)
                 mapped = mmap.mmap(file.fileno(), there, access=mmap.ACCESS_READ) if there else b""
         except FileNotFoundError:
             mapped = b""

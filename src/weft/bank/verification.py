@@ -9,6 +9,8 @@ from weft.bank.index import ALIVE, SIGN, Line
 from weft.bank.snapshot import Snapshot, read_array
 from weft.errors import ArtifactError
 
+BEHIND = "of an interrupted change, and the next one cuts them off; or the index lost its newest entries"
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -50,6 +52,9 @@ def _files(snapshot: Snapshot) -> Iterator[Damage]:
     for name, shard in snapshot.shards.items():
         if not shard.whole:
             yield Damage(str(folder / name), "the file is lost, or shorter than its rows")
+        elif shard.behind:
+            what = f"{shard.behind:,} bytes stand behind its last row: {BEHIND}"
+            yield Damage(str(folder / name), what)
     for what in snapshot.index.damage():
         yield Damage(str(snapshot.index.path), what)
 

@@ -15,7 +15,7 @@ from weft.bank import manifest as manifests
 from weft.bank.draft import Draft, Row, Shared
 from weft.bank.errors import ConflictError, UnknownTaskError
 from weft.bank.forms import encoded
-from weft.bank.index import Index, Line
+from weft.bank.index import Index, Line, State
 from weft.bank.manifest import Manifest
 from weft.bank.names import checked
 from weft.errors import ArtifactError, ConfigError
@@ -97,6 +97,7 @@ def change(
         index = Index(folder / manifest.index, manifest, writes=True)
         try:
             check_generation(index, generation)
+            _cut(folder, manifest, index.state)
             draft = Draft.of(folder, manifest, index.state, shared)
             _write_arrays(folder, shared, manifest)
             with index.changes():
@@ -113,6 +114,15 @@ def change(
             return draft.generation
         finally:
             index.close()
+
+
+def _cut(folder: Path, manifest: Manifest, state: State) -> None:
+    """Cut off rows that a killed process left behind those of the index."""
+    for name, shard in manifest.shards.items():
+        length = state.sizes.get(name, 0) * (shard.form(manifest.dtype).row_bytes or 1)
+        path = folder / name
+        if path.is_file() and path.stat().st_size > length:
+            storage.cut_log(path, length)
 
 
 def _write_arrays(folder: Path, shared: Shared, manifest: Manifest) -> None:
