@@ -162,7 +162,9 @@ class Engine:
         prompts, mask = self.prompts.stacked(asked)
         if self.shares_text(rows):
             assert isinstance(self.backbone, CausalBackbone)
-            return self.backbone.begin_together(sources[0], prompts, mask)
+            together = self.backbone.begin_together(sources[0], prompts, mask)
+            if not bool(together.next.isnan().any()):  # of one prompt, it would reach others in its row
+                return together
         return self.backbone.begin(replace(state, prompt_mask=shape.mask(mask)), shape.prompts(prompts))
 
     def _choose(self, context: Context, rows: Sequence[Row]) -> None:
