@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import BACKBONE_IDS, CAUSAL_IDS, PAD, SUFFIX_IDS, WORDS, build_backbone
+from conftest import BACKBONE_IDS, PAD, SUFFIX_IDS, WORDS, build_backbone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import lm as plain
-from served_bank import CLOSED, drawn, factors_row, mixed_bank, prompt_row, shared_of
+from served_bank import CLOSED, drawn, mixed_bank, prompt_row
 from tiny_bank import BASE
 from tiny_job import command, write_job
 
