@@ -10,7 +10,7 @@ from weft.serving.rows import Filler, Row
 FILLER = Filler()
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """Rows of one context, in its order."""
 
