@@ -1,4 +1,4 @@
-"""The engine on a bank: mixed tasks against one, against PEFT and transformers, one text, and the bank's size."""
+"""The engine on a bank: mixed tasks, PEFT and transformers beside it, one text, and the size of the bank."""
 
 import gc
 import random
@@ -63,8 +63,8 @@ def _mixed(settings: Settings, backbone: Backbone, name: str) -> Result:
     seconds, given = measure.interleave(arms, settings.rounds)
     place = "behind" if backbone.keeps_texts else "before"
     text = (
-        f"{rows} rows of {rows} tasks and of one, prompts of {engine.snapshot.find(name_of(0)).prompt_length} "
-        f"{place} texts that were read before, {TOKENS} tokens at most; tasks have the same numbers"
+        f"{rows} rows of {rows} tasks and of one, prompts of {served.form.shape[0]} {place} texts, what "
+        f"can be kept was read before, {TOKENS} tokens at most; tasks have the same numbers"
     )
     same = [a.written for a in given["mixed"]] == [b.written for b in given["one task"]]
     return Result(
@@ -101,12 +101,12 @@ def _peers(settings: Settings, backbone: Backbone) -> list[Result]:
         "weft": lambda i: _written(engine.generate(requests)),
         "weft, no prompt kept": lambda i: _written(fresh().generate(requests)),
         "PEFT, task by task": task_by_task,
-        "transformers, one batch": lambda i: _one_batch(backbone, peer.base_model, prompts, sources),
+        "transformers, one batch": lambda i: _one_batch(backbone, prompts, sources),
     }
     seconds, given = measure.interleave(arms, settings.rounds)
     said = (
-        f"{tasks} tasks of {each} texts each, prompts of {len(prompts[0])} before them, at most {TOKENS} tokens; "
-        f"weft {str(backbone.embeddings.dtype).removeprefix('torch.')}, the others float32"
+        f"{tasks} tasks of {each} texts each, prompts of {len(prompts[0])} before them, {TOKENS} tokens at "
+        f"most; PEFT float32, weft {settings.dtype}"
     )
     checks = {
         f"same answers as {name}": _share(given["weft"], given[name])
@@ -128,18 +128,19 @@ def _peers(settings: Settings, backbone: Backbone) -> list[Result]:
         Result(
             "transformers, one merged batch / weft",
             measure.ratios(seconds, "transformers, one batch", "weft"),
-            f"{said}; prompts put before the texts by hand, in the order given",
+            f"{said}; weft's own model, prompts put before the texts by hand, in the order given",
         ),
     ]
 
 
 @torch.no_grad()
 def _one_batch(
-    backbone: Backbone, lm: Any, prompts: Sequence[torch.Tensor], sources: Sequence[tuple[int, ...]]
+    backbone: Backbone, prompts: Sequence[torch.Tensor], sources: Sequence[tuple[int, ...]]
 ) -> list[str]:
     """`generate` of transformers on prompts and texts that somebody put together."""
+    kind = backbone.embeddings.dtype
     parts = [
-        torch.cat([prompts[i % len(prompts)], backbone.embed(torch.tensor(source)).float()])
+        torch.cat([prompts[i % len(prompts)].to(kind), backbone.embed(torch.tensor(source))])
         for i, source in enumerate(sources)
     ]
     longest = max(map(len, parts))
@@ -149,7 +150,7 @@ def _one_batch(
     mask = torch.tensor([[0] * (longest - len(part)) + [1] * len(part) for part in parts])
     end, padding = backbone.tokenizer.eos_token_id, backbone.tokenizer.pad_token_id
     config = GenerationConfig(max_new_tokens=TOKENS, do_sample=False, eos_token_id=end, pad_token_id=padding)
-    rows = lm.generate(inputs_embeds=embeds, attention_mask=mask, generation_config=config).tolist()
+    rows = backbone.lm.generate(inputs_embeds=embeds, attention_mask=mask, generation_config=config).tolist()
     return [backbone.decode(row[: row.index(end)] if end in row else row) for row in rows]
 
 
@@ -227,7 +228,8 @@ def _sizes(settings: Settings, backbone: Backbone) -> list[Result]:
     texts = inputs.texts(settings, rows)
     bounds = EngineSettings(rows=rows)
     banks = {
-        size: Engine(backbone, _bank(settings, backbone, f"of-{size}").grown(size), bounds) for size in sizes
+        size: Engine(backbone, _bank(settings, backbone, f"of-{size}", dtype="bfloat16").grown(size), bounds)
+        for size in sizes
     }
     memory: dict[int, float] = {}
 
@@ -246,9 +248,8 @@ def _sizes(settings: Settings, backbone: Backbone) -> list[Result]:
     _forget(backbone)
     arms = {f"{size:,}": answers(size) for size in sizes}
     seconds, _ = measure.interleave(arms, settings.rounds)
-    told = "; ".join(
-        f"{name} tasks {measure.Spread.of(times).median:.2f} s" for name, times in seconds.items()
-    )
+    medians = {name: measure.Spread.of(times).median for name, times in seconds.items()}
+    told = "; ".join(f"{name} tasks {median:.2f} s" for name, median in medians.items())
     said = f"{rows} rows of tasks drawn at random, texts read before, two answers; {told}"
     first = f"{sizes[0]:,}"
     return [

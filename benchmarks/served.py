@@ -8,7 +8,7 @@ import numpy as np
 from weft import bank, storage
 from weft.bank import BaseFacts, Definition, Snapshot
 from weft.bank.draft import Row, Shared
-from weft.bank.forms import Form, encoded
+from weft.bank.forms import Dtype, Form, encoded
 from weft.bank.manifest import Group
 from weft.bank.writer import change
 from weft.config.model import BaseConfig
@@ -37,6 +37,7 @@ class Served:
         alike: all tasks have the numbers of the first, so that whatever is asked for is the same work.
         closed: whether answers are one of two words; else so many tokens are written.
         tokens: of an answer.
+        dtype: of the bank's numbers.
     """
 
     def __init__(
@@ -48,9 +49,10 @@ class Served:
         alike: bool = False,
         closed: bool = True,
         tokens: int = 8,
+        dtype: Dtype = "float32",
     ) -> None:
         self.folder, self.alike, self.size = folder, alike, 0
-        self.form = Form("factors", (length, 1, backbone.width), "float32")
+        self.form = Form("factors", (length, 1, backbone.width), dtype)
         start = fresh_prompt(backbone, PromptConfig(length=length), seed=0).numpy()
         self.group = storage.sha256_bytes(encoded(start, "float32"))
         self.shared = Shared(
@@ -61,7 +63,7 @@ class Served:
             name="task", source="{text}", target="{label}", labels=labels, max_target_tokens=tokens
         )
         self.definition = Definition(task=spec, source_tokens=256).text
-        bank.create(folder, facts(backbone))
+        bank.create(folder, facts(backbone), dtype=dtype)
 
     def grown(self, size: int) -> Snapshot:
         """The bank with so many tasks."""
@@ -76,7 +78,7 @@ class Served:
             for i in range(count):
                 own = np.ones_like(numbers[0]) if self.alike else numbers[i]
                 said = (self.group, self.definition, "{}", "source-drawn")
-                yield Row(name_of(start + i), self.form, encoded(own, "float32"), *said)
+                yield Row(name_of(start + i), self.form, encoded(own, self.form.dtype), *said)
 
 
 def facts(backbone: Backbone) -> BaseFacts:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from conftest import WORDS, build_backbone
 from hypothesis import given
 from hypothesis import strategies as st
@@ -231,6 +232,42 @@ def test_requests_are_answered_by_the_generation_under_which_they_came(tmp_path)
     assert (found["old"].virtual_tokens, found["new"].virtual_tokens) == (3, 4)
 
 
+def test_a_text_that_breaks_the_model_fails_alone(engines, monkeypatch):
+    """Found by answering each of its batch by itself; the others are as without it."""
+    engine = engines["t5"]
+    begin = type(engine.backbone).begin
+    poison = engine.backbone.text_tokens("who why")[0]
+
+    def choosy(self, state, prompts):
+        if poison in state.sources:
+            raise torch.OutOfMemoryError("no room\nfor this")
+        return begin(self, state, prompts)
+
+    monkeypatch.setattr(type(engine.backbone), "begin", choosy)
+    good = requests(4)
+    found = engine.generate([*good[:2], Request("open3", text="who why"), *good[2:]])
+    assert "no room for this" in found.pop(2).error
+    assert [one.written for one in found] == [one.written for one in engine.generate(good)]
+
+
+def test_a_step_that_breaks_fails_its_rows_and_the_loop_goes_on(engines, monkeypatch):
+    """What they had read is used up; who waits is answered."""
+    engine = engines["llama-prefix"]
+    loop, step = engine.loop(), type(engine.backbone).step
+    loop.add(requests(3))
+    loop.step()
+
+    def breaks(self, context, tokens):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(type(engine.backbone), "step", breaks)
+    assert ["broken" in one.error for one in loop.step()] == [True] * 3
+    monkeypatch.setattr(type(engine.backbone), "step", step)
+    assert loop.idle
+    loop.add(requests(3))
+    assert [one.error for one in responses(run(loop)).values()] == [None] * 3
+
+
 # texts, and what is kept
 
 texts = st.text(alphabet="ab \ufffd", max_size=12)
@@ -256,7 +293,8 @@ def test_what_was_used_longest_ago_is_forgotten(asked, room):
     for key, size in asked:
         value = kept.get(key, lambda key=key, size=size: (key, size))
         assert value[0] == key
-        model[key] = model.pop(key, value)
+        if value[1] <= room:
+            model[key] = model.pop(key, value)
         while sum(one[1] for one in model.values()) > room:
             model.pop(next(iter(model)))
         assert kept.used == sum(one[1] for one in model.values()) <= room
