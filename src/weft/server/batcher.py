@@ -112,7 +112,7 @@ class Batcher:
 
     def cancel(self, job: Job) -> None:
         """Nobody wants the job's answers any more; nothing happens if it is over."""
-        if not job.open:
+        if not job.left:
             return
         waits = not any(one.id in self._running for one in job.asked)
         if waits:
@@ -138,9 +138,9 @@ class Batcher:
             self._end(job, Fault("mismatch", "the answer was not to this question, and is withheld"))
         else:
             self._leave(asked)
-            job.open.discard(asked.id)
+            job.left -= 1
             job.inbox.put_nowait(answer)
-            if not job.open:
+            if not job.left:
                 self._over(job)
                 if self._suspects:
                     self._suspects.pop(job.mark, None)
@@ -183,7 +183,7 @@ class Batcher:
                 self._leave(one)
                 if tell:
                     self.send({"do": "drop", "id": one.id})
-        job.open.clear()
+        job.left = 0
         if fault is not None:
             job.inbox.put_nowait(fault)
         self._over(job)

@@ -68,6 +68,8 @@ class Job:
         key: whose request it is.
         deadline: on the batcher's clock.
         inbox: what has come back: pieces, answers, or the fault that ends it.
+        suspect: whether a worker ended while it had the same questions.
+        left: answers that have not come; 0 when the job is over.
     """
 
     asked: tuple[Asked, ...]
@@ -75,10 +77,10 @@ class Job:
     deadline: float
     inbox: "asyncio.Queue[Answer | Fault]" = field(default_factory=asyncio.Queue)
     suspect: bool = False
-    open: set[str] = field(init=False)
+    left: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.open = {one.id for one in self.asked}
+        self.left = len(self.asked)
 
     @property
     def lane(self) -> str:
