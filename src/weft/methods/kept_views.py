@@ -138,3 +138,10 @@ def check_kept(setup: Setup, saved: Saved, views: "Views", bits: int) -> "list[l
         sizes[f"B{k}"] = sum(part.size for part in parts[k])
     check_shapes(saved.tensors, axes, **sizes)
     return parts
+
+
+def uses(notes: Mapping[str, Any], name: str) -> bool:
+    """Whether a task, of which this is noted, reads with the shared prompt or scale of this name."""
+    views = views_of(notes)
+    prompts = {f"{PROMPT}{view.prompt}" for view in views if view.prompt}
+    return name in prompts | {f"{GAIN}{_words(view)}" for view in views}

@@ -156,6 +156,8 @@ class Method(Config):
         only_reads: whether it needs no more of a model than its hidden states, so that an encoder will do.
         reads_base: whether the base model reads its texts.
         asks_rows: whether it answers from all training rows at once, although it learns nothing.
+        apart: whether the arrays of one task, `K.NAME`, answer with the shared ones alone, so that a bank may
+            keep tasks one by one.
     """
 
     name: str
@@ -167,6 +169,7 @@ class Method(Config):
     only_reads: ClassVar[bool] = False
     reads_base: ClassVar[bool] = True
     asks_rows: ClassVar[bool] = False
+    apart: ClassVar[bool] = False
 
     @property
     def title(self) -> str:

@@ -80,6 +80,7 @@ class Weft(FittedMethod):
     noted: ClassVar[type[BaseModel]] = RootModel[dict[str, Noted]]
     closed_only: ClassVar[bool] = True
     only_reads: ClassVar[bool] = True
+    apart: ClassVar[bool] = True
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -5,6 +5,7 @@ forward(state, prompts, labels) -> Outputs   training: logits at target position
 begin(state, prompts) -> Context             inference: text and prompt read, ready to answer
 generate(context, n) / score(context, choices)
 select(context, rows), step(context, tokens): what `generate` is made of
+join(contexts): rows of several batches go on together
 """
 
 import hashlib
@@ -354,6 +355,23 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def step(self, context: Context, tokens: Sequence[int]) -> Context:
         """One more token of every row, read. Uses the given context up."""
+
+    def join(self, contexts: Sequence[Context]) -> Context:
+        """The rows of several contexts as one, also where they have read and written unlike many tokens.
+
+        Only where `mixes_prompts`. Uses the given contexts up.
+        """
+        raise NotImplementedError(f"rows of unlike length share no batch of a {type(self).__name__}")
+
+    @abstractmethod
+    def after(self, context: Context, rows: Sequence[int], paths: Sequence[Tokens]) -> Float[Tensor, "N T V"]:
+        """Logits behind every token of a path that follows a row; the context stays as it was.
+
+        Args:
+            context: from `begin`.
+            rows: of the context; one may come several times.
+            paths: the tokens that each goes on with. What stands behind the shorter ones means nothing.
+        """
 
     @abstractmethod
     def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:

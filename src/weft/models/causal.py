@@ -24,8 +24,10 @@ from weft.models.backbone import (
     TextState,
     pad_rows,
 )
+from weft.models.caches import KV, GrowingCache, Shared, filled, joined, kv
 from weft.models.choice_tree import ChoiceTree
 from weft.models.context import Context
+from weft.models.packed_prompts import PackedPrompts
 from weft.models.text_cache import TextCache
 from weft.models.tokenizer import answer_tokens
 
@@ -134,8 +136,42 @@ class CausalBackbone(Backbone):
     def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
         """Read prompts (and texts, where they are not cached) and predict the first token."""
         embeds, mask, cache = self._join(state, prompts)
-        out = self._run(embeds, mask, DynamicCache() if cache is None else cache, keep=1)
+        growing = GrowingCache() if cache is None else GrowingCache(kv(cache))
+        out = self._run(embeds, mask, growing, keep=1)
         return Context(mask, out.past_key_values, out.logits[:, -1])
+
+    @torch.no_grad()
+    def begin_together(
+        self, source: Tokens, prompts: Float[Tensor, "B P D"], counted: Int[Tensor, "B P"]
+    ) -> Context:
+        """As `begin`, of one text under many prompts that stand after it: the text is there once.
+
+        Several prompts stand behind it in one row of the model, and see the text and themselves alone.
+
+        Args:
+            source: the text.
+            prompts: one for each answer.
+            counted: which of their vectors count.
+        """
+        text = self.texts.gather([source])
+        rows = PackedPrompts(len(source), counted)
+        kept = [
+            (keys.expand(rows.count, -1, -1, -1), values.expand(rows.count, -1, -1, -1))
+            for keys, values in text
+        ]
+        out = self.lm.base_model(
+            inputs_embeds=rows.packed(prompts.to(self.embeddings.dtype)),
+            attention_mask=rows.mask(self.embeddings.dtype),
+            position_ids=rows.positions,
+            past_key_values=GrowingCache(kept),
+            use_cache=True,
+        )
+        own = [(rows.unpacked(keys), rows.unpacked(values)) for keys, values in kv(out.past_key_values)]
+        last = rows.last(out.last_hidden_state)
+        ones = counted.new_ones(len(counted), len(source))
+        return Context(
+            torch.cat([ones, counted], 1), Shared(text, own), self.lm.get_output_embeddings()(last)
+        )
 
     @torch.no_grad()
     def open(self, tokens: Tokens) -> Opening:
@@ -144,7 +180,7 @@ class CausalBackbone(Backbone):
             return Opening(tokens, [])
         state = self.read([tokens])
         read = self._run(self._text(state), state.mask, DynamicCache(), keep=1)
-        return Opening(tokens, _kv(read.past_key_values))
+        return Opening(tokens, kv(read.past_key_values))
 
     @torch.no_grad()
     def begin_after(self, opening: Opening, sources: Sequence[Tokens]) -> Context:
@@ -152,13 +188,33 @@ class CausalBackbone(Backbone):
         state = self.read(sources)
         rows = len(state.ids)
         kept = [(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1)) for k, v in opening.memory]
-        mask = torch.cat([state.mask.new_ones(rows, len(opening.tokens)), state.mask], 1)
-        out = self._run(self._text(state), mask, DynamicCache(kept or None), keep=1)
+        return self.begin_behind(kept, state.mask.new_ones(rows, len(opening.tokens)), state)
+
+    @torch.no_grad()
+    def begin_behind(self, kept: KV, counted: Int[Tensor, "B P"], state: TextState) -> Context:
+        """As `begin`, of texts behind what was read before, such as prompts.
+
+        Args:
+            kept: keys and values of each row's beginning.
+            counted: which of their positions count.
+            state: the texts.
+        """
+        mask = torch.cat([counted, state.mask], 1)
+        out = self._run(self._text(state), mask, GrowingCache(kept), keep=1)
         return Context(mask, out.past_key_values, out.logits[:, -1])
+
+    @torch.no_grad()
+    def read_prompt(self, prompt: Float[Tensor, "P D"]) -> KV:
+        """Keys and values of a prompt that stands before all else, read alone."""
+        whole = prompt[None].to(self.embeddings.dtype)
+        mask = torch.ones(whole.shape[:2], dtype=torch.long, device=self.device)
+        return kv(self._run(whole, mask, DynamicCache(), keep=1).past_key_values)
 
     @torch.no_grad()
     def select(self, context: Context, rows: Sequence[int]) -> Context:
         """See `Backbone`."""
+        if isinstance(context.memory, Shared):
+            return Context(context.mask[rows], context.memory.rows(rows))
         context.memory.batch_select_indices(torch.tensor(rows, device=self.device))
         return Context(context.mask[rows], context.memory)
 
@@ -167,8 +223,27 @@ class CausalBackbone(Backbone):
         """See `Backbone`."""
         last = torch.tensor(tokens, device=self.device)[:, None]
         mask = torch.cat([context.mask, context.mask.new_ones(last.shape)], 1)
-        out = self._run(self.embed(last), mask, context.memory, keep=1)
+        out = self._run(self.embed(last), mask, _apart(context.memory), keep=1)
         return Context(mask, out.past_key_values, out.logits[:, -1])
+
+    @torch.no_grad()
+    def join(self, contexts: Sequence[Context]) -> Context:
+        """See `Backbone`: filled up on the left, where what is masked moves no position."""
+        longest = max(one.mask.shape[1] for one in contexts)
+        mask = torch.cat([filled(one.mask, longest, 1, left=True) for one in contexts])
+        cache = GrowingCache(joined([kv(_apart(one.memory)) for one in contexts], longest, left=True))
+        return Context(mask, cache, torch.cat([one.next for one in contexts]))
+
+    @torch.no_grad()
+    def after(self, context: Context, rows: Sequence[int], paths: Sequence[Tokens]) -> Float[Tensor, "N T V"]:
+        """See `Backbone`."""
+        ids, counted = pad_rows(paths, self.tokenizer.pad_token_id, self.device)
+        if isinstance(context.memory, Shared):
+            cache = context.memory.rows(rows)
+        else:
+            cache = GrowingCache([(k[rows], v[rows]) for k, v in kv(context.memory)])
+        mask = torch.cat([context.mask[rows], counted], 1)
+        return self._run(self.embed(ids), mask, cache, keep=ids.shape[1]).logits
 
     @torch.no_grad()
     def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
@@ -179,7 +254,7 @@ class CausalBackbone(Backbone):
 
     def _after(self, context: Context, prefix: Tokens) -> Float[Tensor, "B V"]:
         """Next-token logits of every row after some tokens of an answer; the context stays as it was."""
-        cache = DynamicCache(_kv(context.memory))
+        cache = DynamicCache(kv(context.memory))
         ids = torch.tensor(prefix, device=self.device).expand(len(context.mask), -1)
         mask = torch.cat([context.mask, context.mask.new_ones(ids.shape)], 1)
         return self._run(self.embed(ids), mask, cache, keep=1).logits[:, -1]
@@ -239,6 +314,6 @@ class CausalBackbone(Backbone):
         return torch.cat([before[:, :-1], before[:, -1:] | targets[:, :1], targets[:, 1:]], 1)
 
 
-def _kv(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
-    """Every layer's keys and values."""
-    return [(layer.keys, layer.values) for layer in cache.layers]
+def _apart(memory: Any) -> Any:
+    """A cache of which each row has its own text."""
+    return memory.rows(slice(None)) if isinstance(memory, Shared) else memory

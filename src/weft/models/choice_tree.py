@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -50,6 +51,21 @@ class ChoiceTree:
             for choice in choices
         )
         return cls(prefixes, tuple(tuple(following[prefix]) for prefix in prefixes), steps)
+
+    @cached_property
+    def paths(self) -> tuple[Tokens, ...]:
+        """What must be read to know the logits behind every prefix: those that begin no longer one."""
+        longest = [one for one in self.prefixes if one]
+        return tuple(
+            one
+            for one in longest
+            if not any(len(other) > len(one) and other[: len(one)] == one for other in longest)
+        )
+
+    def row_log_probs(self, logits: Sequence[Float[Tensor, " _"]]) -> Float[Tensor, " C"]:
+        """As `log_probs`, of one row, given the logits of the branches alone behind each prefix."""
+        parts = [torch.log_softmax(one.float(), -1) for one in logits]
+        return torch.stack([torch.stack([parts[i][j] for i, j in steps]).sum() for steps in self.steps])
 
     def log_probs(self, logits: Sequence[Float[Tensor, "B V"]]) -> Float[Tensor, "B C"]:
         """Log-probability of every choice, given the next-token logits after each prefix."""

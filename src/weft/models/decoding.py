@@ -5,9 +5,9 @@ for a whole batch at once; the texts that weft keeps would be read again. Rows t
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from weft.config.decoding import Decoding
 from weft.data.batch import Tokens
 from weft.models.context import Context
 
-Pick = Callable[[Tensor, Sequence[int], int], list[int]]
+Going = list[tuple[int, int]]  # beginnings that go on: the place of the one it goes on from, and its token
 
 
 class Writer(Protocol):
@@ -32,11 +32,30 @@ class Writer(Protocol):
         """One more token of every row, read. Uses the given context up."""
 
 
+class Writing(Protocol):
+    """An answer in the making, of one row of a text: one beginning of it, or several."""
+
+    @property
+    def width(self) -> int:
+        """How many beginnings go on; 0: it has ended."""
+
+    def grow(self, logits: Float[Tensor, "K V"], likeliest: Sequence[int]) -> Going:
+        """One more token of each beginning.
+
+        Args:
+            logits: of each beginning's next token.
+            likeliest: the largest of each.
+        """
+
+
+Some = TypeVar("Some", bound=Writing)
+
+
 def decode(
     writer: Writer,
     context: Context,
     limits: Sequence[int],
-    end: int,
+    end: int | None,
     decoding: Decoding,
     seeds: Sequence[int],
 ) -> list[Tokens]:
@@ -46,16 +65,49 @@ def decode(
         writer: the model.
         context: used up.
         limits: most tokens of each row.
-        end: the end token.
+        end: the end token, if the model has one.
         decoding: how tokens are chosen.
         seeds: of each row, where tokens are drawn.
     """
-    if decoding.num_beams > 1:
-        found = _search(writer, context, [_Beams(limit, end, decoding) for limit in limits])
-    else:
-        pick = _sampler(decoding, seeds, max(limits)) if decoding.temperature else _likeliest
-        found = _write(writer, context, limits, end, pick)
-    return [row[:-1] if row[-1] == end else row for row in found]
+    rows = [begun(limit, end, decoding, seed) for limit, seed in zip(limits, seeds or limits, strict=True)]
+    live, now = rows, context
+    while live:
+        live, now = advance(writer, now, live)
+    return [row.answer for row in rows]
+
+
+def begun(limit: int, end: int | None, decoding: Decoding, seed: int) -> "Line | Beams":
+    """An answer of which nothing is written yet.
+
+    Args:
+        limit: most tokens.
+        end: the end token, if the model has one.
+        decoding: how tokens are chosen.
+        seed: of its draws.
+    """
+    return Beams(limit, end, decoding) if decoding.num_beams > 1 else Line(limit, end, decoding, seed)
+
+
+def advance(writer: Writer, context: Context, rows: Sequence[Some]) -> tuple[list[Some], Context]:
+    """One more token of every row, read: the rows that go on, and the context after it.
+
+    Args:
+        writer: the model.
+        context: used up.
+        rows: answers in the making, in the order of the context's rows, of which each has its width.
+    """
+    parts = torch.split(context.next, [row.width for row in rows])
+    likeliest: list[int] = context.next.argmax(-1).tolist()
+    origins: list[int] = []
+    tokens: list[int] = []
+    start = 0
+    for row, part in zip(rows, parts, strict=True):
+        for origin, token in row.grow(part, likeliest[start : start + len(part)]):
+            origins.append(start + origin)
+            tokens.append(token)
+        start += len(part)
+    live = [row for row in rows if row.width]
+    return live, writer.step(_selected(writer, context, origins), tokens) if live else context
 
 
 def row_seeds(seed: int, texts: Sequence[Tokens]) -> list[int]:
@@ -64,46 +116,47 @@ def row_seeds(seed: int, texts: Sequence[Tokens]) -> list[int]:
     return [int.from_bytes(digest[:8], "big") for digest in digests]
 
 
-def _write(writer: Writer, context: Context, limits: Sequence[int], end: int, pick: Pick) -> list[Tokens]:
-    """One token at a time."""
-    written: list[list[int]] = [[] for _ in limits]
-    live = list(range(len(limits)))  # rows that still write
-    while True:
-        for row, token in zip(live, pick(context.next, live, len(written[live[0]])), strict=True):
-            written[row].append(token)
-        going = [
-            n for n, row in enumerate(live) if written[row][-1] != end and len(written[row]) < limits[row]
-        ]
-        if not going:
-            return [tuple(row) for row in written]
-        context = _selected(writer, context, going)
-        live = [live[n] for n in going]
-        context = writer.step(context, [written[row][-1] for row in live])
-
-
 def _selected(writer: Writer, context: Context, rows: Sequence[int]) -> Context:
     same = list(rows) == list(range(len(context.mask)))
     return context if same else writer.select(context, rows)
 
 
-def _likeliest(logits: Float[Tensor, "B V"], rows: Sequence[int], place: int) -> list[int]:
-    tokens: list[int] = logits.argmax(-1).tolist()
-    return tokens
+class Line:
+    """An answer that is written token by token: the likeliest ones, or drawn.
 
+    A draw is the inverse of the distribution at a number of the row's own.
 
-def _sampler(decoding: Decoding, seeds: Sequence[int], most: int) -> Pick:
-    """Draws a token of each row by the inverse of its distribution, from numbers of the row's own."""
-    chance = torch.from_numpy(np.stack([np.random.default_rng(seed).random(most) for seed in seeds]))
+    Args:
+        limit: most tokens.
+        end: the end token, if the model has one.
+        decoding: how tokens are chosen.
+        seed: of the row's numbers.
+    """
 
-    def pick(logits: Float[Tensor, "B V"], rows: Sequence[int], place: int) -> list[int]:
-        reach = shares(logits, decoding).cumsum(-1)
+    def __init__(self, limit: int, end: int | None, decoding: Decoding, seed: int) -> None:
+        self.limit, self.end, self.decoding = limit, end, decoding
+        self.tokens: list[int] = []
+        self.width = 1
+        self._chance = np.random.default_rng(seed)
+
+    @property
+    def answer(self) -> Tokens:
+        """What is written, without the end token."""
+        return tuple(self.tokens[:-1] if self.tokens[-1:] == [self.end] else self.tokens)
+
+    def grow(self, logits: Float[Tensor, "K V"], likeliest: Sequence[int]) -> Going:
+        """See `Writing`."""
+        token = self._drawn(logits) if self.decoding.temperature else likeliest[0]
+        self.tokens.append(token)
+        self.width = int(token != self.end and len(self.tokens) < self.limit)
+        return [(0, token)] * self.width
+
+    def _drawn(self, logits: Float[Tensor, "K V"]) -> int:
+        reach = shares(logits, self.decoding).cumsum(-1)
         whole = reach[:, -1:].contiguous()
-        found = torch.searchsorted(reach, chance[list(rows), place, None] * whole, right=True)
+        found = torch.searchsorted(reach, self._chance.random() * whole, right=True)
         last = torch.searchsorted(reach, whole)  # the last with a share, should a product be rounded up
-        tokens: list[int] = found.minimum(last)[:, 0].tolist()
-        return tokens
-
-    return pick
+        return int(found.minimum(last))
 
 
 def shares(logits: Float[Tensor, "B V"], decoding: Decoding) -> Float[Tensor, "B V"]:
@@ -115,7 +168,7 @@ def shares(logits: Float[Tensor, "B V"], decoding: Decoding) -> Float[Tensor, "B
 
 
 @dataclass
-class _Beams:
+class Beams:
     """The search of one row, as transformers does it: `early_stopping=False`.
 
     A beginning that ends is scored by its log-probability divided by its length (the end token counts) to a
@@ -123,24 +176,34 @@ class _Beams:
 
     Attributes:
         limit: most tokens.
-        end: the end token.
+        end: the end token, if the model has one.
         decoding: number of beams and length penalty.
         going: beginnings that go on, the likeliest first.
         scores: their log-probabilities, `[beams]`.
-        origins: of each, the place of the one that it goes on from.
         ended: the best that ended, with their scores, the best first.
     """
 
     limit: int
-    end: int
+    end: int | None
     decoding: Decoding
     going: list[Tokens] = field(default_factory=lambda: [()])
     scores: Tensor = field(default_factory=lambda: torch.zeros(1))
-    origins: list[int] = field(default_factory=lambda: [0])
     ended: list[tuple[float, Tokens]] = field(default_factory=list)
 
-    def grow(self, log_probs: Float[Tensor, "K V"]) -> None:
-        """One more token of each beginning: those that end are set aside, the likeliest others go on."""
+    @property
+    def width(self) -> int:
+        """How many beginnings go on."""
+        return len(self.going)
+
+    @property
+    def answer(self) -> Tokens:
+        """The best that ended, without the end token."""
+        best = self.ended[0][1]
+        return best[:-1] if best[-1] == self.end else best
+
+    def grow(self, logits: Float[Tensor, "K V"], likeliest: Sequence[int]) -> Going:
+        """See `Writing`: those that end are set aside, the likeliest others go on."""
+        log_probs = logits.float().log_softmax(-1)
         beams, width = self.decoding.num_beams, log_probs.shape[1]
         totals = (self.scores.to(log_probs.device)[:, None] + log_probs).flatten()
         found = totals.topk(min(2 * beams, len(totals)))  # twice as many, for half of them may end
@@ -158,27 +221,11 @@ class _Beams:
         self.ended = sorted(self.ended, key=lambda one: -one[0])[:beams]
         if self._over(kept[0][2] / length**self.decoding.length_penalty if kept else None):
             kept = []
-        self.origins, self.going = [one[0] for one in kept[:beams]], [one[1] for one in kept[:beams]]
-        self.scores = torch.tensor([one[2] for one in kept[:beams]])
+        self.going = [answer for _, answer, _ in kept[:beams]]
+        self.scores = torch.tensor([total for _, _, total in kept[:beams]])
+        return [(origin, answer[-1]) for origin, answer, _ in kept[:beams]]
 
     def _over(self, best: float | None) -> bool:
         """Whether nothing better is to be expected, the best that goes on being so good."""
         full = len(self.ended) == self.decoding.num_beams
         return best is None or (full and best <= self.ended[-1][0])
-
-
-def _search(writer: Writer, context: Context, rows: Sequence[_Beams]) -> list[Tokens]:
-    """The best answer of each row; beginnings of all rows are read together."""
-    live = list(rows)
-    while live:
-        parts = torch.split(context.next.float().log_softmax(-1), [len(row.going) for row in live])
-        origins, start = [], 0
-        for row, part in zip(live, parts, strict=True):
-            row.grow(part)
-            origins += [start + origin for origin in row.origins]
-            start += len(part)
-        live = [row for row in live if row.going]
-        if live:
-            tokens = [answer[-1] for row in live for answer in row.going]
-            context = writer.step(_selected(writer, context, origins), tokens)
-    return [row.ended[0][1] for row in rows]

@@ -70,5 +70,9 @@ class EncoderBackbone(Backbone):
         """Refused: see `_refuse`."""
         self._refuse()
 
+    def after(self, context: Context, rows: Sequence[int], paths: Sequence[Tokens]) -> Float[Tensor, "N T V"]:
+        """Refused: see `_refuse`."""
+        self._refuse()
+
     def _score(self, context: Any, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
         self._refuse()

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from weft.data.batch import IGNORE, Tokens
@@ -17,16 +18,21 @@ from weft.models.backbone import (
     TextState,
     pad_rows,
 )
+from weft.models.caches import filled, joined, kv
 from weft.models.choice_tree import ChoiceTree
 from weft.models.context import Context
 from weft.models.tokenizer import answer_tokens
 
 
 class Memory(NamedTuple):
-    """What a context keeps: the encoder's states, and the decoder's cache once it has read a token."""
+    """What a context keeps: the encoder's states, and the decoder's cache once it has read a token.
+
+    Of rows that were joined, `read` says which of the decoder's positions count.
+    """
 
     states: Float[Tensor, "B S D"]
     cache: Any = None
+    read: Int[Tensor, "B T"] | None = None
 
 
 class Seq2SeqBackbone(Backbone):
@@ -79,26 +85,76 @@ class Seq2SeqBackbone(Backbone):
     @torch.no_grad()
     def select(self, context: Context, rows: Sequence[int]) -> Context:
         """See `Backbone`."""
-        states, cache = context.memory
+        states, cache, read = context.memory
         if cache is not None:
             cache.batch_select_indices(torch.tensor(rows, device=self.device))
-        return Context(context.mask[rows], Memory(states[rows], cache))
+        return Context(context.mask[rows], Memory(states[rows], cache, None if read is None else read[rows]))
 
     @torch.no_grad()
     def step(self, context: Context, tokens: Sequence[int]) -> Context:
         """See `Backbone`; the start token is read with the first one."""
-        states, cache = context.memory
-        read = torch.tensor(tokens, device=self.device)[:, None]
+        states, cache, read = context.memory
+        new = torch.tensor(tokens, device=self.device)[:, None]
         if cache is None:
-            read = torch.cat([torch.full_like(read, self._start), read], 1)
-        out = self.lm(
-            encoder_outputs=BaseModelOutput(last_hidden_state=states),
+            new = torch.cat([torch.full_like(new, self._start), new], 1)
+        if read is not None:
+            read = torch.cat([read, read.new_ones(new.shape)], 1)
+        out = self._decode(context, new, cache, read)
+        return Context(context.mask, Memory(states, out.past_key_values, read), out.logits[:, -1])
+
+    def _decode(self, context: Context, tokens: Tensor, cache: Any, read: Tensor | None) -> Any:
+        """The decoder on more tokens."""
+        return self.lm(
+            encoder_outputs=BaseModelOutput(last_hidden_state=context.memory.states),
             attention_mask=context.mask,
-            decoder_input_ids=read,
+            decoder_input_ids=tokens,
+            decoder_attention_mask=read,
             past_key_values=cache,
             use_cache=True,
         )
-        return Context(context.mask, Memory(states, out.past_key_values), out.logits[:, -1])
+
+    @torch.no_grad()
+    def join(self, contexts: Sequence[Context]) -> Context:
+        """See `Backbone`: texts are filled up on the right, what is written on the left.
+
+        Of models whose positions are distances, so that neither moves anything.
+        """
+        opened = [self._opened(one) for one in contexts]
+        longest = max(one.mask.shape[1] for one in opened)
+        memories = [one.memory for one in opened]
+        most = max(one.read.shape[1] for one in memories)
+        states = torch.cat([filled(one.states, longest, 1) for one in memories])
+        read = torch.cat([filled(one.read, most, 1, left=True) for one in memories])
+        caches = [one.cache for one in memories]
+        cache = EncoderDecoderCache(
+            _joined([one.self_attention_cache for one in caches], most, left=True),
+            _joined([one.cross_attention_cache for one in caches], longest),
+        )
+        mask = torch.cat([filled(one.mask, longest, 1) for one in opened])
+        return Context(mask, Memory(states, cache, read), torch.cat([one.next for one in opened]))
+
+    def _opened(self, context: Context) -> Context:
+        """The same context, its start token read."""
+        states, cache, read = context.memory
+        if cache is None:
+            start = context.mask.new_full((len(context.mask), 1), self._start)
+            cache = self._decode(context, start, None, None).past_key_values
+        if read is None:
+            read = context.mask.new_ones(len(context.mask), cache.get_seq_length())
+        return Context(context.mask, Memory(states, cache, read), context.next)
+
+    @torch.no_grad()
+    def after(self, context: Context, rows: Sequence[int], paths: Sequence[Tokens]) -> Float[Tensor, "N T V"]:
+        """See `Backbone`; the encoder is not run again."""
+        ids, _ = pad_rows([(self._start, *path) for path in paths], self.tokenizer.pad_token_id, self.device)
+        out = self.lm(
+            encoder_outputs=BaseModelOutput(last_hidden_state=context.memory.states[rows]),
+            attention_mask=context.mask[rows],
+            decoder_input_ids=ids,
+            use_cache=False,
+        )
+        logits: Tensor = out.logits[:, 1:]
+        return logits
 
     @torch.no_grad()
     def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
@@ -143,3 +199,8 @@ class Seq2SeqBackbone(Backbone):
         start = labels.new_full((len(labels), 1), self._start)
         shifted = torch.cat([start, labels[:, :-1]], 1)
         return shifted.masked_fill(shifted == IGNORE, self.tokenizer.pad_token_id)
+
+
+def _joined(caches: Sequence[DynamicCache], length: int, *, left: bool = False) -> DynamicCache:
+    """Keys and values of several batches as one, filled up with zeros."""
+    return DynamicCache(joined([kv(one) for one in caches], length, left=left))

@@ -124,6 +124,25 @@ def append_line(path: Path, line: str) -> None:
         write_through(path, [data], os.O_CREAT | os.O_APPEND, sync=False)
 
 
+def append_bytes(path: Path, data: bytes, length: int) -> None:
+    """Add bytes behind a recorded length; what a killed process left behind that is cut off. See `flush_log`.
+
+    Args:
+        path: an ordinary file; it may be missing where the length is 0.
+        data: the bytes.
+        length: where they go, in bytes.
+
+    Raises:
+        ArtifactError: if the file is shorter than that.
+        ResourceError: if the disk refuses, or it is a link.
+    """
+    check_log(path, length)
+    with disk_faults(path, len(data)):
+        if path.is_file() and path.stat().st_size > length:
+            os.truncate(path, length)
+        write_through(path, [data], os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, sync=False)
+
+
 def flush_log(path: Path) -> int:
     """Bring a log's lines to the disk, and return its length in bytes.
 

@@ -13,14 +13,18 @@ from weft.storage.durable import disk_faults, resource_error, write_through
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: float = 0) -> Iterator[None]:
     """Hold a folder against other processes; the system releases it when this process ends.
 
+    Args:
+        folder: the folder; made, if it is not there.
+        wait: seconds until the other process is given up; none are waited unless it is said.
+
     Raises:
-        ResourceError: at once, if another process holds it; the message says who.
+        ResourceError: if another process holds it; the message says who.
     """
     owner = folder / "lock.owner"
-    lock = FileLock(folder / "lock", timeout=0, fallback_to_soft=False)
+    lock = FileLock(folder / "lock", timeout=wait, poll_interval=0.005, fallback_to_soft=False)
     try:
         os.makedirs(folder, exist_ok=True)
         lock.acquire()

@@ -1,0 +1,376 @@
+"""The index of a bank in SQLite: which task lies where, from which generation until which.
+
+SQLite writes this file itself, beside `storage.durable`: one add among a million must not write a million
+entries anew. Its log (WAL) is flushed at every commit (`synchronous = FULL`), so a commit is whole and lasts,
+or it never was; rows and shared arrays are on the disk before. Entries are never changed but for the
+generation at which they end. Each has a check number over all that it says. Loads without torch.
+"""
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from weft import storage
+from weft.bank.manifest import RESTORE, Manifest
+from weft.errors import ArtifactError, ResourceError
+
+SCHEMA = """
+CREATE TABLE state (
+  bank TEXT NOT NULL, generation INTEGER NOT NULL, tasks INTEGER NOT NULL, total TEXT NOT NULL,
+  sizes TEXT NOT NULL, chk INTEGER NOT NULL
+);
+CREATE TABLE words (id INTEGER PRIMARY KEY, key INTEGER NOT NULL, text TEXT NOT NULL);
+CREATE TABLE tasks (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER,
+  shard INTEGER NOT NULL, place INTEGER NOT NULL, bytes INTEGER, grp INTEGER NOT NULL,
+  definition INTEGER NOT NULL, run INTEGER NOT NULL, metrics TEXT NOT NULL,
+  sha256 BLOB NOT NULL, chk INTEGER NOT NULL
+);
+CREATE INDEX words_by_key ON words (key);
+CREATE INDEX tasks_by_name ON tasks (name, since);
+CREATE INDEX tasks_by_group ON tasks (grp, name);
+"""
+FIELDS = "name, since, shard, place, bytes, grp, definition, run, metrics, sha256, chk"
+ALIVE = "since <= ? AND (until IS NULL OR until > ?)"
+SIGN = 1 << 64
+WORDS = 4096  # texts that are kept in memory
+
+
+class State(NamedTuple):
+    """What holds after a change.
+
+    Attributes:
+        bank: as the manifest has it.
+        generation: counts changes, from 0.
+        tasks: how many are alive.
+        total: sum of the check numbers of their entries, modulo 2^64.
+        sizes: file of rows -> how many it has, or bytes of records.
+    """
+
+    bank: str
+    generation: int
+    tasks: int
+    total: int
+    sizes: dict[str, int]
+
+    @property
+    def texts(self) -> tuple[object, ...]:
+        """As the index keeps it, with a check number behind; the total is beyond what SQLite counts to."""
+        said = (self.bank, self.generation, self.tasks, str(self.total), json.dumps(self.sizes))
+        return (*said, key_of(storage.canonical_json(said).decode()))
+
+
+class Line(NamedTuple):
+    """What the index says of one task.
+
+    Attributes:
+        name: of the task.
+        since: the generation that added it.
+        shard: the file of its row.
+        place: number of the row; of a record its first byte.
+        length: bytes of a record; none: as many as every row of the shard has.
+        group: of the tasks with which it shares arrays; empty: none.
+        definition: JSON, see `entry.Definition`.
+        run: id of the run that it comes from.
+        metrics: JSON.
+        sha256: of its numbers as they lie in the shard.
+    """
+
+    name: str
+    since: int
+    shard: str
+    place: int
+    length: int | None
+    group: str
+    definition: str
+    run: str
+    metrics: str
+    sha256: bytes
+
+    @property
+    def check(self) -> int:
+        """A number from all that is said here, `0 <= check < 2^64`."""
+        said = [*self[:-1], self.sha256.hex()]
+        return key_of(storage.canonical_json(said).decode()) % SIGN
+
+    def is_whole(self, check: int) -> bool:
+        """Whether this is what was written, by the check number beside it."""
+        try:
+            return self.check == check
+        except (AttributeError, TypeError, ValueError):  # damage may have made other values of it
+            return False
+
+
+def key_of(text: str) -> int:
+    """A signed number of 64 bits by which a text is found again."""
+    return int.from_bytes(bytes.fromhex(storage.sha256_bytes(text.encode())[:16]), "big", signed=True)
+
+
+class Index:
+    """The index of one bank.
+
+    Args:
+        path: the file.
+        manifest: of the bank.
+        writes: whether it is opened to be changed.
+
+    Raises:
+        ArtifactError: if it is lost, damaged, of another bank, or older than the manifest.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, *, writes: bool = False) -> None:
+        self.path, self._lock = path, threading.Lock()
+        self._db = _connected(path, writes)
+        self._texts: dict[int, str] = {}
+        self._numbers: dict[str, int] = {}
+        self.state = self.newest()
+        if self.state.bank != manifest.bank or self.state.generation < manifest.generation:
+            told = f"generation {self.state.generation} of bank {self.state.bank[:8]}"
+            wanted = f"generation {manifest.generation} or later of bank {manifest.bank[:8]}"
+            cause = f"the index is lost or stale: it is {told}, and should be {wanted}"
+            raise ArtifactError(cause, where=str(path), fix=RESTORE, code="A15")
+
+    def newest(self) -> State:
+        """What holds now.
+
+        Raises:
+            ArtifactError: if that is not what was written.
+        """
+        row = self._one("SELECT bank, generation, tasks, total, sizes, chk FROM state")
+        try:
+            found = State(row[0], row[1], row[2], int(row[3]), json.loads(row[4]))
+            if found.texts != tuple(row):
+                raise ValueError("its state was changed")
+        except (TypeError, ValueError) as error:
+            raise _damaged(self.path, str(error)) from None
+        return found
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._db.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_db"):
+            self._db.close()
+
+    @contextmanager
+    def faults(self) -> Iterator[None]:
+        """Say of a fault of SQLite where it happened, and what to do.
+
+        Raises:
+            ArtifactError: if the file is damaged.
+            ResourceError: if the disk refuses.
+        """
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            fix = "see to the disk and the permissions, and run the same command again"
+            raise ResourceError(f"the index: {error}", where=str(self.path), fix=fix, code="R08") from None
+        except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
+            raise _damaged(self.path, str(error)) from None
+
+    def find(self, name: str, generation: int) -> tuple[Line, int] | None:
+        """What is said of a task in a generation, and the check number beside it; none: no such task."""
+        where = f"WHERE name = ? AND {ALIVE}"
+        return next(self.lines(where, (name, generation, generation)), None)
+
+    def lines(self, where: str, values: tuple[object, ...] = ()) -> Iterator[tuple[Line, int]]:
+        """What is said of tasks, each with its check number.
+
+        Args:
+            where: conditions and order, in SQL.
+            values: for its question marks.
+        """
+        for row in self.rows(f"SELECT {FIELDS} FROM tasks {where}", values):
+            with self.faults():
+                yield self._line(row), int(row[-1]) % SIGN
+
+    def _line(self, row: Any) -> Line:
+        name, since, shard, place, size, group, definition, run, metrics, sha256, _ = row
+        shard, group, definition, run = map(self._word, (shard, group, definition, run))
+        return Line(name, since, shard, place, size, group, definition, run, metrics, sha256)
+
+    def names(self, generation: int, *, prefix: str, after: str, limit: int, group: str | None) -> list[str]:
+        """Names of tasks in order; see `Snapshot.names`."""
+        where, values = ["name > ?", "name >= ?", ALIVE], [after, prefix, generation, generation]
+        if prefix:
+            where.append("name < ?")
+            values.append(_behind(prefix))
+        if group is not None:
+            where.append("grp = ?")
+            values.append(self.number(group))
+        asked = f"SELECT name FROM tasks WHERE {' AND '.join(where)} ORDER BY name LIMIT ?"
+        return [name for (name,) in self.rows(asked, (*values, limit))]
+
+    def before(self, generation: int, name: str, limit: int) -> list[str]:
+        """The names that stand before one, nearest first."""
+        asked = f"SELECT name FROM tasks WHERE name < ? AND {ALIVE} ORDER BY name DESC LIMIT ?"
+        return [one for (one,) in self.rows(asked, (name, generation, generation, limit))]
+
+    def holding(self, generation: int, text: str, limit: int) -> list[str]:
+        """Names in which a text stands, whatever its case, in order; all names are looked through."""
+        asked = f"SELECT name FROM tasks WHERE name LIKE ? ESCAPE '\\' AND {ALIVE} ORDER BY name LIMIT ?"
+        plain = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        return [name for (name,) in self.rows(asked, (f"%{plain}%", generation, generation, limit))]
+
+    def rows(self, asked: str, values: tuple[object, ...] = ()) -> Iterator[Any]:
+        """Rows of a query, a thousand at a time, so that threads take turns."""
+        with self._lock, self.faults():
+            cursor = self._db.execute(asked, values)
+            found = cursor.fetchmany(1000)
+        while found:
+            yield from found
+            with self._lock, self.faults():
+                found = cursor.fetchmany(1000) if len(found) == 1000 else []
+
+    def number(self, text: str) -> int:
+        """The number by which a text is known; 0: it is not known."""
+        found = self._one("SELECT id FROM words WHERE key = ? AND text = ?", (key_of(text), text))
+        return int(found[0]) if found else 0
+
+    def damage(self) -> list[str]:
+        """What SQLite finds wrong with the file, and texts that are not those that were written."""
+        try:
+            found = [str(one) for (one,) in self.rows("PRAGMA integrity_check")]
+            texts = self.rows("SELECT id, key, text FROM words")
+            wrong = [f"text {one} was changed" for one, key, text in texts if key != key_of(str(text))]
+        except (ArtifactError, ResourceError) as error:
+            return [error.cause]
+        return [one for one in found if one != "ok"] + wrong
+
+    def _one(self, asked: str, values: tuple[object, ...] = ()) -> Any:
+        return next(self.rows(asked, values), None)
+
+    def _word(self, number: int) -> str:
+        """The text of a number; the last ones are kept in memory."""
+        if number not in self._texts:
+            found = self._one("SELECT text FROM words WHERE id = ?", (number,))
+            if found is None or not isinstance(found[0], str):
+                raise _damaged(self.path, f"text {number} is missing")
+            if len(self._texts) >= WORDS:
+                self._texts.clear()
+            self._texts[number] = found[0]
+        return self._texts[number]
+
+    # changes: only within `changes`, and only by the one process that holds the bank
+
+    @contextmanager
+    def changes(self) -> Iterator[None]:
+        """A block of changes that make a generation; all are kept, or none. `hold` says what then holds."""
+        with self.faults():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def hold(self, state: State) -> None:
+        """Say what holds after the block."""
+        asked = "UPDATE state SET bank = ?, generation = ?, tasks = ?, total = ?, sizes = ?, chk = ?"
+        self._db.execute(asked, state.texts)
+
+    def put(self, line: Line) -> None:
+        """Add what is said of a task."""
+        shard, *words = map(self._number, (line.shard, line.group, line.definition, line.run))
+        check = line.check
+        signed = check - SIGN if check >= SIGN // 2 else check
+        told = (line.name, line.since, shard, line.place, line.length, *words, line.metrics)
+        marks = ", ".join("?" * 11)
+        self._db.execute(f"INSERT INTO tasks ({FIELDS}) VALUES ({marks})", (*told, line.sha256, signed))
+
+    def end(self, name: str, generation: int) -> int | None:
+        """Let a task end with the generation before; its check number, or none where it is not alive."""
+        asked = "SELECT id, chk FROM tasks WHERE name = ? AND until IS NULL"
+        found = self._db.execute(asked, (name,)).fetchone()
+        if found is None:
+            return None
+        self._db.execute("UPDATE tasks SET until = ? WHERE id = ?", (generation, found[0]))
+        return int(found[1]) % SIGN
+
+    def alive(self, name: str) -> bool:
+        """Whether the block's generation has the task."""
+        asked = "SELECT 1 FROM tasks WHERE name = ? AND until IS NULL"
+        return self._db.execute(asked, (name,)).fetchone() is not None
+
+    def _number(self, text: str) -> int:
+        """The number of a text, which is added if it is new; the last ones are kept in memory."""
+        if text not in self._numbers:
+            found = self.number(text)
+            if not found:
+                values = (key_of(text), text)
+                added = self._db.execute("INSERT INTO words (key, text) VALUES (?, ?)", values)
+                found = int(added.lastrowid or 0)
+            if len(self._numbers) >= WORDS:
+                self._numbers.clear()
+            self._numbers[text] = found
+        return self._numbers[text]
+
+    def settle(self) -> None:
+        """Bring the log into the file, as far as no reader needs it."""
+        with self.faults():
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def create(path: Path, state: State) -> None:
+    """A new index without tasks; one that an interrupted attempt left is removed.
+
+    Raises:
+        ResourceError: if the disk refuses.
+    """
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        storage.remove(path.with_name(name))
+    try:
+        db = sqlite3.connect(path, isolation_level=None)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+        db.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?, ?)", state.texts)
+        db.close()
+    except sqlite3.Error as error:
+        fix = "see to the disk and the permissions, and run the same command again"
+        raise ResourceError(f"the index: {error}", where=str(path), fix=fix, code="R08") from None
+
+
+def _connected(path: Path, writes: bool) -> sqlite3.Connection:
+    """The file as SQLite opens it; one in a folder that may not be written is read as it stands."""
+    try:
+        with storage.open_plain(path):
+            pass
+    except FileNotFoundError:
+        raise ArtifactError("the index is lost", where=str(path), fix=RESTORE, code="A15") from None
+    log = path.with_name(f"{path.name}-wal")
+    settled = not (log.exists() and log.stat().st_size) and not os.access(path.parent, os.W_OK)
+    mode = "mode=rw" if writes else "immutable=1" if settled else "mode=ro"
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=30,
+    )
+    try:
+        for pragma in ("synchronous = FULL", "trusted_schema = OFF", "cell_size_check = ON"):
+            db.execute(f"PRAGMA {pragma}")
+        db.text_factory = lambda data: data.decode(errors="replace")  # of damaged texts: their check says so
+        db.execute(f"PRAGMA cache_size = -{65536 if writes else 8192}")
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise _damaged(path, str(error)) from None
+    return db
+
+
+def _damaged(path: Path, why: str) -> ArtifactError:
+    return ArtifactError(f"the index is damaged: {why}", where=str(path), fix=RESTORE, code="A15")
+
+
+def _behind(prefix: str) -> str:
+    """The least text that stands behind all that begin with the prefix, in the order of code points."""
+    return prefix + "\U0010ffff" * 2

@@ -1,0 +1,62 @@
+"""Many prompts behind one text, several in each row of the model, so that the text is copied a few times."""
+
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from weft.models.caches import PLACES, filled
+
+ROW = 128  # positions of prompts in a row: with more, most of attention is between prompts and thrown away
+
+
+class PackedPrompts:
+    """How prompts lie in rows. Each sees the text and itself.
+
+    Args:
+        text: S, tokens of the text.
+        counted: `[B, P]`, which vectors of each prompt count.
+    """
+
+    def __init__(self, text: int, counted: Int[Tensor, "B P"]) -> None:
+        self.text, self.prompts, self.length = text, len(counted), counted.shape[1]
+        most = max(1, ROW // self.length)
+        self.count = -(-self.prompts // most)
+        self.each = -(-self.prompts // self.count)
+        self.counted = self.packed(counted)
+
+    def packed(self, parts: Tensor) -> Tensor:
+        """Something of each prompt's positions `[B, P, ...]`, by row `[rows, positions, ...]`."""
+        return filled(parts, self.count * self.each, 0).reshape(self.count, -1, *parts.shape[2:])
+
+    def last(self, states: Float[Tensor, "R N D"]) -> Float[Tensor, "B D"]:
+        """The states at the last position of each prompt."""
+        return states.reshape(self.count * self.each, self.length, -1)[: self.prompts, -1]
+
+    def unpacked(self, kept: Float[Tensor, "R H N d"]) -> Float[Tensor, "B H P d"]:
+        """Keys or values of each prompt, out of those of text and prompts."""
+        own = kept.narrow(PLACES, self.text, self.each * self.length)
+        rows, heads, _, size = own.shape
+        apart = own.reshape(rows, heads, self.each, self.length, size).transpose(1, 2)
+        return apart.flatten(0, 1)[: self.prompts]
+
+    @property
+    def positions(self) -> Int[Tensor, "R N"]:
+        """The position of each vector: that of a prompt which stands there alone."""
+        own: Tensor = self.counted.view(self.count, self.each, self.length).cumsum(2) - 1
+        return (self.text + own.clamp_min(0)).flatten(1)
+
+    def mask(self, dtype: torch.dtype) -> Float[Tensor, "R 1 N M"]:
+        """What is added to the scores of text and prompts: 0, or the least number for what is not seen."""
+        seen = self._itself & self.counted.bool()[:, None]
+        text = seen.new_ones(*seen.shape[:2], self.text)
+        whole = torch.cat([text, seen], 2)
+        hidden = torch.zeros(whole.shape, dtype=dtype, device=whole.device)
+        return hidden.masked_fill(~whole, torch.finfo(dtype).min)[:, None]
+
+    @cached_property
+    def _itself(self) -> Tensor:
+        """Which positions of a row are of the same prompt, and not behind."""
+        one = torch.ones(self.length, self.length, device=self.counted.device).tril()
+        return torch.kron(torch.eye(self.each, device=self.counted.device), one).bool()
