@@ -1,124 +1,33 @@
-"""A bank and an engine for tests of the server: the answer of a task names the task. No model, no torch.
+"""An engine without a model, for tests of the server, on real banks: the answer of a task names the task.
 
-A bank is a folder with `N.json` for generation N: task name -> its settings. Texts with the word `die`,
-`hang`, `slow` or `nan` do so. `WEFT_FAKE_STEP` is the seconds that a step takes; `WEFT_FAKE_MUTANT` breaks
-the engine.
+Texts with the word `die`, `hang`, `slow` or `nan` do so. `WEFT_FAKE_STEP` is the seconds that a step takes;
+`WEFT_FAKE_MUTANT` breaks the engine.
 """
 
-import hashlib
-import json
 import os
 import time
+import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from weft.config.decoding import GREEDY, Decoding
+from tiny_bank import BASE, SHARED, factors, prompt
+
+from weft import bank, storage
+from weft.bank import Definition, Snapshot
+from weft.bank.draft import Row
+from weft.bank.writer import change
 from weft.config.task import TaskSpec
-from weft.errors import ArtifactError, did_you_mean
-from weft.server.contract import Sources, UnknownTaskError
-
-
-@dataclass(frozen=True)
-class Request:
-    task: str
-    row: Mapping[str, Any] | None
-    text: str | None
-    write: bool
-    max_tokens: int | None = None
-    decoding: Decoding = GREEDY
-    stop: tuple[str, ...] = ()
-    id: str = ""
-
-
-@dataclass(frozen=True)
-class Response:
-    id: str
-    task: str
-    generation: int
-    sha256: str
-    answer: str | None = None
-    written: str | None = None
-    probabilities: dict[str, float] | None = None
-    label: str | None = None
-    finish: str = "choice"
-    prompt_tokens: int = 0
-    virtual_tokens: int = 0
-    completion_tokens: int = 0
-    cut: bool = False
-    error: str | None = None
-    code: str = ""
-
-
-@dataclass(frozen=True)
-class Piece:
-    id: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    name: str
-    group: str
-    sha256: str
-    task: TaskSpec
-    kind: str = "factors"
-    prompt_length: int = 4
-    metrics: dict[str, float] = field(default_factory=lambda: {"accuracy": 91.5})
-    run: str = "adapt-fake"
+from weft.errors import ArtifactError
+from weft.serving.requests import Piece, Request, Response
 
 
 def words_of(name: str) -> tuple[str, str]:
     """The answers of a closed task, which name it."""
     return f"{name}-yes", f"{name}-no"
-
-
-class Snapshot:
-    def __init__(self, path: Path, generation: int) -> None:
-        self.generation, self.base = generation, SimpleNamespace(name="fake-base")
-        file = path / f"{generation}.json"
-        if not file.exists():
-            raise ArtifactError(f"there is no generation {generation}", code="A01")
-        self.tasks = json.loads(file.read_text())
-
-    def find(self, name: str) -> Entry:
-        if name not in self.tasks:
-            raise UnknownTaskError(f"there is no task {name!r}", fix=did_you_mean(name, self.tasks))
-        told = self.tasks[name]
-        yes, no = words_of(name)
-        labels = {"1": yes, "0": no} if told.get("closed", True) else None
-        spec = TaskSpec(name=name, source=told.get("source", "{text}"), target="{label}", labels=labels)
-        numbers = f"{name} {told.get('numbers', 0)}"
-        return Entry(name, told.get("group", "all"), hashlib.sha256(numbers.encode()).hexdigest(), spec)
-
-    def names(
-        self, *, prefix: str = "", after: str = "", limit: int = 100, group: str | None = None
-    ) -> list[str]:
-        found = sorted(name for name in self.tasks if name.startswith(prefix) and name > after)
-        return [name for name in found if group in (None, self.tasks[name].get("group", "all"))][:limit]
-
-    def search(self, text: str, limit: int) -> list[str]:
-        return sorted(name for name in self.tasks if text in name)[:limit]
-
-    def __len__(self) -> int:
-        return len(self.tasks)
-
-
-class Bank:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if not list(path.glob("*.json")):
-            raise ArtifactError("there is no bank here", where=str(path), fix="weft bank add", code="A01")
-
-    @property
-    def generation(self) -> int:
-        return max(int(file.stem) for file in self.path.glob("*.json"))
-
-    def snapshot(self) -> Snapshot:
-        return Snapshot(self.path, self.generation)
 
 
 class Loop:
@@ -156,9 +65,9 @@ class Loop:
 class Engine:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.tokenizer = SimpleNamespace(
-            chat_template=os.environ.get("WEFT_FAKE_CHAT") or None, apply_chat_template=chat_template
-        )
+        template = os.environ.get("WEFT_FAKE_CHAT") or None
+        tokenizer = SimpleNamespace(chat_template=template, apply_chat_template=chat_template)
+        self.backbone = SimpleNamespace(tokenizer=tokenizer)
 
     def loop(self) -> Loop:
         return Loop(self)
@@ -178,10 +87,16 @@ class Engine:
         counts = {"prompt_tokens": len(text.split()), "virtual_tokens": entry.prompt_length}
         if request.write:
             words = f"{entry.name} says {text}".split()[: request.max_tokens]
-            return made(written=" ".join(words), completion_tokens=len(words), finish="stop", **counts)
+            return made(
+                written=" ".join(words),
+                completion_tokens=len(words),
+                answer=" ".join(words),
+                finish="stop",
+                **counts,
+            )
         yes, no = words_of(entry.name)
         odds = {yes: float("nan") if "nan" in text else 0.75, no: 0.25}
-        return made(answer=yes, probabilities=odds, label="1", completion_tokens=1, **counts)
+        return made(answer=yes, probabilities=odds, label="1", completion_tokens=1, finish="choice", **counts)
 
 
 def chat_template(messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool) -> str:
@@ -220,27 +135,40 @@ def generation_of(snapshot: Snapshot) -> int:
     return snapshot.generation
 
 
-def open_engine(path: Path, pin: int, other: Any) -> Engine:
-    snapshot = Snapshot(path, pin)
-    if any(told.get("unreadable") for told in snapshot.tasks.values()):
-        raise ArtifactError(
-            "a shard's bytes are not those that were written", code="A10", fix="weft bank verify"
-        )
-    if any(told.get("dead") for told in snapshot.tasks.values()):
+def open_engine(path: Path, generation: int, other: Any) -> Engine:
+    snapshot = bank.open(path).snapshot()
+    if snapshot.generation != generation:
+        raise ArtifactError("the bank went on", code="S18")
+    if snapshot.names(prefix="unreadable"):
+        raise ArtifactError("a shard's bytes are not those that were written", code="A10", fix="verify it")
+    if snapshot.names(prefix="deadly"):
         os._exit(3)
     return Engine(snapshot)
 
 
-SOURCES = Sources(bank=Bank, pin=generation_of, engine=open_engine, request=Request)
+def write_bank(path: Path, **tasks: Mapping[str, Any]) -> Path:
+    """A bank with these tasks and no others, in one new generation.
 
-
-def write_bank(path: Path, generation: int, **tasks: dict[str, Any]) -> Path:
-    """One generation of a bank."""
-    path.mkdir(parents=True, exist_ok=True)
-    temporary = path / f"{generation}.tmp"
-    temporary.write_text(json.dumps(tasks))
-    temporary.rename(path / f"{generation}.json")
+    Keys of a task: `closed` (true), `source` ({text}), `numbers` (seed of its factors), `shares` (true).
+    """
+    if not (path / "manifest.json").exists():
+        bank.create(path, BASE)
+    before = bank.open(path).snapshot()
+    gone = [name for name in before.names(limit=1000) if name not in tasks]
+    rows = [row_of(name, told) for name, told in tasks.items()]
+    change(path, [row for row in rows if is_new(row, before)], shared=SHARED, remove=gone, replace=True)
     return path
 
 
-FIELDS = tuple(asdict(Response("", "", 0, "")))
+def row_of(name: str, told: Mapping[str, Any]) -> Row:
+    yes, no = words_of(name)
+    labels = {"1": yes, "0": no} if told.get("closed", True) else None
+    task = TaskSpec(name="task", source=told.get("source", "{text}"), target="{y}", labels=labels)
+    said = {"definition": Definition(task=task, source_tokens=20).text, "metrics": '{"accuracy":91.5}'}
+    seed = zlib.crc32(f"{name} {told.get('numbers', 0)}".encode())
+    return (factors if told.get("shares", True) else prompt)(name, seed, **said)
+
+
+def is_new(row: Row, before: Snapshot) -> bool:
+    names = before.names(prefix=row.name, limit=1)
+    return names != [row.name] or before.find(row.name).sha256 != storage.sha256_bytes(row.data)

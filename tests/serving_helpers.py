@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from fake_engine import SOURCES
+from fake_engine import open_engine
 
 from weft.server import run
 from weft.server.app import create_app
-from weft.server.contract import Sources
+from weft.server.opening import Opens
 from weft.server.protocol import timed_protocol
 from weft.server.service import Service
 from weft.server.settings import Settings
@@ -49,7 +49,7 @@ def served(
     bank: Path,
     settings: Settings = QUICK,
     *,
-    sources: Sources = SOURCES,
+    opens: Opens = open_engine,
     keys: tuple[str, ...] = (),
     allow_admin: bool = False,
 ) -> Iterator[Running]:
@@ -59,7 +59,7 @@ def served(
     faults: list[BaseException] = []
 
     async def life() -> None:
-        service = Service(bank, sources, settings, several_keys=len(keys) > 1)
+        service = Service(bank, opens, settings, several_keys=len(keys) > 1)
         app = create_app(service, keys, allow_admin=allow_admin)
         listening = run.bound("127.0.0.1", 0)
         server = run.Server(

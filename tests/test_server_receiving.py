@@ -13,7 +13,7 @@ LIMIT = 10_000
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    bank = write_bank(tmp_path_factory.mktemp("bank"), 1, poem={"closed": False}, banking={})
+    bank = write_bank(tmp_path_factory.mktemp("bank"), poem={"closed": False}, banking={})
     with served(bank, QUICK.model_copy(update={"body_bytes": LIMIT, "receive_seconds": 0.5})) as running:
         yield running
 

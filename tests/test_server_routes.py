@@ -6,20 +6,21 @@ import openai
 import pytest
 from fake_engine import write_bank
 from serving_helpers import QUICK, served
+from tiny_bank import GROUP
 
 from weft.server.app import create_app
 
 TASKS = {
-    "banking": {"group": "pair"},
-    "spam": {"group": "pair", "source": "{title}: {text}"},
-    "poem": {"closed": False, "group": "free"},
-    "broken": {},
+    "banking": {},
+    "spam": {"source": "{title}: {text}"},
+    "poem": {"closed": False, "shares": False},
+    "broken": {"shares": False},
 }
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    bank = write_bank(tmp_path_factory.mktemp("bank"), 1, **TASKS)
+    bank = write_bank(tmp_path_factory.mktemp("bank"), **TASKS)
     with served(bank, QUICK.model_copy(update={"text_signs": 1000, "items": 8, "answers": 20})) as running:
         yield running
 
@@ -56,7 +57,7 @@ def test_completion(client):
     assert found.choices[0].text == "poem says of the"
     assert found.choices[0].finish_reason == "stop"
     assert (found.usage.prompt_tokens, found.usage.completion_tokens, found.usage.total_tokens) == (3, 4, 7)
-    assert found.usage.prompt_tokens_details.virtual_tokens == 4
+    assert found.usage.prompt_tokens_details.virtual_tokens == 5
     assert found.model == "poem"
 
 
@@ -94,7 +95,7 @@ def test_chat_is_refused_where_the_model_has_no_template(client):
 
 
 def test_unknown_task_is_named_with_near_ones(client):
-    with pytest.raises(openai.NotFoundError, match="did you mean 'banking'") as caught:
+    with pytest.raises(openai.NotFoundError, match="near names: 'banking'") as caught:
         client.completions.create(model="bankin", prompt="x")
     assert caught.value.code == "model_not_found"
 
@@ -111,7 +112,7 @@ def test_models_in_pages(client):
 
 def test_one_model(client):
     found = client.models.retrieve("spam")
-    assert (found.id, found.group, found.fields) == ("spam", "pair", ["title", "text"])
+    assert (found.id, found.group, found.fields) == ("spam", GROUP, ["title", "text"])
     assert found.answers == ["spam-yes", "spam-no"]
     assert found.metrics == {"accuracy": 91.5}
     with pytest.raises(openai.NotFoundError):
@@ -140,7 +141,7 @@ def test_classify_a_text_and_a_row(http):
 def test_one_text_under_many_tasks(http):
     found = classify(http, model=["spam", "banking"], inputs="a text").json()["data"]
     assert [one["answer"] for one in found] == ["spam-yes", "banking-yes"]
-    found = classify(http, model="*", group="pair", inputs=["one", "two"]).json()["data"]
+    found = classify(http, model="*", group=GROUP, inputs=["one", "two"]).json()["data"]
     assert [(one["index"], one["model"]) for one in found] == [
         (0, "banking"), (0, "spam"), (1, "banking"), (1, "spam"),
     ]  # fmt: skip
@@ -166,7 +167,7 @@ def test_probabilities_that_are_no_numbers_are_never_sent(http):
     [
         ({"model": "poem", "inputs": "x"}, 422, "open_answers"),
         ({"model": "*", "inputs": "x"}, 422, "no_group"),
-        ({"model": "spam", "group": "pair", "inputs": "x"}, 422, "group"),
+        ({"model": "spam", "group": GROUP, "inputs": "x"}, 422, "group"),
         ({"model": "*", "group": "none", "inputs": "x"}, 404, "model_not_found"),
         ({"model": ["spam", "nobody"], "inputs": "x"}, 404, "model_not_found"),
         ({"model": "spam", "inputs": []}, 422, "invalid_body"),
@@ -260,14 +261,14 @@ def test_health_ready_version(http):
     assert http.get("/health").json() == {"status": "ok"}
     assert http.get("/ready").json() == {"ready": True, "generation": 1}
     about = http.get("/version").json()
-    assert (about["base"], about["tasks"], about["generation"], about["chat"]) == ("fake-base", 4, 1, False)
+    assert (about["base"], about["tasks"], about["generation"], about["chat"]) == ("made up", 4, 1, False)
 
 
 def test_search(http):
     found = http.get("/v1/models", params={"q": "an"}).json()
     assert [one["id"] for one in found["data"]] == ["banking"]
     error(http.get("/v1/models", params={"limit": 0}), 422, "invalid_query")
-    group = http.get("/v1/models", params={"group": "pair"}).json()
+    group = http.get("/v1/models", params={"group": GROUP}).json()
     assert [one["id"] for one in group["data"]] == ["banking", "spam"]
 
 
@@ -330,7 +331,7 @@ def _names(node):
 def test_chat_by_the_models_template(tmp_path, monkeypatch):
     monkeypatch.setenv("WEFT_FAKE_CHAT", "yes")
     with (
-        served(write_bank(tmp_path, 1, poem={"closed": False})) as running,
+        served(write_bank(tmp_path, poem={"closed": False})) as running,
         openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client,
     ):
         messages = [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]
@@ -350,7 +351,7 @@ GOOD, OTHER = "a-good-key-of-a-server", "another-key-of-a-server"
 
 def test_every_route_wants_a_key(tmp_path):
     """S25: whatever routes there are or will be, by the table of the application."""
-    bank = write_bank(tmp_path, 1, poem={"closed": False})
+    bank = write_bank(tmp_path, poem={"closed": False})
     with served(bank, keys=(GOOD, OTHER), allow_admin=True) as running, running.client() as http:
         free = {"/health"} | {f"/{name}" for name in ("", "page.js", "page.css")}
         routes = [

@@ -11,12 +11,14 @@ from serving_helpers import QUICK, served
 
 from weft.server.settings import Settings
 
+# schemathesis draws by `random` too
+pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 TASKS = (None, "poem", "banking", "broken")  # a made-up name says nothing but that it is unknown
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    bank = write_bank(tmp_path_factory.mktemp("bank"), 1, poem={"closed": False}, banking={}, broken={})
+    bank = write_bank(tmp_path_factory.mktemp("bank"), poem={"closed": False}, banking={}, broken={})
     limits = Settings.model_validate({**QUICK.model_dump(), "receive_seconds": 5})
     with served(bank, limits) as running:
         yield running

@@ -18,7 +18,7 @@ POEM = {"closed": False}
 
 @pytest.fixture
 def bank(tmp_path):
-    return write_bank(tmp_path / "bank", 1, poem=POEM, banking={})
+    return write_bank(tmp_path / "bank", poem=POEM, banking={})
 
 
 def complete(http, text="x", model="poem"):
@@ -117,7 +117,7 @@ def test_a_disconnect_frees_the_worker(bank):
 
 def test_new_generations_are_taken_up(bank):
     with served(bank) as running, running.client() as http:
-        write_bank(bank, 2, poem={**POEM, "numbers": 5}, banking={}, new={})
+        write_bank(bank, poem={**POEM, "numbers": 5}, banking={}, new={})
         until(lambda: http.get("/ready").json()["generation"] == 2)
         assert classify(http, model="new").json()["generation"] == 2
         until(lambda: running.service._at_hand == {2})  # the old one is closed in the worker
@@ -129,7 +129,7 @@ def test_a_request_is_answered_by_the_generation_it_was_admitted_with(bank):
         with http.stream("POST", "/v1/completions", json=body) as old:
             lines = old.iter_lines()
             next(lines)
-            write_bank(bank, 2, banking={"numbers": 7})
+            write_bank(bank, banking={"numbers": 7})
             until(lambda: running.service.current.number == 2)
             assert complete(http).status_code == 404  # new requests do not know the task
             assert "poem" in "".join(lines)
@@ -143,7 +143,7 @@ def test_a_bad_generation_leaves_the_old_one(bank):
         running.client() as http,
     ):
         http.headers["authorization"] = "Bearer a-key-of-sixteen-signs"
-        write_bank(bank, 2, poem=POEM, spoilt={"unreadable": True})
+        write_bank(bank, poem=POEM, unreadable={})
         until(lambda: running.service._refused == 2)
         assert complete(http).status_code == 200
         reply = http.post("/v1/admin/reload")
@@ -151,14 +151,14 @@ def test_a_bad_generation_leaves_the_old_one(bank):
         assert "not those that were written" in reply.json()["error"]["message"]
         assert str(bank) not in reply.text
         assert http.get("/ready").json()["generation"] == 1
-        write_bank(bank, 3, poem=POEM)
+        write_bank(bank, poem=POEM)
         until(lambda: http.get("/ready").json()["generation"] == 3)
 
 
 def test_a_generation_that_kills_the_worker_is_not_tried_again(bank):
     with served(bank) as running, running.client() as http:
         first = pid(running)
-        write_bank(bank, 2, poem=POEM, deadly={"dead": True})
+        write_bank(bank, poem=POEM, deadly={})
         until(lambda: running.service.supervisor.process and pid(running) != first and running.service.ready)
         second = pid(running)
         time.sleep(1)
@@ -182,7 +182,7 @@ def test_reload_under_load(bank):
         for one in threads:
             one.start()
         for number in range(2, 12):
-            write_bank(bank, number, banking={"numbers": number})
+            write_bank(bank, banking={"numbers": number})
             until(lambda number=number: running.service.current.number == number)
         stop.set()
         for one in threads:
@@ -197,7 +197,7 @@ def test_a_broken_engine_is_found_out(bank, monkeypatch, mutant):
     monkeypatch.setenv("WEFT_FAKE_MUTANT", mutant)
     with served(bank) as running, running.client() as http:
         body = {"model": ["banking", "banking2"], "inputs": "x"}
-        write_bank(bank, 2, banking={}, banking2={}, poem=POEM)
+        write_bank(bank, banking={}, banking2={}, poem=POEM)
         until(lambda: running.service.current.number == 2)
         reply = http.post("/v1/classify", json=body)
         assert (reply.status_code, reply.json()["error"]["code"]) == (500, "mismatch")
@@ -205,7 +205,7 @@ def test_a_broken_engine_is_found_out(bank, monkeypatch, mutant):
 
 
 def test_a_bank_that_cannot_be_opened_stops_the_start(tmp_path):
-    bank = write_bank(tmp_path / "bank", 1, spoilt={"unreadable": True})
+    bank = write_bank(tmp_path / "bank", unreadable={})
     with pytest.raises(ArtifactError, match="not those that were written"), served(bank):
         pass
     with pytest.raises(ArtifactError, match="no bank here"), served(tmp_path / "nothing"):
@@ -213,16 +213,16 @@ def test_a_bank_that_cannot_be_opened_stops_the_start(tmp_path):
 
 
 def test_a_first_task_that_does_not_answer_stops_the_start(tmp_path):
-    bank = write_bank(tmp_path / "bank", 1, broken={}, good={})
+    bank = write_bank(tmp_path / "bank", broken={}, good={})
     with pytest.raises(ArtifactError, match="does not answer"), served(bank):
         pass
 
 
 def test_an_empty_bank_is_served_and_filled(tmp_path):
-    bank = write_bank(tmp_path / "bank", 1)
+    bank = write_bank(tmp_path / "bank")
     with served(bank) as running, running.client() as http:
         assert classify(http).status_code == 404
-        write_bank(bank, 2, banking={})
+        write_bank(bank, banking={})
         until(lambda: running.service.current.number == 2)
         assert classify(http).status_code == 200
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from starlette.requests import Request
 
-from weft.errors import ArtifactError
+from weft.bank import Entry, UnknownTaskError
+from weft.errors import ArtifactError, ConfigError
 from weft.server.batcher import RefusedError
-from weft.server.contract import Entry, UnknownTaskError
 from weft.server.jobs import Answer, Asked, Fault, Job
 from weft.server.refusals import Refusal, of_error, unknown_task
 from weft.server.service import Generation, Service
@@ -51,7 +51,7 @@ def entry_of(generation: Generation, name: str) -> Entry:
     """
     try:
         return generation.find(name)
-    except UnknownTaskError as error:
+    except (UnknownTaskError, ConfigError) as error:  # the latter: it can be no task's name
         raise unknown_task(error) from None
     except ArtifactError as error:
         raise of_error(error, status=503, param="model") from None

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from weft.errors import ArtifactError, WeftError
+from weft.errors import WeftError
 
 SHOWN = 80  # characters of what a client sent that a message repeats
 TYPES = {
@@ -61,7 +61,7 @@ def of_error(error: WeftError, *, status: int, param: str | None = None) -> Refu
     return Refusal(status, message, code=f"WEFT-{error.code}" if error.code else "weft", param=param)
 
 
-def unknown_task(error: ArtifactError) -> Refusal:
+def unknown_task(error: WeftError) -> Refusal:
     """No such task; never another one's answer, nor the bare model's."""
     found = of_error(error, status=404, param="model")
     found.code = "model_not_found"

@@ -14,7 +14,7 @@ import uvicorn
 
 from weft.errors import ConfigError, ResourceError
 from weft.server.app import create_app
-from weft.server.contract import Sources
+from weft.server.opening import Opens
 from weft.server.protocol import timed_protocol
 from weft.server.service import Service
 from weft.server.settings import Settings
@@ -54,7 +54,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def serve(path: Path, sources: Sources, settings: Settings, place: Place) -> None:
+def serve(path: Path, opens: Opens, settings: Settings, place: Place) -> None:
     """Serve a bank until SIGTERM or SIGINT; then admit nothing more, answer what is admitted, and end.
 
     Raises:
@@ -62,7 +62,7 @@ def serve(path: Path, sources: Sources, settings: Settings, place: Place) -> Non
     """
     listening = bound(place.host, place.port)
     with contextlib.closing(listening):
-        asyncio.run(_serve(path, sources, settings, place, listening))
+        asyncio.run(_serve(path, opens, settings, place, listening))
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -84,9 +84,9 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 async def _serve(
-    path: Path, sources: Sources, settings: Settings, place: Place, listening: socket.socket
+    path: Path, opens: Opens, settings: Settings, place: Place, listening: socket.socket
 ) -> None:
-    service = Service(path, sources, settings, several_keys=len(place.keys) > 1)
+    service = Service(path, opens, settings, several_keys=len(place.keys) > 1)
     app = create_app(service, place.keys, allow_admin=place.allow_admin)
     server = Server(
         uvicorn.Config(

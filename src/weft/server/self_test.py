@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from weft.bank import Entry, Snapshot
 from weft.errors import (
     ArtifactError,
     ConfigError,
@@ -11,7 +12,6 @@ from weft.errors import (
     UnsupportedError,
     WeftError,
 )
-from weft.server.contract import Entry, Snapshot
 from weft.server.jobs import Answer, Asked
 
 TRIED = 20  # tasks, of which one must be readable

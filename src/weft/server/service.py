@@ -8,15 +8,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from weft.errors import ArtifactError, WeftError
+from weft import bank as banks
+from weft.bank import Bank, Entry, Snapshot
+from weft.errors import WeftError
 from weft.server import self_test
 from weft.server.batcher import Batcher
-from weft.server.contract import Bank, Entry, Snapshot, Sources
 from weft.server.jobs import Answer, Fault, Job
 from weft.server.metrics import Metrics
+from weft.server.opening import Opens
 from weft.server.settings import Settings
 from weft.server.supervisor import Supervisor
 
+TRIES = 20  # to open a generation while writers go on
 KNOWN = 4096  # entries of a generation that are kept at hand
 log = logging.getLogger("weft.server")
 
@@ -42,18 +45,16 @@ class Service:
 
     Args:
         path: of the bank.
-        sources: what opens it, and the engine.
+        opens: the engine, in the worker.
         settings: limits and times.
         several_keys: whether requests come under several keys.
     """
 
-    def __init__(
-        self, path: Path, sources: Sources, settings: Settings, *, several_keys: bool = False
-    ) -> None:
-        self.path, self.sources, self.settings = path, sources, settings
-        self.bank: Bank = sources.bank(path)
+    def __init__(self, path: Path, opens: Opens, settings: Settings, *, several_keys: bool = False) -> None:
+        self.path, self.settings = path, settings
+        self.bank: Bank = banks.open(path)
         self.metrics = Metrics()
-        self.supervisor = Supervisor(path, sources, settings, self)
+        self.supervisor = Supervisor(path, opens, settings, self)
         clock = asyncio.get_running_loop().time
         self.batcher = Batcher(settings, self.supervisor.send, clock, self.metrics, several_keys=several_keys)
         self.current: Generation | None = None
@@ -87,14 +88,14 @@ class Service:
             await asyncio.gather(poll, work, return_exceptions=True)
 
     async def started(self) -> None:
-        """A worker has begun: it gets the generation that requests have, or else the newest one."""
+        """A worker has begun: it gets the generation that requests have, or if it cannot, the newest."""
         self._at_hand.clear()
         try:
             await self._open(self.current.snapshot if self.current else self.bank.snapshot())
-        except ArtifactError:
-            if self.current is None or self.bank.generation == self.current.number:
+        except WeftError:
+            if self.current is None:
                 raise
-            await self._open(self.bank.snapshot())  # of the old one, the disk has not all any more
+            await self._open_newest()
         self.batcher.connected = True
         for old in set(self.batcher.uses) - self._at_hand:
             self.batcher.drop_generation(old)
@@ -134,7 +135,7 @@ class Service:
             newest = self.bank.generation
             if newest != self.current.number and (force or newest != self._refused):
                 try:
-                    await self._open(self.bank.snapshot())
+                    await self._open_newest()
                 except WeftError:
                     self._refused = newest
                     self.metrics.reloads.labels("refused").inc()
@@ -143,6 +144,22 @@ class Service:
                 self._show()
             self._close_unused()
             return self.current.number
+
+    async def _open_newest(self) -> None:
+        """Open the newest generation; again, if writers were faster than the worker.
+
+        Raises:
+            WeftError: if it cannot be opened, and none is newer.
+        """
+        for _ in range(TRIES):
+            snapshot = self.bank.snapshot()
+            try:
+                return await self._open(snapshot)
+            except WeftError as error:
+                fault = error
+                if self.bank.generation == snapshot.generation:
+                    break
+        raise fault
 
     async def _open(self, snapshot: Snapshot) -> None:
         """Let the worker open a generation, see that its answer is of it, and give it to new requests.
@@ -153,8 +170,7 @@ class Service:
         number, test = snapshot.generation, self_test.question(snapshot)
         waits = self._opened[number] = asyncio.get_running_loop().create_future()
         told = None if test is None else test.message()
-        message = {"do": "open", "generation": number, "pin": self.sources.pin(snapshot), "test": told}
-        self.supervisor.send(message)
+        self.supervisor.send({"do": "open", "generation": number, "test": told})
         async with asyncio.timeout(self.settings.start_seconds):
             opened = await waits
         if opened["error"] is not None:

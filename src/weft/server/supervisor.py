@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from weft.server import worker
-from weft.server.contract import Sources
+from weft.server.opening import Opens
 from weft.server.settings import Settings
 
 LONGEST = 64 << 20  # bytes of one message of a worker
@@ -37,13 +37,13 @@ class Supervisor:
 
     Args:
         path: of the bank.
-        sources: for the worker.
+        opens: the engine, in the worker.
         settings: how long it is waited for.
         owner: who uses the worker.
     """
 
-    def __init__(self, path: Path, sources: Sources, settings: Settings, owner: Hears) -> None:
-        self.path, self.sources, self.settings, self.owner = path, sources, settings, owner
+    def __init__(self, path: Path, opens: Opens, settings: Settings, owner: Hears) -> None:
+        self.path, self.opens, self.settings, self.owner = path, opens, settings, owner
         self.process: SpawnProcess | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._heard = 0.0
@@ -119,7 +119,7 @@ class Supervisor:
         here, there = socket.socketpair()
         here.setblocking(False)
         context = multiprocessing.get_context("spawn")
-        arguments = (there, self.path, self.sources)
+        arguments = (there, self.path, self.opens)
         self.process = context.Process(target=worker.main, args=arguments, name="weft-worker", daemon=True)
         await asyncio.to_thread(self.process.start)
         there.close()

@@ -17,7 +17,8 @@ from typing import Any
 
 from weft.config.decoding import Decoding
 from weft.errors import DataError, WeftError
-from weft.server.contract import Sources
+from weft.server.opening import Opens
+from weft.serving.requests import Request
 
 BEAT = 0.5  # seconds between signs of life
 IDLE = 1.0  # seconds that an idle worker waits for a message before it gives one
@@ -62,11 +63,11 @@ class Worker:
     Args:
         line: to the server.
         path: of the bank.
-        sources: what makes engines and requests.
+        opens: engines.
     """
 
-    def __init__(self, line: Line, path: Path, sources: Sources) -> None:
-        self.line, self.path, self.sources = line, path, sources
+    def __init__(self, line: Line, path: Path, opens: Opens) -> None:
+        self.line, self.path, self.opens = line, path, opens
         self.engines: dict[int, Any] = {}
         self.loops: dict[int, Any] = {}
 
@@ -94,7 +95,7 @@ class Worker:
                 for loop in self.loops.values():
                     loop.drop(message["id"])
             case "open":
-                self._open(message["generation"], message["pin"], message["test"])
+                self._open(message["generation"], message["test"])
             case "close":
                 self.loops.pop(message["generation"], None)
                 self.engines.pop(message["generation"], None)
@@ -102,24 +103,17 @@ class Worker:
     def _ask(self, message: dict[str, Any]) -> None:
         generation = message["generation"]
         try:
-            requests = [self._request(one, self.engines[generation]) for one in message["requests"]]
+            requests = [request_of(one, self.engines[generation]) for one in message["requests"]]
         except WeftError as error:
             self.line.tell("refused", id=message["requests"][0]["id"], error=error.cause)
         else:
             self.loops[generation].add(requests)
 
-    def _request(self, one: dict[str, Any], engine: Any) -> Any:
-        fields = {**one, "decoding": Decoding(**one["decoding"]), "stop": tuple(one["stop"])}
-        messages = fields.pop("messages", None)
-        if messages is not None:
-            fields["text"] = chat_text(engine, messages)
-        return self.sources.request(**fields)
-
-    def _open(self, generation: int, pin: Any, test: dict[str, Any] | None) -> None:
+    def _open(self, generation: int, test: dict[str, Any] | None) -> None:
         """Open a generation, let it answer once, and tell what it answered, or why it cannot be used."""
         try:
-            engine = self.sources.engine(self.path, pin, next(iter(self.engines.values()), None))
-            tried = None if test is None else asdict(engine.generate([self._request(test, engine)])[0])
+            engine = self.opens(self.path, generation, next(iter(self.engines.values()), None))
+            tried = None if test is None else asdict(engine.generate([request_of(test, engine)])[0])
         except WeftError as error:
             self.line.tell("opened", generation=generation, error=error.as_dict())
             return
@@ -127,9 +121,22 @@ class Worker:
         self.line.tell("opened", generation=generation, error=None, tried=tried, chat=chats(engine))
 
 
+def request_of(one: dict[str, Any], engine: Any) -> Request:
+    """A question as the engine takes it.
+
+    Raises:
+        DataError: if the model's chat template refuses its messages.
+    """
+    fields = {**one, "decoding": Decoding(**one["decoding"]), "stop": tuple(one["stop"])}
+    messages = fields.pop("messages", None)
+    if messages is not None:
+        fields["text"] = chat_text(engine, messages)
+    return Request(**fields)
+
+
 def chats(engine: Any) -> bool:
     """Whether the model's tokenizer has a template for chats."""
-    return bool(getattr(engine.tokenizer, "chat_template", None))
+    return bool(getattr(engine.backbone.tokenizer, "chat_template", None))
 
 
 def chat_text(engine: Any, messages: list[dict[str, str]]) -> str:
@@ -139,20 +146,22 @@ def chat_text(engine: Any, messages: list[dict[str, str]]) -> str:
         DataError: with what the template says against them.
     """
     try:
-        text = engine.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = engine.backbone.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
     except Exception as error:  # a template is a program of the model's makers, and raises what it likes
         raise DataError(f"the model's chat template refuses these messages: {error}") from error
     assert isinstance(text, str)
     return text
 
 
-def main(end: socket.socket, path: Path, sources: Sources) -> None:
+def main(end: socket.socket, path: Path, opens: Opens) -> None:
     """Entry of the process."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the server ends it, when its answers are out
         signal.signal(number, signal.SIG_IGN)
     line = Line(end)
     try:
         line.beat()
-        Worker(line, path, sources).serve()
+        Worker(line, path, opens).serve()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return

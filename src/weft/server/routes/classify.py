@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
+from weft.bank import Entry
 from weft.server.admission import (
     admit,
     answers,
@@ -17,7 +18,6 @@ from weft.server.admission import (
     signs,
 )
 from weft.server.bodies import ClassifyBody, Input
-from weft.server.contract import Entry
 from weft.server.jobs import Answer, Asked
 from weft.server.refusals import Refusal, finite
 from weft.server.routes import ERRORS

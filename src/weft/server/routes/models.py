@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
+from weft.bank import Entry
 from weft.errors import ArtifactError
 from weft.server.admission import entry_of, generation_of, service_of
-from weft.server.contract import Entry
 from weft.server.refusals import finite
 from weft.server.routes import ERRORS
 from weft.server.service import Generation
