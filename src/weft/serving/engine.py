@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from weft.bank import Entry, Snapshot
 from weft.errors import DataError
 from weft.evaluation.received import received
 from weft.models import Backbone, CausalBackbone, Context
@@ -19,7 +20,6 @@ from weft.serving.requests import Request, Response
 from weft.serving.rows import Ready, Row
 from weft.serving.settings import EngineSettings
 from weft.serving.shapes import Shape, padded
-from weft.serving.snapshots import Entry, Snapshot
 from weft.tasks import Task, from_spec, template
 
 
@@ -70,7 +70,9 @@ class Engine:
         """
         check(request)
         asked = Asked(self.snapshot, self.snapshot.find(request.task))
-        ready = self.ready.get((asked.key, asked.entry.since), lambda: self._ready(asked.entry))
+        ready = self.ready.get(
+            (asked.entry.name, asked.entry.line.definition), lambda: self._ready(asked.entry)
+        )
         text, fields = _text(request, ready.task)
         limit = _most_tokens(request, ready)
         most = self._longest_text(asked.entry, limit)

@@ -8,26 +8,26 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from weft.bank import Entry, Snapshot
 from weft.models import Backbone, CausalBackbone
 from weft.models.caches import KV, filled, joined
 from weft.prompts.bank import compose
 from weft.serving.kept import Kept
-from weft.serving.snapshots import Entry, Snapshot
 
 GROUPS = 16  # whose shared prompts are kept where the model is
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A task of a generation of a bank; an `entry` stands in for its numbers."""
+    """A task of a generation of a bank."""
 
     snapshot: Snapshot
     entry: Entry
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """Names its numbers: no two prompts have one name."""
-        return self.entry.group, self.entry.name, self.entry.sha256
+    def key(self) -> tuple[str, str]:
+        """Names its numbers by their hashes, whatever generation they are of."""
+        return self.entry.group, self.entry.sha256
 
 
 class RowPrompts:
@@ -89,8 +89,7 @@ class RowPrompts:
 
     def _shared_of(self, one: Asked) -> Tensor:
         group = one.entry.group
-        key = (one.snapshot.generation, group)
-        return self._shared.get(key, lambda: self._there(one.snapshot.shared(group)))
+        return self._shared.get(group, lambda: self._there(one.snapshot.shared(group)))
 
     def _there(self, numbers: object) -> Tensor:
         return torch.as_tensor(numbers, dtype=torch.float32, device=self.backbone.device)
