@@ -39,9 +39,9 @@ def serve(
             "one worker is all that is served so far", fix="start more servers on the same bank"
         )
     from weft.server.keys import read_keys
+    from weft.server.opening import open_engine
     from weft.server.run import Place, serve
     from weft.server.settings import Settings
-    from weft.server.opening import open_engine
 
     settings = changed(Settings(), dict(parse_overrides(set_ or [])))
     keys = read_keys(api_key_file) if api_key_file else ()

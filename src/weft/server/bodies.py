@@ -1,6 +1,6 @@
 """What clients send. Keys of OpenAI's that weft has no use for are taken with their neutral values."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
@@ -122,6 +122,6 @@ class ClassifyBody(Body):
     )
 
     @property
-    def rows(self) -> list[Input]:
+    def rows(self) -> list[str | dict[str, Any]]:
         """The texts and rows."""
         return list(self.inputs) if isinstance(self.inputs, list) else [self.inputs]

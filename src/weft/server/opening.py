@@ -15,9 +15,7 @@ Opens = Callable[[Path, int, Any], Any]
 """Path of a bank, generation, and an engine of another generation or none, to an engine of this one."""
 
 
-def open_engine(
-    path: Path, generation: int, other: "Engine | None", base: str | None = None
-) -> "Engine":
+def open_engine(path: Path, generation: int, other: "Engine | None", base: str | None = None) -> "Engine":
     """The engine of a bank, on the model of another one if there is one.
 
     Args:
@@ -27,7 +25,7 @@ def open_engine(
         base: where the base model lies here; none: as the bank says.
 
     Raises:
-        ArtifactError: if the bank is of another generation by now, or the base model is not there, or another.
+        ArtifactError: if the bank is of another generation by now, or its base model is not there.
     """
     snapshot = banks.open(path).snapshot()
     if snapshot.generation != generation:
@@ -55,9 +53,7 @@ def _on_new_model(snapshot: "Snapshot", base: str | None) -> "Engine":
     named = BaseConfig(model=base) if base else BaseConfig(model=facts.model, revision=facts.revision)
     folder = base_folder.resolve(named)
     if folder.hash != facts.base_hash:
-        cause = (
-            f"the model here has files {folder.hash[:12]}, and the bank's has {facts.base_hash[:12]}"
-        )
+        cause = f"the model here has files {folder.hash[:12]}, and the bank's has {facts.base_hash[:12]}"
         fix = f"name the folder of {facts.name} that the tasks were trained on: --base FOLDER"
         raise ArtifactError(cause, where=folder.origin, fix=fix, code="A08")
     names = snapshot.names(limit=1)

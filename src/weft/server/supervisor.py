@@ -15,7 +15,7 @@ from weft.server.opening import Opens
 from weft.server.settings import Settings
 
 LONGEST = 64 << 20  # bytes of one message of a worker
-PAUSES = (0.1, 1.0, 5.0, 15.0)  # seconds before a worker is started again, after so many that came to nothing
+PAUSES = (0.1, 0.5, 2.0, 10.0)  # seconds before a worker is started again, after so many that came to nothing
 log = logging.getLogger("weft.server")
 
 

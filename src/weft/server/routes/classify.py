@@ -1,6 +1,7 @@
 """Labels with probabilities, of one or many texts under one or many tasks: POST /v1/classify."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -17,7 +18,7 @@ from weft.server.admission import (
     service_of,
     signs,
 )
-from weft.server.bodies import ClassifyBody, Input
+from weft.server.bodies import ClassifyBody
 from weft.server.jobs import Answer, Asked
 from weft.server.refusals import Refusal, finite
 from weft.server.routes import ERRORS
@@ -88,7 +89,7 @@ def _entries(body: ClassifyBody, generation: Generation, service: Service) -> li
     return entries
 
 
-def _question(entry: Entry, generation: Generation, given: Input) -> Asked:
+def _question(entry: Entry, generation: Generation, given: str | Mapping[str, Any]) -> Asked:
     text, row = (given, None) if isinstance(given, str) else (None, given)
     content: dict[str, Any] = {
         "row": row,
