@@ -1,7 +1,7 @@
 """A generation of a bank in the making: where new rows go, and the manifest that will say so."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from weft.bank.entry import definition_of
 from weft.bank.forms import LARGEST_VALUE, Form, Numbers, composed, decoded, largest
 from weft.bank.lines import SIGN, State
 from weft.bank.manifest import Group, Manifest, Shard, array_file
+from weft.bank.names import checked
 from weft.bank.records import LARGEST, notes_of
-from weft.bank.snapshot import read_array
+from weft.bank.snapshot import Snapshot, read_array
 from weft.errors import ArtifactError
 
 LARGEST_SHARD = 1 << 30  # bytes; then another one begins
@@ -40,6 +41,22 @@ class Row:
     definition: str
     metrics: str
     run: str
+
+    @property
+    def said(self) -> tuple[str, str, str, str, bytes]:
+        """What a line of the index ends with."""
+        sha256 = bytes.fromhex(storage.sha256_bytes(self.data))
+        return self.group, self.definition, self.run, self.metrics, sha256
+
+
+def missing(rows: Iterable[Row], snapshot: Snapshot) -> list[Row]:
+    """Tasks that a generation has not, or not so."""
+
+    def is_there(row: Row) -> bool:
+        found = snapshot.index.find(checked(row.name), snapshot.generation)
+        return found is not None and found[0][-len(row.said) :] == row.said
+
+    return [row for row in rows if not is_there(row)]
 
 
 @dataclass(frozen=True)

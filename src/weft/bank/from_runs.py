@@ -129,8 +129,7 @@ def _kept(run: Run, config: AnyRun) -> str:
         UnsupportedError: for one that a bank does not keep.
     """
     made_by = config.made_by
-    plain = made_by is not None and not made_by.touches_weights and not made_by.reads_texts
-    if made_by is not None and plain and (made_by.keeps in ("soft", "bank") or made_by.apart):
+    if made_by is not None and made_by.fits_bank:
         return made_by.keeps
     raise UnsupportedError(
         f"a bank does not keep what {made_by.name if made_by else 'this run'!r} leaves",

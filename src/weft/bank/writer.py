@@ -163,8 +163,7 @@ def _add(index: IndexWriter, draft: Draft, row: Row, *, replace: bool) -> None:
     draft.check_row(row, name)
     shard, place = draft.place(row.form, row.data)
     length = None if row.form.row_bytes else len(row.data)
-    said = (row.group, row.definition, row.run, row.metrics, bytes.fromhex(storage.sha256_bytes(row.data)))
-    put(index, draft, Line(name, draft.generation, shard, place, length, *said))
+    put(index, draft, Line(name, draft.generation, shard, place, length, *row.said))
 
 
 def put(index: IndexWriter, draft: Draft, line: Line) -> None:

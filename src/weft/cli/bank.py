@@ -1,17 +1,18 @@
 """Commands of a bank: many tasks of one base model in one folder, from which they are served."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from weft.cli.app import RUNS, Runs, app
+from weft.cli.app import RUNS, Base, Data, Runs, Sets, app, open_workspace, overrides_of, plan_of
 from weft.errors import ConfigError
 
 if TYPE_CHECKING:
     from weft.bank import Entry
+    from weft.bank.draft import Row
 
 commands = App(
     name="bank", help="Keep many tasks of one base model in one folder: add, ls, show, rm, and more."
@@ -40,10 +41,8 @@ def add(
 
     An evaluation stands for the run that it scored, and gives its scores.
     """
-    from dataclasses import replace as with_other
-
     from weft import bank as banks
-    from weft.bank import from_runs, manifest, writer
+    from weft.bank import draft, from_runs, manifest, writer
 
     known = banks.open(bank).snapshot() if (bank / manifest.NAME).exists() else None
     if known is not None and dtype not in (None, known.manifest.dtype):
@@ -52,12 +51,45 @@ def add(
     kept = known.manifest.dtype if known else dtype or "float32"
     groups, base = (known.groups, known.base) if known else ((), None)
     found = from_runs.of_runs(names, runs, kept, groups, base)
-    others = _others(name or [], [row.name for row in found.rows])
-    rows = [with_other(row, name=others.get(row.name, row.name)) for row in found.rows]
+    rows = _renamed(found.rows, _others(name or [], [row.name for row in found.rows]))
     if known is None:
-        banks.create(bank, found.base, dtype=kept)
+        known = banks.create(bank, found.base, dtype=kept).snapshot()
+    if replace and not (rows := draft.missing(rows, known)):
+        print(f"generation {known.generation} has them already")
+        return
     new = writer.change(bank, rows, shared=found.shared, replace=replace, generation=generation)
     print(f"generation {new}: {', '.join(row.name for row in rows)}")
+
+
+@commands.command
+def fill(
+    bank: Path,
+    experiment: Path,
+    *,
+    runs: Runs = RUNS,
+    data: Data = None,
+    base: Base = None,
+    set_: Sets = None,
+    row: Annotated[str | None, Parameter(help="its label; else the best row that a bank keeps")] = None,
+    prefix: Annotated[str, Parameter(help="stands before the tasks' names")] = "",
+) -> None:
+    """Put the targets of a finished experiment into a bank, as one row of its table answers them.
+
+    They are those of the first seed, with their scores. What is there already, and of the same run, stays.
+    """
+    from weft.experiments import banked, tables
+
+    with open_workspace(runs, data, quiet=True) as workspace:
+        plan = plan_of(experiment, overrides_of(set_, base), workspace)
+        names = banked.evaluations(tables.collect(plan, runs), plan, row)
+    others = [f"{task}={prefix}{task}" for task in plan.experiment.targets]
+    add(bank, *names, runs=runs, name=others, replace=True)
+
+
+def _renamed(rows: Sequence["Row"], others: Mapping[str, str]) -> list["Row"]:
+    from dataclasses import replace
+
+    return [replace(row, name=others.get(row.name, row.name)) for row in rows]
 
 
 def _others(pairs: Sequence[str], tasks: Sequence[str]) -> dict[str, str]:

@@ -172,6 +172,12 @@ class Method(Config):
     apart: ClassVar[bool] = False
 
     @property
+    def fits_bank(self) -> bool:
+        """Whether a bank can keep its tasks: as prompts alone, or as arrays that stand apart."""
+        plain = not self.touches_weights and not self.reads_texts
+        return plain and (self.keeps in ("soft", "bank") or self.apart)
+
+    @property
     def title(self) -> str:
         """What the field calls it; rows of one title are variants of one method."""
         return self.name.replace("_", " ")
