@@ -221,6 +221,29 @@ def test_factors_of_a_group_are_stacked(folder):
             snapshot.saved(entries[0])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_all_factors_of_a_file_are_one_array(dtype, tmp_path):
+    """The row that an entry names there is the task's own; nothing is copied."""
+    bank.create(tmp_path / "bank", BASE, dtype=dtype)
+    rows = [factors(name, seed, dtype) for seed, name in enumerate("xyz")]
+    change(tmp_path / "bank", rows, shared=SHARED)
+    change(tmp_path / "bank", [prompt("p", 1, dtype=dtype)], remove=["x"])
+    with newest(tmp_path / "bank") as snapshot:
+        u, v = snapshot.stacked("factors-000001.rows")
+        assert (u.shape, v.shape) == ((3, LENGTH, RANK), (3, RANK, WIDTH))
+        assert u.base is not None
+        for name in "yz":
+            entry = snapshot.find(name)
+            one, other = snapshot.factors([entry])
+            assert entry.line.shard == "factors-000001.rows"
+            place = entry.line.place
+            assert np.array_equal(decoded(u[place].tobytes(), dtype), one.ravel())
+            assert np.array_equal(decoded(v[place].tobytes(), dtype), other.ravel())
+        for wrong in ("prompt-000002.rows", "none"):
+            with pytest.raises(UnsupportedError):
+                snapshot.stacked(wrong)
+
+
 def test_rank_one_is_one_product(tmp_path):
     """Composed by the bank, by torch and by hand: the same to the bit."""
     draw = np.random.default_rng(1)
