@@ -290,6 +290,24 @@ def test_numbers_that_no_training_gives_are_refused(folder, row, code):
     assert verification.damage(folder) == []
 
 
+def test_shared_arrays_and_groups_are_looked_at_too(folder):
+    """One that holds no numbers; one of another hash; a group that names what is not there, or is not P*."""
+    wild = np.full((LENGTH, WIDTH), np.inf, np.float32)
+    digest = _hash(wild)
+    group = manifests.Group(kind="factors", arrays={"P*": digest})
+    other = group.model_copy(update={"arrays": {"P*": GROUP}})
+    for shared, code in (
+        (draft.Shared({digest: wild}, {digest: group}), "A05"),
+        (draft.Shared({digest: P_STAR}, {}), "A14"),
+        (draft.Shared({}, {digest: group}), "A14"),
+        (draft.Shared({}, {digest: other}), "A14"),
+    ):
+        with pytest.raises(ArtifactError) as caught:
+            change(folder, [prompt("x", 1)], shared=shared)
+        assert caught.value.code == code
+    assert len(newest(folder)) == 4
+
+
 # names
 
 
