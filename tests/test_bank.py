@@ -627,42 +627,51 @@ def test_a_shared_array_that_was_damaged_comes_back_with_its_run(folder):
     assert verification.damage(folder) == []
 
 
-def flipped(data, draw):
+def flipped(data, place, bit):
     """One bit of some bytes changed."""
-    place = draw.randrange(len(data))
-    return data[:place] + bytes([data[place] ^ (1 << draw.randrange(8))]) + data[place + 1 :]
+    return data[:place] + bytes([data[place] ^ (1 << bit)]) + data[place + 1 :]
 
 
-def said(path):
-    """All that a bank says, or the fault that it is refused with."""
-    with newest(path) as snapshot:
-        return held(snapshot)
-
-
-def test_every_flipped_bit_is_found_or_changes_nothing(folder):
-    """In rows, shared arrays and the manifest each is found; in the index, those that change what it says."""
-    before, draw, found = said(folder), random.Random(5), 0
-    assert not any(path.stat().st_size for path in folder.glob("*-wal"))  # all is in the index itself
-    files = [
-        path for path in folder.glob("*.*") if path.name != "lock.owner" and path.suffix != ".sqlite-shm"
+def entries_in(data, snapshot):
+    """Places in the bytes of an index where it speaks of a task, or of the text that tasks have in common."""
+    lines = [snapshot.find(name).line for name in "abcd"]
+    marks = [data.index(line.sha256) for line in lines]
+    texts = [
+        data.index(lines[2].definition.encode()[-100:]),
+        data.index(b"adapt-x"),
+        data.index(GROUP.encode()),
     ]
-    files = [path for path in files if path.stat().st_size]
-    assert len(files) == 5
-    for path in files:
-        whole = path.read_bytes()
-        has_room = path.name.startswith("index")  # a page of SQLite, where nothing is
-        for _ in range(150 if has_room else 40):
-            path.write_bytes(flipped(whole, draw))
-            try:
-                clean = verification.damage(folder) == []
-            except WeftError:
-                clean = False
-            found += not clean
-            if clean:
-                assert has_room, path.name
-                assert said(folder) == before
-            path.write_bytes(whole)
-    assert found > 120
+    state = data.index(snapshot.manifest.bank.encode())
+    return [
+        *range(marks[0] - 45, marks[0] + 41),
+        *range(marks[2] - 20, marks[2]),
+        *texts,
+        *range(state, state + 120, 3),
+    ]
+
+
+@pytest.mark.parametrize("name", ["factors", "prompt", "shared", "manifest", "index"])
+def test_every_flipped_bit_is_found_or_changes_nothing(folder, name):
+    """In rows, shared arrays and the manifest each is found; in the index, those that change what it says."""
+    before, draw, found = held(newest(folder)), random.Random(5), 0
+    assert not any(path.stat().st_size for path in folder.glob("*-wal"))  # all is in the index itself
+    [path] = [path for path in folder.glob(f"{name}*") if not path.name.endswith(("-wal", "-shm"))]
+    whole = path.read_bytes()
+    places = [draw.randrange(len(whole)) for _ in range(25)]
+    if name == "index":
+        places += entries_in(whole, newest(folder))
+    for place in places:
+        path.write_bytes(flipped(whole, place, draw.randrange(8)))
+        try:
+            clean = verification.damage(folder) == []
+        except WeftError:
+            clean = False
+        if clean:
+            assert name == "index"  # a page of SQLite has room where nothing is
+            assert held(newest(folder)) == before
+        found += not clean
+    path.write_bytes(whole)
+    assert found >= (120 if name == "index" else 25)
     assert verification.damage(folder) == []
 
 
