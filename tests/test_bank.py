@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -673,6 +674,17 @@ def test_every_flipped_bit_is_found_or_changes_nothing(folder, name):
     path.write_bytes(whole)
     assert found >= (120 if name == "index" else 25)
     assert verification.damage(folder) == []
+
+
+def test_a_task_that_comes_back_for_another_is_noticed(folder):
+    """The index counts as many tasks, each of which was written once, and yet it is not what holds."""
+    change(folder, [factors("a", 9)], replace=True)
+    assert verification.damage(folder) == []
+    with sqlite3.connect(folder / "index-000000.sqlite") as db:
+        db.execute("UPDATE tasks SET until = CASE since WHEN 1 THEN NULL ELSE 2 END WHERE name = 'a'")
+    db.close()
+    [found] = verification.damage(folder)
+    assert "its 4 tasks are not the 4 that were written" in found.what
 
 
 def test_a_damaged_row_is_quarantined_alone(folder, capsys):
