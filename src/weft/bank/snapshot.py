@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -129,6 +130,21 @@ class Snapshot:
         form = self.shards[entries[0].line.shard].form
         rows = b"".join(self._bytes(one.line) for one in entries)
         return form.split(decoded(rows, form.dtype).reshape(len(entries), -1))
+
+    def stacked(self, shard: str) -> tuple[Any, Any]:
+        """u `[N, l, R]` and v `[N, R, d]` of all rows of a file of factors, mapped and not read.
+
+        `entry.line` names the file and the row (`place`) of a task. Numbers of bfloat16 are their 16 bits. No
+        row is held against its hash here: `find` does that, task by task.
+
+        Raises:
+            UnsupportedError: if it is no file of factors.
+        """
+        if shard not in self.shards or self.shards[shard].form.kind != "factors":
+            raise UnsupportedError(f"{shard[:80]!r} is no file of factors", where=str(self.folder))
+        form = self.shards[shard].form
+        rows = self.shards[shard].rows.view(f"<{'f4' if form.dtype == 'float32' else 'u2'}")
+        return form.split(rows)
 
     def shared(self, group: str) -> Numbers:
         """P* `[l, d]` of a group of factors.
