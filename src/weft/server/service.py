@@ -16,7 +16,7 @@ from weft.server.batcher import Batcher
 from weft.server.jobs import Answer, Fault, Job
 from weft.server.metrics import Metrics
 from weft.server.opening import Opens
-from weft.server.settings import Settings
+from weft.server.settings import ServeConfig
 from weft.server.supervisor import Supervisor
 
 TRIES = 20  # to open a generation while writers go on
@@ -50,7 +50,9 @@ class Service:
         several_keys: whether requests come under several keys.
     """
 
-    def __init__(self, path: Path, opens: Opens, settings: Settings, *, several_keys: bool = False) -> None:
+    def __init__(
+        self, path: Path, opens: Opens, settings: ServeConfig, *, several_keys: bool = False
+    ) -> None:
         self.path, self.settings = path, settings
         self.bank: Bank = banks.open(path)
         self.metrics = Metrics()
