@@ -10,7 +10,7 @@ from typing import Any
 
 from weft import bank as banks
 from weft.bank import Bank, Entry, Snapshot
-from weft.errors import WeftError
+from weft.errors import ResourceError, WeftError
 from weft.server import self_test
 from weft.server.batcher import Batcher
 from weft.server.jobs import Answer, Fault, Job
@@ -119,7 +119,8 @@ class Service:
         self.batcher.lost(why)
         self.metrics.restarts.labels(why.split(" (")[0].split(" for ")[0]).inc()
         for waits in self._opened.values():
-            waits.cancel()
+            if not waits.done():
+                waits.set_exception(ResourceError(f"the worker {why} while it opened the bank", code="S19"))
         self._opened.clear()
         self._show()
 
