@@ -120,7 +120,7 @@ def test_new_generations_are_taken_up(bank):
         write_bank(bank, poem={**POEM, "numbers": 5}, banking={}, new={})
         until(lambda: http.get("/ready").json()["generation"] == 2)
         assert classify(http, model="new").json()["generation"] == 2
-        until(lambda: running.service._at_hand == {2})  # the old one is closed in the worker
+        until(lambda: running.service.at_hand == {2})  # the old one is closed in the worker
 
 
 def test_a_request_is_answered_by_the_generation_it_was_admitted_with(bank):

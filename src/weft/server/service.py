@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Service:
         self.current: Generation | None = None
         self.draining = False
         self._opened: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._at_hand: set[int] = set()  # generations that the worker has
+        self.at_hand: set[int] = set()  # generations that the worker has
         self._refused: int | None = None  # a generation that could not be opened
         self._reloading = asyncio.Lock()
 
@@ -91,7 +91,7 @@ class Service:
 
     async def started(self) -> None:
         """A worker has begun: it gets the generation that requests have, or if it cannot, the newest."""
-        self._at_hand.clear()
+        self.at_hand.clear()
         try:
             await self._open(self.current.snapshot if self.current else self.bank.snapshot())
         except WeftError:
@@ -99,7 +99,7 @@ class Service:
                 raise
             await self._open_newest()
         self.batcher.connected = True
-        for old in set(self.batcher.uses) - self._at_hand:
+        for old in set(self.batcher.uses) - self.at_hand:
             self.batcher.drop_generation(old)
         self._show()
         log.info("ready: generation %d", self.current.number if self.current else -1)
@@ -180,16 +180,28 @@ class Service:
             raise self_test.error_of(opened["error"])
         if test is not None:
             self_test.check(test, opened["tried"])
-        self._at_hand.add(number)
+        self.at_hand.add(number)
         self.current = Generation(snapshot, chats=opened["chat"])
+
+    @contextlib.contextmanager
+    def held(self, generation: Generation) -> Iterator[None]:
+        """Keep a generation in the worker while a request to it is looked at."""
+        uses = self.batcher.uses
+        uses[generation.number] += 1
+        try:
+            yield
+        finally:
+            uses[generation.number] -= 1
+            if not uses[generation.number]:
+                del uses[generation.number]
 
     def _close_unused(self) -> None:
         """Let the worker forget generations that no request needs."""
         for number in sorted(
-            self._at_hand - {self.current.number if self.current else -1} - set(self.batcher.uses)
+            self.at_hand - {self.current.number if self.current else -1} - set(self.batcher.uses)
         ):
             self.supervisor.send({"do": "close", "generation": number})
-            self._at_hand.discard(number)
+            self.at_hand.discard(number)
 
     async def _poll(self) -> None:
         while True:
