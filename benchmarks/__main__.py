@@ -26,6 +26,7 @@ from benchmarks import (
     report,
     serve,
     smollm2_step,
+    soak,
     t5_step,
     teaching,
     whole_job,
@@ -50,6 +51,7 @@ BENCHMARKS = {
     "learn": learn.run,
     "demo": demo.run,
     "bank": bank.run,
+    "soak": soak.run,
     "serve": serve.run,
 }
 DOCS = Path(__file__).parents[1] / "docs"
@@ -72,7 +74,7 @@ def bench(
 
     Args:
         names: t5-step, smollm2-step, pocket-step, whole-job, predict, closed, distill, together,
-            products, linear, memory, neighbour, readers, learn, demo, bank, serve.
+            products, linear, memory, neighbour, readers, learn, demo, bank, soak, serve.
         rounds: how often each side is timed.
         out: folder of bench.json, in which what other benchmarks found stays.
         data: folder of task data: rows of CR, else of the demo.

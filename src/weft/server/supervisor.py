@@ -10,9 +10,10 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Protocol
 
+from weft.errors import ResourceError
 from weft.server import worker
 from weft.server.opening import Opens
-from weft.server.settings import Settings
+from weft.server.settings import ServeConfig
 
 LONGEST = 64 << 20  # bytes of one message of a worker
 PAUSES = (0.1, 0.5, 2.0, 10.0)  # seconds before a worker is started again, after so many that came to nothing
@@ -42,7 +43,7 @@ class Supervisor:
         owner: who uses the worker.
     """
 
-    def __init__(self, path: Path, opens: Opens, settings: Settings, owner: Hears) -> None:
+    def __init__(self, path: Path, opens: Opens, settings: ServeConfig, owner: Hears) -> None:
         self.path, self.opens, self.settings, self.owner = path, opens, settings, owner
         self.process: SpawnProcess | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -65,6 +66,9 @@ class Supervisor:
                 why, worked = await self._one_life(first=first)
             finally:
                 await self._end()
+            if first and not worked:
+                fix = "its last words stand above; with none, see whether memory was full"
+                raise ResourceError(f"the worker {why}", fix=fix, code="S21")
             first = False
             vain = 0 if worked else vain + 1
             log.warning("the worker %s; another one is started", why)
