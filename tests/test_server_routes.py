@@ -8,6 +8,7 @@ from fake_engine import write_bank
 from serving_helpers import QUICK, served
 from tiny_bank import GROUP
 
+from weft.server import page_files
 from weft.server.app import create_app
 
 TASKS = {
@@ -58,6 +59,7 @@ def test_completion(client):
     assert found.choices[0].finish_reason == "stop"
     assert (found.usage.prompt_tokens, found.usage.completion_tokens, found.usage.total_tokens) == (3, 4, 7)
     assert found.usage.prompt_tokens_details.virtual_tokens == 5
+    assert found.usage.prompt_tokens_details.cut_texts == 0
     assert found.model == "poem"
 
 
@@ -68,6 +70,12 @@ def test_several_prompts_and_choices_come_in_order(client):
     assert [one.text for one in found.choices] == ["poem says one"] * 2 + ["poem says two"] * 2
     assert [one.index for one in found.choices] == [0, 1, 2, 3]
     assert found.usage.prompt_tokens == 2  # a prompt counts once, whatever n is
+
+
+def test_cut_texts_are_counted_once(client):
+    """However many answers a text gets."""
+    found = client.completions.create(model="poem", prompt=["short", "word " * 21], n=2)
+    assert found.usage.prompt_tokens_details.cut_texts == 1
 
 
 def test_stream_is_what_the_whole_answer_is(client):
@@ -98,6 +106,7 @@ def test_unknown_task_is_named_with_near_ones(client):
     with pytest.raises(openai.NotFoundError, match="near names: 'banking'") as caught:
         client.completions.create(model="bankin", prompt="x")
     assert caught.value.code == "model_not_found"
+    assert caught.value.response.json()["near"] == ["banking"]
 
 
 def test_models_in_pages(client):
@@ -114,6 +123,7 @@ def test_one_model(client):
     found = client.models.retrieve("spam")
     assert (found.id, found.group, found.fields) == ("spam", GROUP, ["title", "text"])
     assert found.answers == ["spam-yes", "spam-no"]
+    assert found.source_tokens == 20
     assert found.metrics == {"accuracy": 91.5}
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("span")
@@ -267,6 +277,9 @@ def test_health_ready_version(http):
 def test_search(http):
     found = http.get("/v1/models", params={"q": "an"}).json()
     assert [one["id"] for one in found["data"]] == ["banking"]
+    assert not found["has_more"]
+    some = http.get("/v1/models", params={"q": "n", "limit": 1}).json()
+    assert ([one["id"] for one in some["data"]], some["has_more"]) == (["banking"], True)
     error(http.get("/v1/models", params={"limit": 0}), 422, "invalid_query")
     group = http.get("/v1/models", params={"group": GROUP}).json()
     assert [one["id"] for one in group["data"]] == ["banking", "spam"]
@@ -353,7 +366,7 @@ def test_every_route_wants_a_key(tmp_path):
     """S25: whatever routes there are or will be, by the table of the application."""
     bank = write_bank(tmp_path, poem={"closed": False})
     with served(bank, keys=(GOOD, OTHER), allow_admin=True) as running, running.client() as http:
-        free = {"/health"} | {f"/{name}" for name in ("", "page.js", "page.css")}
+        free = {"/health", *page_files.files()}
         routes = [
             (method, path.replace("{name}", "poem"))
             for path, methods in http.get("/openapi.json", headers=bearer(GOOD)).json()["paths"].items()
@@ -394,7 +407,8 @@ def test_routes_of_the_application_are_those_of_the_document(server):
     documented = {path.replace("{name}", "{name:path}") for path in app.openapi()["paths"]}
     plain = set(paths_of(app.routes))
     assert documented <= plain
-    assert plain - documented == {"/openapi.json", "/", "/page.js", "/page.css"}
+    assert plain - documented == {"/openapi.json", *page_files.files()}
+    assert {path.rpartition(".")[2] for path in page_files.files()} == {"/", "js", "css", "svg"}
 
 
 def test_texts_are_not_logged(http, caplog):

@@ -95,16 +95,20 @@ class Reply:
         return {**self.head(self.form.piece), "choices": [self.form.part(index, text, finish, first=first)]}
 
     def usage(self, found: dict[str, Answer]) -> dict[str, Any]:
-        """Tokens read and written; those of the task's prompt are named beside, and not among them."""
+        """Tokens read and written; those of the task's prompt are named beside, and not among them.
+
+        Beside them too: how many texts were cut, as longer than the task reads.
+        """
         read = [found[one.id] for one in self.asked[:: self.choices]]
         prompt = sum(one["prompt_tokens"] or 0 for one in read)
         virtual = sum(one["virtual_tokens"] or 0 for one in read)
+        cut = sum(bool(one["cut"]) for one in read)
         written = sum(found[one.id]["completion_tokens"] or 0 for one in self.asked)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": written,
             "total_tokens": prompt + written,
-            "prompt_tokens_details": {"cached_tokens": 0, "virtual_tokens": virtual},
+            "prompt_tokens_details": {"cached_tokens": 0, "virtual_tokens": virtual, "cut_texts": cut},
         }
 
 

@@ -28,10 +28,10 @@ async def models(
     """A page of tasks in the order of their names, from behind `after`; or what a search (`q`) finds."""
     generation = generation_of(service_of(request))
     if q is not None:
-        names, more = generation.snapshot.search(q, limit), False
+        names = generation.snapshot.search(q, limit + 1)
     else:
         names = generation.snapshot.names(prefix=prefix, after=after, limit=limit + 1, group=group)
-        names, more = names[:limit], len(names) > limit
+    names, more = names[:limit], len(names) > limit
     data = [_listed(generation, name) for name in names]
     ends = {"first_id": names[0] if names else None, "last_id": names[-1] if names else None}
     return {"object": "list", "data": data, "has_more": more, **ends}
@@ -68,6 +68,7 @@ def described(generation: Generation, entry: Entry) -> dict[str, Any]:
         "fields": list(dict.fromkeys(template.names(task.source))),
         "answers": list(task.choices) or None,
         "labels": task.labels,
+        "source_tokens": entry.source_tokens,
         "max_tokens": task.max_target_tokens,
         "prompt_length": entry.prompt_length,
         "metrics": finite(dict(entry.metrics)),
