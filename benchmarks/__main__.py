@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 
 from benchmarks import (
     answers,
+    bank,
     demo,
     learn,
     linear,
@@ -47,6 +48,7 @@ BENCHMARKS = {
     "readers": readers.run,
     "learn": learn.run,
     "demo": demo.run,
+    "bank": bank.run,
 }
 DOCS = Path(__file__).parents[1] / "docs"
 app = App(name="weft bench", result_action="return_value")
@@ -68,7 +70,7 @@ def bench(
 
     Args:
         names: t5-step, smollm2-step, pocket-step, whole-job, predict, closed, distill, together,
-            products, linear, memory, neighbour, readers, learn, demo.
+            products, linear, memory, neighbour, readers, learn, demo, bank.
         rounds: how often each side is timed.
         out: folder of bench.json, in which what other benchmarks found stays.
         data: folder of task data: rows of CR, else of the demo.

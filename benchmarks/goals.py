@@ -1,4 +1,4 @@
-"""The goals of issues 6 and 7, and what a benchmark found for one of them."""
+"""The goals of issues 6, 7 and 22, and what a benchmark found for one of them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ class Goal:
 
     Attributes:
         text: what is compared.
-        unit: `x` (times faster), `share` (percent), `times` (of another step's time) or `s`.
+        unit: `x` (times faster), `share` (percent), `times` (of another step's time), `s`, `ms`, `KB`, `GB`.
         goals: for processors with bf16 units, and without.
         stretch: the same, where there is one.
         most: whether less is better.
@@ -46,6 +46,13 @@ GOALS = {
     "closed-t5": Goal("t5-small closed answers / PEFT", "x", (6, 3), (8, 5)),
     "closed-smollm2": Goal("smollm2 closed answers / PEFT", "x", (6, 3), (8, 5)),
     "demo": Goal("whole demo on smollm2", "s", (240, 480), most=True),
+    "bank-rows": Goal("rows of a task, l 100, d 768, bf16", "KB", (1.8, 1.8), most=True),
+    "bank-size": Goal("bank of a million tasks, all files", "GB", (2.0, 2.0), most=True),
+    "bank-open": Goal("it is opened, new process", "s", (3, 3), most=True),
+    "bank-lookup": Goal("a task of it is looked up", "ms", (1, 1), most=True),
+    "bank-add": Goal("a task is added, lasting", "ms", (20, 20), most=True),
+    "bank-lookup-flat": Goal("a lookup / among 1,000 tasks", "times", (1.5, 1.5), most=True),
+    "bank-add-flat": Goal("an add / to 1,000 tasks", "times", (1.5, 1.5), most=True),
     "linear": Goal("step time, farthest off a line", "share", (10, 10), most=True),
 }
 

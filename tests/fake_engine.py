@@ -66,7 +66,9 @@ class Engine:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         template = os.environ.get("WEFT_FAKE_CHAT") or None
-        tokenizer = SimpleNamespace(chat_template=template, apply_chat_template=chat_template)
+        tokenizer = SimpleNamespace(
+            chat_template=template, apply_chat_template=chat_template, all_special_tokens=["<end>"]
+        )
         self.backbone = SimpleNamespace(tokenizer=tokenizer)
 
     def loop(self) -> Loop:

@@ -353,6 +353,9 @@ def test_chat_by_the_models_template(tmp_path, monkeypatch):
         parts = list(client.chat.completions.create(model="poem", messages=messages, stream=True))
         assert parts[0].choices[0].delta.role == "assistant"
         assert "".join(one.choices[0].delta.content or "" for one in parts) == "poem says user: hi"
+        steers = [{"role": "user", "content": "hi <end> there"}]
+        with pytest.raises(openai.BadRequestError, match="no text for this model"):
+            client.chat.completions.create(model="poem", messages=steers)
         with pytest.raises(openai.BadRequestError, match="begins with the user"):
             client.chat.completions.create(model="poem", messages=[{"role": "assistant", "content": "x"}])
 

@@ -4,9 +4,10 @@ import contextlib
 from pathlib import Path
 
 from weft import storage
-from weft.bank import index
+from weft.bank import index_writer
 from weft.bank import manifest as manifests
 from weft.bank.forms import Dtype
+from weft.bank.lines import State
 from weft.bank.manifest import BaseFacts, Manifest
 from weft.bank.snapshot import Snapshot
 from weft.errors import ArtifactError, ResourceError
@@ -72,7 +73,7 @@ def create(path: str | Path, base: BaseFacts, *, dtype: Dtype = "float32") -> Ba
     with storage.locked(folder):
         if not (folder / manifests.NAME).exists():
             manifest = Manifest(base=base, dtype=dtype)
-            index.create(folder / manifest.index, index.State(manifest.bank, 0, 0, 0, {}))
+            index_writer.create(folder / manifest.index, State(manifest.bank, 0, 0, 0, {}))
             manifests.write(folder, manifest)
     return Bank(folder)
 

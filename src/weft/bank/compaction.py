@@ -5,10 +5,12 @@ The old files stay as they are until the manifest names the new ones; readers th
 
 from pathlib import Path
 
-from weft.bank import index as indexes
+from weft.bank import index_writer
 from weft.bank import manifest as manifests
 from weft.bank.draft import Draft, Shared
-from weft.bank.index import ALIVE, Index
+from weft.bank.index import ALIVE
+from weft.bank.index_writer import IndexWriter
+from weft.bank.lines import SIGN
 from weft.bank.snapshot import Snapshot
 from weft.bank.writer import check_generation, held, put, tidy
 from weft.errors import ArtifactError
@@ -29,14 +31,14 @@ def compact(folder: Path, *, generation: int | None = None) -> int:
         check_generation(old.index, generation)
         name = f"index-{old.generation + 1:06d}.sqlite"
         begun = manifest.model_copy(update={"index": name})
-        indexes.create(folder / name, old.index.state)
-        new = Index(folder / name, begun, writes=True)
+        index_writer.create(folder / name, old.index.state)
+        new = IndexWriter(folder / name, begun)
         try:
             draft = Draft.of(folder, begun, old.index.state._replace(tasks=0, total=0, sizes={}), Shared())
             draft.shards = {}
             with new.changes():
                 used, seen = _copy(old, new, draft)
-                if (draft.tasks, seen % indexes.SIGN) != (len(old), old.index.state.total):
+                if (draft.tasks, seen % SIGN) != (len(old), old.index.state.total):
                     cause = "the index does not have the tasks that it counts"
                     raise ArtifactError(cause, where=str(folder), fix=manifests.RESTORE, code="A15")
                 draft.flush()
@@ -50,7 +52,7 @@ def compact(folder: Path, *, generation: int | None = None) -> int:
         return draft.generation
 
 
-def _copy(old: Snapshot, new: Index, draft: Draft) -> tuple[set[str], int]:
+def _copy(old: Snapshot, new: IndexWriter, draft: Draft) -> tuple[set[str], int]:
     """Copy living tasks by name; the groups that they are of, and the sum of their check numbers."""
     used, seen = set(), 0
     alive = (old.generation, old.generation)

@@ -8,7 +8,7 @@ from pathlib import Path
 from weft import storage
 from weft.bank.entry import definition_of
 from weft.bank.forms import LARGEST_VALUE, Form, Numbers, composed, decoded, largest
-from weft.bank.index import SIGN, State
+from weft.bank.lines import SIGN, State
 from weft.bank.manifest import Group, Manifest, Shard, array_file
 from weft.bank.records import LARGEST, notes_of
 from weft.bank.snapshot import read_array

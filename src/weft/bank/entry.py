@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from weft.bank.forms import Kind
-from weft.bank.index import Line
+from weft.bank.lines import Line
 from weft.config.base import Config
 from weft.config.task import TaskSpec
 from weft.methods.method import Method

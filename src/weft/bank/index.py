@@ -13,102 +13,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from weft import storage
+from weft.bank.lines import SIGN, Line, State, key_of
 from weft.bank.manifest import RESTORE, Manifest
 from weft.errors import ArtifactError, ResourceError
 
-SCHEMA = """
-CREATE TABLE state (
-  bank TEXT NOT NULL, generation INTEGER NOT NULL, tasks INTEGER NOT NULL, total TEXT NOT NULL,
-  sizes TEXT NOT NULL, chk INTEGER NOT NULL
-);
-CREATE TABLE words (id INTEGER PRIMARY KEY, key INTEGER NOT NULL, text TEXT NOT NULL);
-CREATE TABLE tasks (
-  id INTEGER PRIMARY KEY, name TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER,
-  shard INTEGER NOT NULL, place INTEGER NOT NULL, bytes INTEGER, grp INTEGER NOT NULL,
-  definition INTEGER NOT NULL, run INTEGER NOT NULL, metrics TEXT NOT NULL,
-  sha256 BLOB NOT NULL, chk INTEGER NOT NULL
-);
-CREATE INDEX words_by_key ON words (key);
-CREATE INDEX tasks_by_name ON tasks (name, since);
-CREATE INDEX tasks_by_group ON tasks (grp, name);
-"""
 FIELDS = "name, since, shard, place, bytes, grp, definition, run, metrics, sha256, chk"
 ALIVE = "since <= ? AND (until IS NULL OR until > ?)"
-SIGN = 1 << 64
 WORDS = 4096  # texts that are kept in memory
-
-
-class State(NamedTuple):
-    """What holds after a change.
-
-    Attributes:
-        bank: as the manifest has it.
-        generation: counts changes, from 0.
-        tasks: how many are alive.
-        total: sum of the check numbers of their entries, modulo 2^64.
-        sizes: file of rows -> how many it has, or bytes of records.
-    """
-
-    bank: str
-    generation: int
-    tasks: int
-    total: int
-    sizes: dict[str, int]
-
-    @property
-    def texts(self) -> tuple[object, ...]:
-        """As the index keeps it, with a check number behind; the total is beyond what SQLite counts to."""
-        said = (self.bank, self.generation, self.tasks, str(self.total), json.dumps(self.sizes))
-        return (*said, key_of(storage.canonical_json(said).decode()))
-
-
-class Line(NamedTuple):
-    """What the index says of one task.
-
-    Attributes:
-        name: of the task.
-        since: the generation that added it.
-        shard: the file of its row.
-        place: number of the row; of a record its first byte.
-        length: bytes of a record; none: as many as every row of the shard has.
-        group: of the tasks with which it shares arrays; empty: none.
-        definition: JSON, see `entry.Definition`.
-        run: id of the run that it comes from.
-        metrics: JSON.
-        sha256: of its numbers as they lie in the shard.
-    """
-
-    name: str
-    since: int
-    shard: str
-    place: int
-    length: int | None
-    group: str
-    definition: str
-    run: str
-    metrics: str
-    sha256: bytes
-
-    @property
-    def check(self) -> int:
-        """A number from all that is said here, `0 <= check < 2^64`."""
-        said = [*self[:-1], self.sha256.hex()]
-        return key_of(storage.canonical_json(said).decode()) % SIGN
-
-    def is_whole(self, check: int) -> bool:
-        """Whether this is what was written, by the check number beside it."""
-        try:
-            return self.check == check
-        except (AttributeError, TypeError, ValueError):  # damage may have made other values of it
-            return False
-
-
-def key_of(text: str) -> int:
-    """A signed number of 64 bits by which a text is found again."""
-    return int.from_bytes(bytes.fromhex(storage.sha256_bytes(text.encode())[:16]), "big", signed=True)
 
 
 class Index:
@@ -127,7 +41,6 @@ class Index:
         self.path, self._lock = path, threading.Lock()
         self._db = _connected(path, writes)
         self._texts: dict[int, str] = {}
-        self._numbers: dict[str, int] = {}
         self.state = self.newest()
         if self.state.bank != manifest.bank or self.state.generation < manifest.generation:
             told = f"generation {self.state.generation} of bank {self.state.bank[:8]}"
@@ -256,87 +169,6 @@ class Index:
                 self._texts.clear()
             self._texts[number] = found[0]
         return self._texts[number]
-
-    # changes: only within `changes`, and only by the one process that holds the bank
-
-    @contextmanager
-    def changes(self) -> Iterator[None]:
-        """A block of changes that make a generation; all are kept, or none. `hold` says what then holds."""
-        with self.faults():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def hold(self, state: State) -> None:
-        """Say what holds after the block."""
-        asked = "UPDATE state SET bank = ?, generation = ?, tasks = ?, total = ?, sizes = ?, chk = ?"
-        self._db.execute(asked, state.texts)
-
-    def put(self, line: Line) -> None:
-        """Add what is said of a task."""
-        shard, *words = map(self._number, (line.shard, line.group, line.definition, line.run))
-        check = line.check
-        signed = check - SIGN if check >= SIGN // 2 else check
-        told = (line.name, line.since, shard, line.place, line.length, *words, line.metrics)
-        marks = ", ".join("?" * 11)
-        self._db.execute(f"INSERT INTO tasks ({FIELDS}) VALUES ({marks})", (*told, line.sha256, signed))
-
-    def end(self, name: str, generation: int) -> int | None:
-        """Let a task end with the generation before; its check number, or none where it is not alive."""
-        asked = "SELECT id, chk FROM tasks WHERE name = ? AND until IS NULL"
-        found = self._db.execute(asked, (name,)).fetchone()
-        if found is None:
-            return None
-        self._db.execute("UPDATE tasks SET until = ? WHERE id = ?", (generation, found[0]))
-        return int(found[1]) % SIGN
-
-    def alive(self, name: str) -> bool:
-        """Whether the block's generation has the task."""
-        asked = "SELECT 1 FROM tasks WHERE name = ? AND until IS NULL"
-        return self._db.execute(asked, (name,)).fetchone() is not None
-
-    def _number(self, text: str) -> int:
-        """The number of a text, which is added if it is new; the last ones are kept in memory."""
-        if text not in self._numbers:
-            found = self.number(text)
-            if not found:
-                values = (key_of(text), text)
-                added = self._db.execute("INSERT INTO words (key, text) VALUES (?, ?)", values)
-                found = int(added.lastrowid or 0)
-            if len(self._numbers) >= WORDS:
-                self._numbers.clear()
-            self._numbers[text] = found
-        return self._numbers[text]
-
-    def settle(self) -> None:
-        """Bring the log into the file, as far as no reader needs it."""
-        with self.faults():
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def create(path: Path, state: State) -> None:
-    """A new index without tasks; one that an interrupted attempt left is removed.
-
-    Raises:
-        ResourceError: if the disk refuses.
-    """
-    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-        storage.remove(path.with_name(name))
-    try:
-        db = sqlite3.connect(path, isolation_level=None)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-        db.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?, ?)", state.texts)
-        db.close()
-    except sqlite3.Error as error:
-        fix = "see to the disk and the permissions, and run the same command again"
-        raise ResourceError(f"the index: {error}", where=str(path), fix=fix, code="R08") from None
 
 
 def _connected(path: Path, writes: bool) -> sqlite3.Connection:

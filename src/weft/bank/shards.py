@@ -6,7 +6,7 @@ from pathlib import Path
 
 from weft import storage
 from weft.bank.forms import Form
-from weft.bank.index import Line
+from weft.bank.lines import Line
 
 
 class Mapped:

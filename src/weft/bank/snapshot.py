@@ -15,7 +15,8 @@ from weft.bank import manifest as manifests
 from weft.bank.entry import Entry
 from weft.bank.errors import QuarantinedError, UnknownTaskError
 from weft.bank.forms import Form, Numbers, composed, decoded
-from weft.bank.index import Index, Line
+from weft.bank.index import Index
+from weft.bank.lines import Line
 from weft.bank.manifest import BaseFacts, Manifest
 from weft.bank.names import checked
 from weft.bank.records import kept

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weft.bank import manifest as manifests
-from weft.bank.index import ALIVE, SIGN, Line
+from weft.bank.index import ALIVE
+from weft.bank.lines import SIGN, Line
 from weft.bank.snapshot import Snapshot, read_array
 from weft.errors import ArtifactError
 

@@ -15,7 +15,9 @@ from weft.bank import manifest as manifests
 from weft.bank.draft import Draft, Row, Shared
 from weft.bank.errors import ConflictError, UnknownTaskError
 from weft.bank.forms import encoded
-from weft.bank.index import Index, Line, State
+from weft.bank.index import Index
+from weft.bank.index_writer import IndexWriter
+from weft.bank.lines import Line, State
 from weft.bank.manifest import Manifest
 from weft.bank.names import checked
 from weft.errors import ArtifactError, ConfigError
@@ -94,7 +96,7 @@ def change(
         ResourceError: if the disk refuses, or another process changes the bank.
     """
     with held(folder) as manifest:
-        index = Index(folder / manifest.index, manifest, writes=True)
+        index = IndexWriter(folder / manifest.index, manifest)
         try:
             check_generation(index, generation)
             _cut(folder, manifest, index.state)
@@ -135,7 +137,7 @@ def _write_arrays(folder: Path, shared: Shared, manifest: Manifest) -> None:
             storage.write_bytes(folder / manifests.array_file(sha256), data)
 
 
-def _ended(index: Index, draft: Draft, name: str) -> bool:
+def _ended(index: IndexWriter, draft: Draft, name: str) -> bool:
     """Let a task end; whether there was one."""
     check = index.end(name, draft.generation)
     if check is not None:
@@ -143,7 +145,7 @@ def _ended(index: Index, draft: Draft, name: str) -> bool:
     return check is not None
 
 
-def _add(index: Index, draft: Draft, row: Row, *, replace: bool) -> None:
+def _add(index: IndexWriter, draft: Draft, row: Row, *, replace: bool) -> None:
     name = checked(row.name)
     if replace:
         _ended(index, draft, name)
@@ -164,7 +166,6 @@ def _add(index: Index, draft: Draft, row: Row, *, replace: bool) -> None:
     put(index, draft, Line(name, draft.generation, shard, place, size, *said, sha256))
 
 
-def put(index: Index, draft: Draft, line: Line) -> None:
+def put(index: IndexWriter, draft: Draft, line: Line) -> None:
     """Count a task to the generation."""
-    index.put(line)
-    draft.tasks, draft.total = draft.tasks + 1, draft.total + line.check
+    draft.tasks, draft.total = draft.tasks + 1, draft.total + index.put(line)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from weft.cli.app import Base, Sets, app, base_of
+from weft.cli.app import Base, EncodersHere, Sets, app, base_of
 from weft.config.files import changed, parse_overrides
 from weft.errors import ConfigError
 
@@ -26,6 +26,7 @@ def serve(
     api_key_file: Annotated[Path | None, Parameter(help="file with API keys, one a line")] = None,
     allow_admin: Annotated[bool, Parameter(negative="", help="offer /v1/admin; wants API keys")] = False,
     base: Base = None,
+    encoder: EncodersHere = None,
     workers: Annotated[int, Parameter(help="processes with the model; one is all there is so far")] = 1,
     set_: Sets = None,
 ) -> None:
@@ -45,7 +46,7 @@ def serve(
 
     settings = changed(Settings(), dict(parse_overrides(set_ or [])))
     keys = read_keys(api_key_file) if api_key_file else ()
-    opens = partial(open_engine, base=base_of(base))
+    opens = partial(open_engine, base=base_of(base), encoders=[base_of(one) or one for one in encoder or ()])
     place = Place(host, port, keys, allow_admin)
     if not keys and host not in LOCAL:
         print("warning: anybody who reaches this address may ask; see --api-key-file", file=sys.stderr)

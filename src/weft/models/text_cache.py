@@ -57,6 +57,8 @@ class TextCache:
         max_bytes: of texts that are kept; one that does not fit is computed anew each time.
         folder: where pages of texts lie; none: in memory.
         warn: told when the disk fails, or a page is damaged.
+        alike: read every text in a shape that follows from its own length; else few texts take less time,
+            and their last bits depend on what else is read.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class TextCache:
         max_bytes: int,
         folder: Path | None = None,
         warn: Callable[[str], None] = lambda text: None,
+        *,
+        alike: bool = True,
     ) -> None:
-        self.lm, self.max_bytes = lm, max_bytes
+        self.lm, self.max_bytes, self.alike = lm, max_bytes, alike
         self.hits = self.misses = 0
         self.bare: Callable[[], AbstractContextManager[None]] = nullcontext  # takes off what a method added
         self._pages = PageStore(folder, max_bytes, warn)
@@ -186,7 +190,7 @@ class TextCache:
             rows = max(1, self._read_tokens // length)
             for start in range(0, len(texts), rows):
                 part = texts[start : start + rows]
-                for one in self._compute(part, rows, length, layers):
+                for one in self._compute(part, rows if self.alike else len(part), length, layers):
                     yield one._replace(row=self._rounded(one.row))
 
     def _padded(self, length: int) -> int:

@@ -22,7 +22,7 @@ FULL = {
     "wait": "so much waits that this request's deadline would pass",
 }
 OURS = ("S22",)  # codes of an engine's faults that no other request would mend
-STATUS = {"expired": 503, "worker": 503, "mismatch": 500, "refused": 400}
+STATUS = {"expired": 503, "worker": 503, "closed": 503, "mismatch": 500, "refused": 400}
 
 
 def service_of(request: Request) -> Service:

@@ -159,10 +159,20 @@ class Batcher:
         self._gauge()
 
     def drop_generation(self, generation: int) -> None:
-        """Let jobs go that need a generation which no worker has any more."""
+        """Let jobs go that wait for a generation which no worker has any more."""
         for job in [one for one in self.queue if one.generation == generation]:
             self.queue.remove(job)
             self._end(job, Fault("worker", "its generation of the bank went with the worker"))
+
+    def close(self) -> None:
+        """Let all jobs go, with a word to each."""
+        self.connected = False
+        fault = Fault("closed", "the server ended before this was answered")
+        for job in list(self.queue):
+            self.queue.remove(job)
+            self._end(job, fault)
+        for job in dict.fromkeys(job for job, _ in self._running.values()):
+            self._end(job, fault)
 
     def _fits(self, job: Job) -> bool:
         if not self._running or job.deadline <= self.clock():

@@ -50,7 +50,7 @@ class Fault(Exception):
     """Why a job has no answer.
 
     Args:
-        reason: `expired`, `worker`, `poison`, `mismatch` or `closed`.
+        reason: `expired`, `worker`, `mismatch`, `refused` or `closed`.
         message: for the one who asked.
     """
 

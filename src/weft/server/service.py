@@ -233,3 +233,4 @@ class Service:
             async with asyncio.timeout(self.settings.drain_seconds):
                 while not self.batcher.idle:
                     await asyncio.sleep(0.02)
+        self.batcher.close()

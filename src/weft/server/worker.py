@@ -143,8 +143,11 @@ def chat_text(engine: Any, messages: list[dict[str, str]]) -> str:
     """Messages as the text that the model's own template makes of them.
 
     Raises:
-        DataError: with what the template says against them.
+        DataError: with what the template says against them; or if one holds signs that steer the model.
     """
+    told = " ".join(one["content"] for one in messages)
+    if steering := [token for token in engine.backbone.tokenizer.all_special_tokens if token in told]:
+        raise DataError(f"a message holds {steering[0]!r}, which is no text for this model")
     try:
         text = engine.backbone.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True

@@ -77,7 +77,10 @@ class Reply:
     def whole(self, found: dict[str, Answer]) -> dict[str, Any]:
         """All answers at once."""
         choices = [
-            self.form.choice(index, found[one.id]["written"] or "", finish_of(found[one.id]))
+            {
+                **self.form.choice(index, found[one.id]["written"] or "", finish_of(found[one.id])),
+                "cut": bool(found[one.id]["cut"]),
+            }
             for index, one in enumerate(self.asked)
         ]
         return {**self.head(self.form.whole), "choices": choices, "usage": self.usage(found)}

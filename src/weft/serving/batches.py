@@ -8,7 +8,8 @@ from typing import Protocol
 from weft.serving.rows import Row
 from weft.serving.settings import EngineSettings
 
-REAL = 0.75  # share of the positions of a batch that are no padding, at least
+REAL = 0.75  # share of what is read that is no padding, at least
+FILLS = 256  # tokens of a read from which on padding costs as much as tokens do
 SAME = 3  # rows of the oldest one's text, which are then read without others
 LADDER = tuple(
     sorted({*(8 << n for n in range(12)), *(12 << n for n in range(12))})
@@ -91,4 +92,5 @@ def _fits(rows: Sequence[Row], room: Room, reader: Reader) -> bool:
     each = [reader.reads(row) for row in rows]
     read = len(rows) * max(each)
     bounded = count <= settings.rows and held <= settings.live_tokens
-    return bounded and (len(rows) == 1 or read <= settings.read_tokens) and sum(each) >= REAL * read
+    real = read <= FILLS or sum(each) >= REAL * read
+    return bounded and real and (len(rows) == 1 or read <= settings.read_tokens)

@@ -1,26 +1,28 @@
 """The engine: requests for any tasks of a bank, answered by one frozen model in shared batches."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
+from copy import copy
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 import torch
 
-from weft.bank import Entry, Snapshot
-from weft.errors import DataError
-from weft.evaluation.received import received
+from weft import bank
+from weft.bank import Snapshot
 from weft.models import Backbone, CausalBackbone, Context
-from weft.models.choice_tree import ChoiceTree
 from weft.models.choices import choice_log_probs
-from weft.models.decoding import Beams, Line, begun, row_seeds
+from weft.models.decoding import Beams
+from weft.serving.base import Models
 from weft.serving.groups import Group, fixed_group, group_of, together
-from weft.serving.kept import Kept
+from weft.serving.heads import Encoders, ReaderHeads, no_encoder
+from weft.serving.intake import Intake
 from weft.serving.loop import Loop
-from weft.serving.prompts import Asked, RowPrompts
+from weft.serving.prompts import RowPrompts
 from weft.serving.requests import Request, Response
-from weft.serving.rows import Ready, Row
+from weft.serving.rows import Row
 from weft.serving.settings import EngineSettings
 from weft.serving.shapes import Shape, padded
-from weft.tasks import Task, from_spec, template
 
 
 class Engine:
@@ -30,19 +32,50 @@ class Engine:
         backbone: the model that the bank's tasks were made on, with its prompts where theirs stand.
         snapshot: the generation.
         settings: bounds.
+        encoder: gives encoders that read beside the model, by name and hash of their files.
     """
 
     def __init__(
-        self, backbone: Backbone, snapshot: Snapshot, settings: EngineSettings | None = None
+        self,
+        backbone: Backbone,
+        snapshot: Snapshot,
+        settings: EngineSettings | None = None,
+        encoder: Encoders = no_encoder,
     ) -> None:
         self.backbone, self.snapshot, self.settings = backbone, snapshot, settings or EngineSettings()
         self.prompts = RowPrompts(backbone, self.settings.prompt_bytes)
-        self.ready = Kept[Ready](self.settings.tasks)
+        self.heads = ReaderHeads(backbone, encoder, self.settings.heads)
+        self.intake = Intake(backbone, self.heads, self.settings.tasks)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        base: str | Path | None = None,
+        encoders: Sequence[str | Path] = (),
+        settings: EngineSettings | None = None,
+    ) -> "Engine":
+        """An engine on the newest generation of a bank.
+
+        Args:
+            path: of the bank.
+            base: where its base model lies here, if not where its runs say; it must be the same.
+            encoders: likewise of the encoders that read beside it.
+            settings: bounds.
+
+        Raises:
+            ArtifactError: if there is no bank, or a model is another one.
+        """
+        settings = settings or EngineSettings()
+        snapshot = bank.open(path).snapshot()
+        models = Models.of(snapshot, base, encoders)
+        return cls(models.load(settings), snapshot, settings, cache(models.encoder))
 
     def under(self, snapshot: Snapshot) -> "Engine":
         """The same model, and what is kept of prompts and tasks, under another generation of the bank."""
-        other = Engine(self.backbone, snapshot, self.settings)
-        other.prompts, other.ready = self.prompts, self.ready
+        other = copy(self)
+        other.snapshot = snapshot
         return other
 
     def generate(self, requests: Sequence[Request]) -> list[Response]:
@@ -68,59 +101,7 @@ class Engine:
         Raises:
             WeftError: if it cannot be answered.
         """
-        check(request)
-        asked = Asked(self.snapshot, self.snapshot.find(request.task))
-        ready = self.ready.get(
-            (asked.entry.name, asked.entry.line.definition), lambda: self._ready(asked.entry)
-        )
-        text, fields = _text(request, ready.task)
-        limit = _most_tokens(request, ready)
-        most = self._longest_text(asked.entry, limit)
-        got = received(self.backbone, text, fields, most)
-        if got.nothing:
-            fix = "write the text in signs that the model reads"
-            raise DataError("the model has no token for any sign of the text", fix=fix, code="D03")
-        source = self.backbone.text_tokens(text, most)[0]
-        writing = self._begun(request, limit, source) if request.write or ready.tree is None else None
-        return Row(
-            request,
-            asked,
-            ready,
-            text=text,
-            source=source,
-            cut=got.cut,
-            writing=writing,
-            decode=self._decoded,
-        )
-
-    def _ready(self, entry: Entry) -> Ready:
-        task = from_spec(entry.task)
-        words = {word: self.backbone.answer_tokens(word) for word in task.choices}
-        spelt = {task.parse(self.backbone.decode(tokens)): word for word, tokens in words.items()}
-        spelt.pop("", None)  # of a word that is unknown to the tokenizer
-        return Ready(task, ChoiceTree.of(list(words.values())) if words else None, spelt)
-
-    def _longest_text(self, entry: Entry, limit: int) -> int:
-        """Most tokens of a text, beside the prompt and what is written.
-
-        Raises:
-            DataError: if the model has no room for a text beside these.
-        """
-        if self.backbone.positions is None:
-            return entry.source_tokens
-        written = 0 if self.backbone.lm.config.is_encoder_decoder else limit
-        room = self.backbone.positions - entry.prompt_length - written
-        if room <= self.backbone.added_tokens:
-            cause = f"the model has {self.backbone.positions} positions, and none is left for the text"
-            raise DataError(cause, fix="ask for fewer max_tokens", code="S05")
-        return min(entry.source_tokens, room)
-
-    def _begun(self, request: Request, limit: int, source: tuple[int, ...]) -> Line | Beams:
-        [seed] = row_seeds(request.decoding.seed, [source])
-        return begun(limit, self.backbone.tokenizer.eos_token_id, request.decoding, seed)
-
-    def _decoded(self, tokens: Sequence[int]) -> str:
-        return str(self.backbone.tokenizer.decode(list(tokens), skip_special_tokens=True))
+        return self.intake.row(request, self.snapshot)
 
     @property
     def keeps_prompts(self) -> bool:
@@ -140,6 +121,8 @@ class Engine:
 
     def kind(self, row: Row) -> Hashable:
         """Rows of one kind can share a batch."""
+        if row.asked.entry.kind == "readers":
+            return "readers"
         if self.settings.fixed:
             alone = id(row) if isinstance(row.writing, Beams) else 0
             return alone, *padded(row, self.backbone)
@@ -151,6 +134,10 @@ class Engine:
         Raises:
             WeftError: if a row cannot be read.
         """
+        if rows[0].asked.entry.kind == "readers":
+            for some in [[row] for row in rows] if self.settings.fixed else [rows]:
+                self.heads.answer(some)
+            return list(groups)
         with torch.no_grad(), self.backbone.mode(dropout=False):
             context = self._begin(rows)
             self._choose(context, rows)
@@ -175,7 +162,9 @@ class Engine:
         prompts, mask = self.prompts.stacked(asked)
         if self.shares_text(rows):
             assert isinstance(self.backbone, CausalBackbone)
-            return self.backbone.begin_together(sources[0], prompts, mask)
+            together = self.backbone.begin_together(sources[0], prompts, mask)
+            if not bool(together.next.isnan().any()):  # of one prompt, it would reach others in its row
+                return together
         return self.backbone.begin(replace(state, prompt_mask=shape.mask(mask)), shape.prompts(prompts))
 
     def _choose(self, context: Context, rows: Sequence[Row]) -> None:
@@ -185,40 +174,3 @@ class Engine:
             trees = [tree for i in part if (tree := rows[i].ready.tree)]
             for i, log_probs in zip(part, choice_log_probs(self.backbone, context, part, trees), strict=True):
                 rows[i].choose(torch.softmax(log_probs.double(), -1).tolist())
-
-
-def check(request: Request) -> None:
-    """Refuse a request that says nothing, or two things.
-
-    Raises:
-        DataError: with the remedy.
-    """
-    if (request.row is None) == (request.text is None):
-        raise DataError("a request has either a row or a text", fix="give one of them", code="S06")
-    if request.row is not None and not isinstance(request.row, Mapping):
-        raise DataError("a row is an object with the fields of the template", code="D05")
-    if request.max_tokens is not None and request.max_tokens < 1:
-        raise DataError("max_tokens is less than 1", fix="ask for one token or more", code="S06")
-    if not all(request.stop):
-        raise DataError("a stop text is empty", fix="leave it out", code="S06")
-
-
-def _text(request: Request, task: Task) -> tuple[str, tuple[str, ...]]:
-    """A request's text, and what its fields say.
-
-    Raises:
-        DataError: for a field that is missing, or a text that shows nothing.
-    """
-    row = dict(request.row or {})
-    fields = (request.text,) if request.text is not None else task.fields(row)
-    text = task.source(row) if request.text is None else request.text
-    if not any(map(template.shows, fields)):
-        raise DataError("the request has no text: its fields are blank", fix="complete it", code="D02")
-    return text, fields
-
-
-def _most_tokens(request: Request, ready: Ready) -> int:
-    """Most tokens of the answer, written or chosen."""
-    chosen = max((len(path) for path in ready.tree.paths), default=0) if ready.tree else 0
-    written = request.max_tokens or ready.task.max_target_tokens
-    return max(chosen, written if request.write or ready.tree is None else 1)

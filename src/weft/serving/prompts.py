@@ -92,7 +92,7 @@ class RowPrompts:
         return self._shared.get(group, lambda: self._there(one.snapshot.shared(group)))
 
     def _there(self, numbers: object) -> Tensor:
-        return torch.as_tensor(numbers, dtype=torch.float32, device=self.backbone.device)
+        return torch.tensor(numbers, dtype=torch.float32, device=self.backbone.device)
 
 
 def _bytes(kept: KV) -> int:

@@ -16,6 +16,7 @@ class EngineSettings:
             longer is answered alone.
         fixed: every batch has `rows` rows and lengths from a short ladder, whatever is asked: an answer's
             numbers are then the same to the last bit in any company. Small batches cost as much as full ones.
+        text_bytes: of keys and values of texts, on causal models whose prompts stand behind them.
         prompt_bytes: of keys and values of prompts, on causal models whose prompts stand before the text.
         tasks: whose texts and words are kept ready.
         heads: tasks of `method: weft` whose readers are kept ready.
@@ -25,6 +26,7 @@ class EngineSettings:
     read_tokens: int = 2048
     live_tokens: int = 16384
     fixed: bool = False
+    text_bytes: int = 1 << 30
     prompt_bytes: int = 256 << 20
     tasks: int = 4096
     heads: int = 256

@@ -1,0 +1,98 @@
+"""The frozen models of a bank: the base model, and encoders that read beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from weft.bank import BaseFacts, Snapshot
+from weft.bank.manifest import FACTS
+from weft.config.model import BaseConfig
+from weft.errors import ArtifactError
+from weft.models import Backbone, CausalBackbone, base_folder, load_backbone
+from weft.models.base_folder import BaseFolder
+from weft.models.kept_readings import KeptReadings
+from weft.models.text_cache import TextCache
+from weft.runs.encoders import Encoders
+from weft.runs.workspace import READINGS
+from weft.serving.settings import EngineSettings
+
+CHOICES = {"dtype": "float32", "attention": "library", "products": "library"}  # where no run notes others
+
+
+@dataclass(frozen=True)
+class Models:
+    """Where the models of a bank lie here, and how they are run.
+
+    Attributes:
+        facts: what the bank says of its base model.
+        base: a known name, a folder or a hub id; none: as the bank says. It must be the same model.
+        encoders: folders of encoders that read beside it, if not where runs say.
+        choices: number format, attention and products, as `BaseConfig` has them.
+    """
+
+    facts: BaseFacts
+    base: str | Path | None = None
+    encoders: Sequence[str | Path] = ()
+    choices: dict[str, str] | None = None
+
+    @classmethod
+    def of(
+        cls, snapshot: Snapshot, base: str | Path | None = None, encoders: Sequence[str | Path] = ()
+    ) -> "Models":
+        """Those of a bank, run as the run of its first task was, by which last digits are the same."""
+        names = snapshot.names(limit=1)
+        noted = dict(snapshot.find(names[0]).choices) if names else {}
+        return cls(snapshot.base, base, encoders, {**CHOICES, **noted})
+
+    @cached_property
+    def folder(self) -> BaseFolder:
+        """The folder of the base model.
+
+        Raises:
+            ArtifactError: if it is not there, or another one than the bank's.
+        """
+        model = self.facts.model if self.base is None else str(self.base)
+        revision = self.facts.revision if self.base is None else None
+        found = base_folder.resolve(BaseConfig(model=model, revision=revision))
+        here = {
+            "base_hash": found.hash,
+            "embedding_hash": found.embedding_hash,
+            "tokenizer_hash": found.tokenizer_hash,
+        }
+        for what, code, key in FACTS:
+            theirs = getattr(self.facts, key)
+            if here.get(key, theirs) != theirs:
+                raise ArtifactError(
+                    f"the bank is of another {what}: {theirs[:12]}, and here it is {here[key][:12]}",
+                    where=str(found.path),
+                    fix="name the folder with the base model of the bank's runs: base=FOLDER",
+                    code=code,
+                )
+        return found
+
+    def load(self, settings: EngineSettings) -> Backbone:
+        """The base model, with room for texts that are read."""
+        choices = self.choices or CHOICES
+        backbone = load_backbone(
+            self.folder,
+            position=self.facts.position,
+            dtype=choices["dtype"],
+            attention=choices["attention"],
+            products=choices["products"],
+        )
+        backbone.kept = KeptReadings(READINGS)
+        if isinstance(backbone, CausalBackbone):
+            backbone.texts = TextCache(backbone.lm, settings.text_bytes, alike=settings.fixed)
+        return backbone
+
+    def encoder(self, name: str, noted: str) -> Backbone:
+        """An encoder by its name and the hash of its files, in float32.
+
+        Raises:
+            ArtifactError: if it is not here.
+        """
+        folders = Encoders(base_folder.resolve, tuple(map(str, self.encoders)))
+        found = load_backbone(folders.folder(name, noted), dtype="float32")
+        found.kept = KeptReadings(READINGS)
+        return found
