@@ -214,6 +214,16 @@ def test_written_answers_come_in_pieces(tab, server):
 
 
 @needs_browser
+def test_a_cut_text_is_said_to_be(tab, server):
+    ask(tab, server, "task=banking", text="word " * 21)
+    tab.see("#result .note")
+    assert tab.text("#result .note") == "The text is longer than the task reads (20 tokens): its end was cut."
+    ask(tab, server, "task=poem", text="word " * 21)
+    tab.until("document.querySelector('#result').innerText.includes('first piece after')")
+    assert "(20 tokens): its end was cut" in tab.text("#result")
+
+
+@needs_browser
 def test_a_stream_can_be_stopped(tab, server):
     ask(tab, server, "task=poem", text="slow " * 90)
     tab.until("document.querySelector('.written')?.innerText.length > 5")

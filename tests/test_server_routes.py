@@ -59,7 +59,6 @@ def test_completion(client):
     assert found.choices[0].finish_reason == "stop"
     assert (found.usage.prompt_tokens, found.usage.completion_tokens, found.usage.total_tokens) == (3, 4, 7)
     assert found.usage.prompt_tokens_details.virtual_tokens == 5
-    assert found.usage.prompt_tokens_details.cut_texts == 0
     assert found.model == "poem"
 
 
@@ -72,10 +71,14 @@ def test_several_prompts_and_choices_come_in_order(client):
     assert found.usage.prompt_tokens == 2  # a prompt counts once, whatever n is
 
 
-def test_cut_texts_are_counted_once(client):
-    """However many answers a text gets."""
-    found = client.completions.create(model="poem", prompt=["short", "word " * 21], n=2)
-    assert found.usage.prompt_tokens_details.cut_texts == 1
+def test_cut_texts_are_said_to_be(client):
+    """Of a whole answer, and at the end of a streamed one."""
+    asked = {"model": "poem", "prompt": ["short", "word " * 21]}
+    whole = client.completions.create(**asked)
+    assert [one.cut for one in whole.choices] == [False, True]
+    ends = [one.choices[0] for one in client.completions.create(**asked, stream=True)]
+    cut = {one.index: one.cut for one in ends if one.finish_reason}
+    assert cut == {0: False, 1: True}
 
 
 def test_stream_is_what_the_whole_answer_is(client):

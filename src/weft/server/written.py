@@ -90,28 +90,26 @@ class Reply:
         index = next(i for i, asked in enumerate(self.asked) if asked.id == one["id"])
         first, told = one["id"] not in self._begun, self._begun.get(one["id"], "")
         if one["is"] == "piece":
-            text, finish = one["text"], None
+            text, finish, end = one["text"], None, {}
         else:
             text, finish = (one["written"] or "").removeprefix(told), finish_of(one)
+            end = {"cut": bool(one["cut"])}
             text = text if (one["written"] or "").startswith(told) else ""  # told is told
         self._begun[one["id"]] = told + text
-        return {**self.head(self.form.piece), "choices": [self.form.part(index, text, finish, first=first)]}
+        choice = {**self.form.part(index, text, finish, first=first), **end}
+        return {**self.head(self.form.piece), "choices": [choice]}
 
     def usage(self, found: dict[str, Answer]) -> dict[str, Any]:
-        """Tokens read and written; those of the task's prompt are named beside, and not among them.
-
-        Beside them too: how many texts were cut, as longer than the task reads.
-        """
+        """Tokens read and written; those of the task's prompt are named beside, and not among them."""
         read = [found[one.id] for one in self.asked[:: self.choices]]
         prompt = sum(one["prompt_tokens"] or 0 for one in read)
         virtual = sum(one["virtual_tokens"] or 0 for one in read)
-        cut = sum(bool(one["cut"]) for one in read)
         written = sum(found[one.id]["completion_tokens"] or 0 for one in self.asked)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": written,
             "total_tokens": prompt + written,
-            "prompt_tokens_details": {"cached_tokens": 0, "virtual_tokens": virtual, "cut_texts": cut},
+            "prompt_tokens_details": {"cached_tokens": 0, "virtual_tokens": virtual},
         }
 
 

@@ -62,10 +62,11 @@ async function write(place, said, { names, models }, signal) {
   const end = el("div");
   place.replaceChildren(text, end, curl("v1/completions", body));
   const began = performance.now();
-  const about = { first: null, finish: null, usage: null };
+  const about = { first: null, finish: null, cut: false, usage: null };
   for await (const event of events("v1/completions", { body, signal })) {
     about.first ??= performance.now() - began;
     about.finish = event.choices[0]?.finish_reason ?? about.finish;
+    about.cut ||= event.choices[0]?.cut ?? false;
     about.usage = event.usage ?? about.usage;
     text.append(event.choices[0]?.text ?? "");
   }
@@ -73,11 +74,11 @@ async function write(place, said, { names, models }, signal) {
   byId("told").textContent = text.textContent;
 }
 
-function ending({ first, finish, usage }, took, model) {
+function ending({ first, finish, cut, usage }, took, model) {
   const speed = `first piece after ${Math.round(first)} ms`;
   return [
     ...(finish === "length" ? [el("p", { class: "note" }, "It ends where the most tokens were written.")] : []),
-    ...(usage.prompt_tokens_details.cut_texts ? [cutNote(model.source_tokens)] : []),
+    ...(cut ? [cutNote(model.source_tokens)] : []),
     el("p", { class: "quiet" }, `${spent(usage, took)} · ${speed}`),
   ];
 }
