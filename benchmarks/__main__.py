@@ -25,6 +25,7 @@ from benchmarks import (
     readers,
     report,
     smollm2_step,
+    soak,
     t5_step,
     teaching,
     whole_job,
@@ -49,6 +50,7 @@ BENCHMARKS = {
     "learn": learn.run,
     "demo": demo.run,
     "bank": bank.run,
+    "soak": soak.run,
 }
 DOCS = Path(__file__).parents[1] / "docs"
 app = App(name="weft bench", result_action="return_value")
@@ -70,7 +72,7 @@ def bench(
 
     Args:
         names: t5-step, smollm2-step, pocket-step, whole-job, predict, closed, distill, together,
-            products, linear, memory, neighbour, readers, learn, demo, bank.
+            products, linear, memory, neighbour, readers, learn, demo, bank, soak.
         rounds: how often each side is timed.
         out: folder of bench.json, in which what other benchmarks found stays.
         data: folder of task data: rows of CR, else of the demo.

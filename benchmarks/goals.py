@@ -86,7 +86,7 @@ class Result:
         conditions: what was run, in a sentence.
         seconds: raw times of every arm, round by round.
         checks: what shows that both sides did the same work.
-        unit: of a result without a goal.
+        unit: of a result without a goal; `count` beside the others.
     """
 
     name: str

@@ -78,6 +78,8 @@ def _value(value: float, unit: str) -> str:
     """A number in its unit."""
     if unit == "share":
         return f"{value:.0f} %"
+    if unit == "count":
+        return f"{value:,.0f}"
     if unit in ("ms", "KB", "GB"):
         return f"{value:.2f} {unit}"
     return f"{value:.{0 if value >= 10 else 1}f} s" if unit == "s" else f"{value:.2f}x"

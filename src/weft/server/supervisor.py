@@ -10,6 +10,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Protocol
 
+from weft.errors import ResourceError
 from weft.server import worker
 from weft.server.opening import Opens
 from weft.server.settings import Settings
@@ -65,6 +66,9 @@ class Supervisor:
                 why, worked = await self._one_life(first=first)
             finally:
                 await self._end()
+            if first and not worked:
+                fix = "its last words stand above; with none, see whether memory was full"
+                raise ResourceError(f"the worker {why}", fix=fix, code="S21")
             first = False
             vain = 0 if worked else vain + 1
             log.warning("the worker %s; another one is started", why)
