@@ -5,10 +5,12 @@ import re
 import subprocess
 from urllib.parse import quote
 
+import httpx
 import pytest
 from browser import FOUND, browser
 from fake_engine import write_bank
 from serving_helpers import QUICK, served
+from test_server_process import FIXTURE, process, real_bank
 from tiny_bank import GROUP
 
 from weft.server import page_files
@@ -374,6 +376,26 @@ def test_everything_has_a_name_for_screen_readers(tab, server):
     assert ("textbox", "title") in said
     assert ("button", "Compare banking") in said
     assert ("region", "Result") in said
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_real_model_behind_it(tab, tmp_path):
+    """A server as a process: the page shows the numbers that its API gives."""
+    command = ("-m", "weft", "serve", real_bank(tmp_path), "--port", 0, "--base", FIXTURE / "base")
+    with process(*command) as (_, url):
+        tab.open(f"{url}/#task=alpha&task=gamma")
+        tab.see("#field-text")
+        tab.type("#field-text", "the good film is")
+        tab.press("Enter")
+        tab.see(".bars")
+        shown = rows_of(tab)
+        asked = {"model": ["alpha", "gamma"], "inputs": {"text": "the good film is"}}
+        told = httpx.post(f"{url}/v1/classify", json=asked, trust_env=False).json()["data"]
+        for one in told:
+            assert shown[one["model"]] == {
+                word: f"{odds:.1%}".replace("%", " %") for word, odds in one["probabilities"].items()
+            }
 
 
 @needs_browser

@@ -2,7 +2,8 @@
 
 import { byId, el, foreign } from "./dom.js";
 
-const kept = new Map(); // field -> what was typed, which stays when another task is opened
+const FINISHED = Symbol("finished text");
+const kept = new Map(); // field or FINISHED -> what was typed, which stays when another task is opened
 let finished = false;
 
 /**
@@ -55,7 +56,7 @@ function field(name) {
 }
 
 function finishedText() {
-  return textBox("finished", "Finished text, as the model reads it", "", 6);
+  return textBox("finished", "Finished text, as the model reads it", FINISHED, 6);
 }
 
 function textBox(id, label, name, rows) {
@@ -90,6 +91,6 @@ function submitted(event, fields, run) {
   event.preventDefault();
   const value = (id) => (byId(id) ? Number(byId(id).value) : null);
   const row = Object.fromEntries(fields.map((name) => [name, kept.get(name) ?? ""]));
-  const said = finished ? { row: null, text: kept.get("") ?? "" } : { row, text: null };
+  const said = finished ? { row: null, text: kept.get(FINISHED) ?? "" } : { row, text: null };
   run({ ...said, most: value("most"), temperature: value("temperature") });
 }

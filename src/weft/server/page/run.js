@@ -36,6 +36,7 @@ export async function run(said, asked) {
     place.setAttribute("aria-busy", "false");
     if (working === mine) working = null;
     if (place.isConnected) setBusy(false);
+    place.scrollIntoView({ block: "nearest" });
   }
 }
 

@@ -16,6 +16,7 @@ export async function openTasks({ names, group }) {
   const mine = ++opening;
   const found = await Promise.allSettled(names.map((name) => ask(pathOf(name))));
   if (mine !== opening) return; // another address by now
+  stop(); // what was asked of the tasks before, while these were looked up
   document.title = names.length > 0 ? `${names.join(", ")} · weft` : "weft";
   const models = new Map(names.map((name, at) => [name, found[at].value]));
   const faults = found.filter((one) => one.status === "rejected").map((one) => one.reason);
@@ -23,10 +24,8 @@ export async function openTasks({ names, group }) {
 }
 
 function welcome() {
-  return [
-    el("h2", {}, "Choose a task"),
-    el("p", {}, "Open a task of the list to ask it. With + several are compared: one text, their answers side by side."),
-  ];
+  const told = "Open a task of the list to ask it. With + several are compared: one text, their answers side by side.";
+  return [el("h2", {}, "Choose a task"), el("p", {}, told)];
 }
 
 function shown(asked, faults) {
@@ -61,5 +60,6 @@ function chosen(name) {
 
 function folded(models) {
   const all = models.map((model) => [el("h3", {}, foreign(model.id)), facts(model)]);
-  return el("details", { class: "several" }, el("summary", {}, models.length === 1 ? "About this task" : "About these tasks"), all.flat());
+  const told = models.length === 1 ? "About this task" : "About these tasks";
+  return el("details", { class: "several" }, el("summary", {}, told), all.flat());
 }
