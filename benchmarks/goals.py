@@ -51,8 +51,6 @@ GOALS = {
     "bank-open": Goal("it is opened, new process", "s", (3, 3), most=True),
     "bank-lookup": Goal("a task of it is looked up", "ms", (1, 1), most=True),
     "bank-add": Goal("a task is added, lasting", "ms", (20, 20), most=True),
-    "bank-lookup-flat": Goal("a lookup / among 1,000 tasks", "times", (1.5, 1.5), most=True),
-    "bank-add-flat": Goal("an add / to 1,000 tasks", "times", (1.5, 1.5), most=True),
     "linear": Goal("step time, farthest off a line", "share", (10, 10), most=True),
 }
 

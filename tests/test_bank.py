@@ -18,8 +18,8 @@ from safetensors.numpy import load_file
 from tiny_bank import BASE, GROUP, LENGTH, P_STAR, RANK, SHARED, WIDTH, definition, factors, held, prompt
 from tiny_job import command, write_job
 
-from weft import bank, runs
-from weft.bank import compaction, draft, exchange, from_runs, names, verification
+from weft import bank, runs, storage
+from weft.bank import compaction, draft, exchange, from_runs, index, names, records, verification
 from weft.bank import manifest as manifests
 from weft.bank.errors import ConflictError, QuarantinedError, UnknownTaskError
 from weft.bank.forms import Form, composed, decoded, encoded
@@ -27,6 +27,7 @@ from weft.bank.manifest import check_same
 from weft.bank.writer import change
 from weft.errors import ArtifactError, ConfigError, ResourceError, UnsupportedError, WeftError
 from weft.interop.prompts import prompt_of
+from weft.methods.kept_views import uses
 from weft.runs.places import Places
 from weft.runs.workspace import Workspace
 
@@ -175,6 +176,15 @@ def test_readers_answer_as_their_run_does(tmp_path):
             assert {one.task for one in found} == {name}
 
 
+def test_a_task_takes_the_prompts_and_scales_along_that_it_reads_with():
+    """And no others: those are of other tasks of its run."""
+    view = {"encoder": "", "prompt": "alpha", "layer": 2, "compares": "", "weight": 1.0}
+    notes = {"answers": ["a", "b"], "views": [view, {**view, "encoder": "minilm", "prompt": ""}]}
+    read = ["prompt.alpha", 'gain.["", "alpha", 2]', 'gain.["minilm", "", 2]']
+    other = ["prompt.beta", "prompt.", 'gain.["", "alpha", 3]', 'gain.["", "", 2]', "0.codes"]
+    assert [name for name in read + other if uses(notes, name)] == read
+
+
 def from_dataclass(value, **changed):
     from dataclasses import replace
 
@@ -209,6 +219,29 @@ def test_factors_of_a_group_are_stacked(folder):
             snapshot.factors([entries[0], snapshot.find("c")])
         with pytest.raises(UnsupportedError):
             snapshot.saved(entries[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_all_factors_of_a_file_are_one_array(dtype, tmp_path):
+    """The row that an entry names there is the task's own; nothing is copied."""
+    bank.create(tmp_path / "bank", BASE, dtype=dtype)
+    rows = [factors(name, seed, dtype) for seed, name in enumerate("xyz")]
+    change(tmp_path / "bank", rows, shared=SHARED)
+    change(tmp_path / "bank", [prompt("p", 1, dtype=dtype)], remove=["x"])
+    with newest(tmp_path / "bank") as snapshot:
+        u, v = snapshot.stacked("factors-000001.rows")
+        assert (u.shape, v.shape) == ((3, LENGTH, RANK), (3, RANK, WIDTH))
+        assert u.base is not None
+        for name in "yz":
+            entry = snapshot.find(name)
+            one, other = snapshot.factors([entry])
+            assert entry.line.shard == "factors-000001.rows"
+            place = entry.line.place
+            assert np.array_equal(decoded(u[place].tobytes(), dtype), one.ravel())
+            assert np.array_equal(decoded(v[place].tobytes(), dtype), other.ravel())
+        for wrong in ("prompt-000002.rows", "none"):
+            with pytest.raises(UnsupportedError):
+                snapshot.stacked(wrong)
 
 
 def test_rank_one_is_one_product(tmp_path):
@@ -255,6 +288,24 @@ def test_numbers_that_no_training_gives_are_refused(folder, row, code):
     assert caught.value.code == code
     assert held(newest(folder)) == before
     assert verification.damage(folder) == []
+
+
+def test_shared_arrays_and_groups_are_looked_at_too(folder):
+    """One that holds no numbers; one of another hash; a group that names what is not there, or is not P*."""
+    wild = np.full((LENGTH, WIDTH), np.inf, np.float32)
+    digest = _hash(wild)
+    group = manifests.Group(kind="factors", arrays={"P*": digest})
+    other = group.model_copy(update={"arrays": {"P*": GROUP}})
+    for shared, code in (
+        (draft.Shared({digest: wild}, {digest: group}), "A05"),
+        (draft.Shared({digest: P_STAR}, {}), "A14"),
+        (draft.Shared({}, {digest: group}), "A14"),
+        (draft.Shared({}, {digest: other}), "A14"),
+    ):
+        with pytest.raises(ArtifactError) as caught:
+            change(folder, [prompt("x", 1)], shared=shared)
+        assert caught.value.code == code
+    assert len(newest(folder)) == 4
 
 
 # names
@@ -329,6 +380,8 @@ def test_what_is_there_is_not_replaced_unless_it_is_said(folder):
         change(folder, [prompt("new", 1), prompt("new", 2)])
     with pytest.raises(UnknownTaskError):
         change(folder, remove=["a", "x"])
+    with pytest.raises(ConfigError, match="already"):
+        change(folder, [prompt("a", 1), prompt("a", 2)], replace=True)
     assert newest(folder).names() == ["a", "b", "c", "d"]
     assert change(folder, [prompt("a", 9)], replace=True) == 2
     with newest(folder) as snapshot:
@@ -382,6 +435,47 @@ def test_a_snapshot_outlives_all_that_writers_do(folder):
     assert then["a"] != before["a"]
     left = files & {path.name for path in folder.glob("*.*")}
     assert left == {"manifest.json", "lock.owner", f"shared-{GROUP}.f32"}
+
+
+def test_many_threads_look_up_while_a_writer_writes(folder):
+    """Each finds what its snapshot has, with the numbers of its own task."""
+    opened = bank.open(folder)
+    snapshot, faults, done = opened.snapshot(), [], threading.Event()
+    before = held(snapshot)
+
+    def look(seed):
+        draw = random.Random(seed)
+        try:
+            while not done.is_set():
+                name = draw.choice("abcd")
+                entry = snapshot.find(name)
+                assert (entry.name, snapshot.prompt(entry).tobytes()) == (name, before[name][-1])
+                assert snapshot.names() == ["a", "b", "c", "d"]
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=look, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for i in range(6):
+        change(folder, [factors("a", 50 + i), prompt(f"n{i}", i)], replace=True)
+    compaction.compact(folder)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert len(opened.snapshot()) == 10
+
+
+def test_a_bank_that_may_not_be_written_is_read(folder, monkeypatch):
+    """As on a disk that is mounted to be read: SQLite makes no file beside its own."""
+    before = held(newest(folder))
+    for left in [*folder.glob("*-wal"), *folder.glob("*-shm")]:
+        left.unlink()
+    monkeypatch.setattr(index.os, "access", lambda *about: False)
+    files = {path.name for path in folder.iterdir()}
+    assert held(newest(folder)) == before
+    assert {path.name for path in folder.iterdir()} == files
 
 
 def test_compaction_drops_what_nothing_names(folder):
@@ -451,7 +545,86 @@ def test_an_export_is_refused_where_anything_in_it_changed(folder, tmp_path):
         assert caught.value.code == code
 
 
+def test_an_export_that_was_made_to_deceive_is_refused_or_whole(folder, tmp_path):
+    """Bytes changed and the folder sealed again: an error of weft, or a bank that `verify` finds whole."""
+    draw, out, taken = random.Random(3), tmp_path / "out", 0
+    change(folder, [reader("r")], shared=READERS_SHARED)
+    exchange.export(newest(folder), out)
+    files = [path for path in out.iterdir() if path.name != "manifest.json"]
+    for path in files:
+        whole = path.read_bytes()
+        for _ in range(10):
+            head = draw.randrange(min(len(whole), 400))
+            path.write_bytes(whole[:head] + draw.choice([b"", b"9", b"[", b'"', b"\xff"]) + whole[head + 1 :])
+            storage.seal(out, [one.name for one in files])
+            place = tmp_path / "new"
+            try:
+                exchange.take(place, out)
+            except WeftError:
+                pass
+            else:
+                taken += 1
+                assert verification.damage(place) == []
+                with newest(place) as snapshot:
+                    assert len(snapshot) == 5
+                    [snapshot.find(name) for name in snapshot.names()]
+            shutil.rmtree(place, ignore_errors=True)
+        path.write_bytes(whole)
+    assert taken < 30
+
+
+READERS_GROUP = storage.sha256_json({"prompt.alpha": GROUP})
+READERS_SHARED = draft.Shared(
+    {GROUP: P_STAR}, {READERS_GROUP: manifests.Group(kind="readers", arrays={"prompt.alpha": GROUP})}
+)
+
+
+def reader(name, **changed):
+    """A task of readers, whose prompt is that of the group of factors."""
+    said = json.loads(definition())
+    said |= {"method": {"name": "weft", "encoders": []}, "encoders": {}}
+    record = records.record({"bias": torch.zeros(2)}, {"answers": ["no", "yes"], "views": []})
+    about = {"definition": json.dumps(said), "metrics": "{}", "run": "adapt-weft", "group": READERS_GROUP}
+    return draft.Row(
+        **{"name": name, "form": Form("readers", (), "float32"), "data": record, **about, **changed}
+    )
+
+
+def test_arrays_in_common_are_kept_once(folder):
+    """The prompt of readers that is P* of a group is one file; each gives back its own."""
+    change(folder, [reader("r"), reader("q")], shared=READERS_SHARED)
+    assert len(list(folder.glob("shared-*"))) == 1
+    with newest(folder) as snapshot:
+        entry = snapshot.find("q")
+        saved = snapshot.saved(entry)
+        assert (entry.kind, entry.method.name, entry.prompt_length) == ("readers", "weft", 0)
+        assert saved.notes == {"q": {"answers": ["no", "yes"], "views": []}}
+        assert np.array_equal(saved.tensors["prompt.alpha"].numpy(), P_STAR)
+        assert saved.tensors.keys() == {"prompt.alpha", "0.bias"}
+        assert snapshot.names(group=READERS_GROUP) == ["q", "r"]
+    for wrong, code in ((reader("x", group=GROUP), "A14"), (reader("x", definition=definition()), "A04")):
+        with pytest.raises(ArtifactError) as caught:
+            change(folder, [wrong])
+        assert caught.value.code == code
+    unknown = json.dumps({**json.loads(definition()), "method": {"name": "not here"}})
+    with pytest.raises(UnsupportedError, match="not here"):
+        change(folder, [reader("x", definition=unknown)])
+
+
 # damage
+
+
+def test_a_shared_array_that_was_damaged_comes_back_with_its_run(folder):
+    """The group's tasks cannot be composed meanwhile, and `verify` names the file."""
+    [path] = folder.glob("shared-*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with newest(folder) as snapshot, pytest.raises(ArtifactError, match="shared array"):
+        snapshot.prompt(snapshot.find("a"))
+    assert [one.where for one in verification.damage(folder)] == [str(path)]
+    change(folder, [factors("a", 2)], shared=SHARED, replace=True)
+    assert path.read_bytes() == whole
+    assert verification.damage(folder) == []
 
 
 def flipped(data, draw):
@@ -477,8 +650,8 @@ def test_every_flipped_bit_is_found_or_changes_nothing(folder):
     assert len(files) == 5
     for path in files:
         whole = path.read_bytes()
-        index = path.name.startswith("index")
-        for _ in range(150 if index else 40):
+        has_room = path.name.startswith("index")  # a page of SQLite, where nothing is
+        for _ in range(150 if has_room else 40):
             path.write_bytes(flipped(whole, draw))
             try:
                 clean = verification.damage(folder) == []
@@ -486,7 +659,7 @@ def test_every_flipped_bit_is_found_or_changes_nothing(folder):
                 clean = False
             found += not clean
             if clean:
-                assert index, path.name  # there is room in a page of SQLite that holds nothing
+                assert has_room, path.name
                 assert said(folder) == before
             path.write_bytes(whole)
     assert found > 120
@@ -529,8 +702,7 @@ def test_a_shard_that_was_cut_or_lost_costs_its_own_rows_alone(folder):
 
 def test_a_lost_or_stale_or_strange_index_is_named(folder, tmp_path):
     """Lost; of before a change of files; of another bank: each is refused when the bank is opened."""
-    index = folder / "index-000000.sqlite"
-    kept = index.read_bytes()
+    kept = (folder / "index-000000.sqlite").read_bytes()
     change(folder, [prompt("x", 1)])
     compaction.compact(folder)
     [newer] = folder.glob("index-*.sqlite")

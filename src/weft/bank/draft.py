@@ -84,6 +84,11 @@ class Draft:
     def of(cls, folder: Path, before: Manifest, state: State, shared: Shared) -> "Draft":
         """What a change of a generation begins with."""
         groups = {**before.groups, **shared.groups}
+        for name, group in shared.groups.items():
+            named = set(group.arrays.values())
+            whole = group.kind == "readers" or group.arrays == {"P*": name}
+            if not whole or not named <= {*shared.arrays, *before.arrays}:
+                raise ArtifactError(f"the group {name[:12]} names other arrays than it has", code="A14")
         arrays, shards = dict(shared.arrays), dict(before.shards)
         sizes = dict(state.sizes)
         return cls(folder, before, state, arrays, groups, shards, sizes, state.tasks, state.total)
@@ -162,8 +167,9 @@ class Draft:
     def _check(self, row: Row) -> None:
         form = row.form
         _check_said(row)
-        if row.group and row.group not in self.groups:
-            raise ArtifactError("the bank has no such group", code="A14")
+        group = self.groups.get(row.group)
+        if (group.kind if group else "prompt" if not row.group else "") != form.kind:
+            raise ArtifactError(f"the bank has no such group of {form.kind}", code="A14")
         if form.dtype != self.before.dtype or (form.row_bytes and len(row.data) != form.row_bytes):
             cause = f"{len(row.data):,} bytes are no {form.kind} of shape {form.shape} in {self.before.dtype}"
             raise ArtifactError(cause, code="A07")
@@ -202,7 +208,9 @@ class Draft:
 def _check_said(row: Row) -> None:
     """What is said of a task is what `Entry` reads."""
     try:
-        definition_of(row.definition)
+        said = definition_of(row.definition)
+        if row.form.kind == "readers" and said.method_of is None:
+            raise ValueError("it names no method")
         metrics = storage.strict_json(row.metrics.encode())
     except ValueError as error:
         raise ArtifactError(f"what is said of it cannot be read: {str(error)[:200]}", code="A04") from None

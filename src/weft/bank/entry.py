@@ -12,6 +12,7 @@ from weft.bank.forms import Kind
 from weft.bank.lines import Line
 from weft.config.base import Config
 from weft.config.task import TaskSpec
+from weft.errors import UnsupportedError
 from weft.methods.method import Method
 
 PLACES = ("files", "in_data_root", "holdout", "holdout_draw", "train_rows", "hub", "folder")
@@ -33,6 +34,27 @@ class Definition(Config):
     method: dict[str, Any] | None = None
     encoders: dict[str, str] = Field(default_factory=dict)
     choices: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def method_of(self) -> Method | None:
+        """The method that answers.
+
+        Raises:
+            UnsupportedError: if it is not installed here, or is of another version.
+        """
+        from weft.methods import known
+
+        if self.method is None:
+            return None
+        name = str(self.method.get("name"))
+        try:
+            return known()[name].model_validate(self.method)
+        except (KeyError, ValueError):
+            raise UnsupportedError(
+                f"the method {name[:40]!r} is not here, or not with these settings",
+                where="method",
+                fix="install the package or the version of weft that trained the task",
+            ) from None
 
     @property
     def text(self) -> str:
@@ -121,8 +143,5 @@ class Entry:
 
 @lru_cache(1024)
 def _method(text: str) -> Method | None:
-    """The method of a definition, if it says one."""
-    from weft.methods import known
-
-    settings = definition_of(text).method
-    return None if settings is None else known()[settings["name"]].model_validate(settings)
+    """The method of a definition, if it says one; read once."""
+    return definition_of(text).method_of

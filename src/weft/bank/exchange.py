@@ -21,9 +21,9 @@ from weft import storage
 from weft.bank import manifest
 from weft.bank.bank import create
 from weft.bank.draft import Row, Shared
-from weft.bank.forms import WIDTHS, Dtype, Form, Kind, Numbers
+from weft.bank.forms import WIDTHS, Dtype, Form, Numbers
 from weft.bank.index import ALIVE
-from weft.bank.manifest import BaseFacts, Group, Sha, Size, check_same
+from weft.bank.manifest import BaseFacts, Group, Sha, Shard, check_same
 from weft.bank.snapshot import Snapshot
 from weft.bank.writer import change
 from weft.config.base import Config
@@ -37,11 +37,9 @@ HEADER = 4 << 20
 FIX = "export the tasks again"
 
 
-class Part(Config):
+class Part(Shard):
     """Some tasks of one form."""
 
-    kind: Kind
-    shape: tuple[Size, ...]
     tasks: Annotated[int, Field(gt=0)]
 
 
@@ -214,9 +212,13 @@ def shared_of(folder: Path, said: About) -> Shared:
         ArtifactError: if the file was changed.
     """
     read = _unpacked(folder, SHARED)
-    arrays: dict[str, Numbers] = {
-        name: np.frombuffer(data, "<f4").reshape(shape) for name, (data, shape) in read.items()
-    }
+    try:
+        arrays: dict[str, Numbers] = {
+            name: np.frombuffer(data, "<f4").reshape(shape) for name, (data, shape) in read.items()
+        }
+    except ValueError:
+        cause = "its arrays are not float32"
+        raise ArtifactError(cause, where=str(folder / SHARED), fix=FIX, code="A07") from None
     return Shared(arrays, said.groups)
 
 
@@ -227,7 +229,7 @@ def rows_of(folder: Path, said: About) -> Iterator[Row]:
         ArtifactError: if a file was changed, or the two of a part do not agree.
     """
     for number, part in enumerate(said.parts):
-        form = Form(part.kind, part.shape, said.dtype)
+        form = part.form(said.dtype)
         tensors, lines = f"{number:04d}-{form.kind}.safetensors", f"{number:04d}-tasks.jsonl"
         tasks = _lines(folder, lines)
         rows = _split(form, _unpacked(folder, tensors), tasks)
@@ -261,13 +263,14 @@ def _split(form: Form, read: Mapping[str, tuple[bytes, Any]], tasks: list[Task])
         return found if place == len(data) else []
     names = ("prompts",) if form.kind == "prompt" else ("u", "v")
     each = [_cut(*read[name]) if name in read else [] for name in names]
-    return [b"".join(parts) for parts in zip(*each, strict=True)]
+    return [b"".join(parts) for parts in zip(*each, strict=False)] if len(set(map(len, each))) == 1 else []
 
 
 def _cut(data: bytes, shape: Any) -> list[bytes]:
     """The rows of a tensor whose first axis counts them."""
-    size = len(data) // shape[0] if shape[0] else 0
-    return [data[i * size : (i + 1) * size] for i in range(shape[0])]
+    count = shape[0] if shape else 0
+    size = len(data) // count if count else 0
+    return [data[i * size : (i + 1) * size] for i in range(count)]
 
 
 def _unpacked(folder: Path, name: str) -> dict[str, tuple[bytes, Any]]:

@@ -46,7 +46,7 @@ class Form:
             return (length + width) * rank
         return math.prod(self.shape) if self.kind == "prompt" else 0
 
-    def split(self, rows: Numbers) -> tuple[Numbers, Numbers]:
+    def split(self, rows: Any) -> tuple[Any, Any]:
         """u `[B, l, R]` and v `[B, R, d]` of rows of factors `[B, numbers]`."""
         length, rank, width = self.shape
         u, v = rows[:, : length * rank], rows[:, length * rank :]

@@ -81,10 +81,12 @@ class IndexWriter(Index):
         self._db.execute("UPDATE tasks SET until = ? WHERE id = ?", (generation, found[0]))
         return int(found[1]) % SIGN
 
-    def alive(self, name: str) -> bool:
-        """Whether the block's generation has the task."""
-        asked = "SELECT 1 FROM tasks WHERE name = ? AND until IS NULL"
-        return self._db.execute(asked, (name,)).fetchone() is not None
+    def since(self, name: str) -> int | None:
+        """Since when the block's generation has the task; none: it does not."""
+        found = self._db.execute(
+            "SELECT since FROM tasks WHERE name = ? AND until IS NULL", (name,)
+        ).fetchone()
+        return None if found is None else int(found[0])
 
     def _number(self, text: str) -> int:
         """The number of a text, which is added if it is new; the last ones are kept in memory."""

@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from weft import storage
 from weft.bank.forms import Dtype, Form, Kind
@@ -26,6 +26,7 @@ FACTS = (
     ("base model (hash of files)", "A08", "base_hash"),
     ("prompt position", "A07", "position"),
 )
+AXES: dict[Kind, int] = {"factors": 3, "prompt": 2, "readers": 0}  # l R d; P D; records
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Size = Annotated[int, Field(gt=0, lt=1 << 31)]
@@ -80,6 +81,12 @@ class Shard(Config):
 
     kind: Kind
     shape: tuple[Size, ...]
+
+    @model_validator(mode="after")
+    def _shape_is_of_its_kind(self) -> "Shard":
+        if len(self.shape) != AXES[self.kind]:
+            raise ValueError(f"{self.kind} have {AXES[self.kind]} axes, not {len(self.shape)}")
+        return self
 
     def form(self, dtype: Dtype) -> Form:
         """How its rows lie."""

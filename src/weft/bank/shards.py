@@ -4,6 +4,9 @@ import mmap
 import os
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from weft import storage
 from weft.bank.forms import Form
 from weft.bank.lines import Line
@@ -32,6 +35,13 @@ class Mapped:
             mapped = b""
         self._bytes: mmap.mmap | bytes = mapped
         self.whole = len(self._bytes) == length
+
+    @property
+    def rows(self) -> NDArray[np.uint8]:
+        """All whole rows of fixed size, as bytes `[N, row]`."""
+        count = len(self._bytes) // self.form.row_bytes
+        flat = np.frombuffer(self._bytes, np.uint8, count * self.form.row_bytes)
+        return flat.reshape(count, self.form.row_bytes)
 
     def row(self, line: Line) -> bytes:
         """The bytes of a task; fewer where the file ends before."""

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -130,6 +131,21 @@ class Snapshot:
         rows = b"".join(self._bytes(one.line) for one in entries)
         return form.split(decoded(rows, form.dtype).reshape(len(entries), -1))
 
+    def stacked(self, shard: str) -> tuple[Any, Any]:
+        """u `[N, l, R]` and v `[N, R, d]` of all rows of a file of factors, mapped and not read.
+
+        `entry.line` names the file and the row (`place`) of a task. Numbers of bfloat16 are their 16 bits. No
+        row is held against its hash here: `find` does that, task by task.
+
+        Raises:
+            UnsupportedError: if it is no file of factors.
+        """
+        if shard not in self.shards or self.shards[shard].form.kind != "factors":
+            raise UnsupportedError(f"{shard[:80]!r} is no file of factors", where=str(self.folder))
+        form = self.shards[shard].form
+        rows = self.shards[shard].rows.view(f"<{'f4' if form.dtype == 'float32' else 'u2'}")
+        return form.split(rows)
+
     def shared(self, group: str) -> Numbers:
         """P* `[l, d]` of a group of factors.
 
@@ -228,6 +244,14 @@ def quarantined(name: str, where: object, why: str) -> QuarantinedError:
     """What is said of a task that is not served."""
     fix = "add the task again from its run (weft bank add --replace); other tasks are served"
     return QuarantinedError(f"the task {name!r} is quarantined: {why}", where=str(where), fix=fix, code="A19")
+
+
+def is_array(path: Path, sha256: str, shape: tuple[int, ...]) -> bool:
+    """Whether a shared array is there and whole."""
+    try:
+        return bool(read_array(path, sha256, shape))
+    except ArtifactError:
+        return False
 
 
 def read_array(path: Path, sha256: str, shape: tuple[int, ...]) -> bytes:

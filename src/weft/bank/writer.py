@@ -14,12 +14,13 @@ from weft import storage
 from weft.bank import manifest as manifests
 from weft.bank.draft import Draft, Row, Shared
 from weft.bank.errors import ConflictError, UnknownTaskError
-from weft.bank.forms import encoded
+from weft.bank.forms import encoded, largest
 from weft.bank.index import Index
 from weft.bank.index_writer import IndexWriter
 from weft.bank.lines import Line, State
 from weft.bank.manifest import Manifest
 from weft.bank.names import checked
+from weft.bank.snapshot import is_array
 from weft.errors import ArtifactError, ConfigError
 
 WAIT = 10.0  # seconds that a writer waits for another one
@@ -35,7 +36,8 @@ def held(folder: Path) -> Iterator[Manifest]:
     Raises:
         ResourceError: if another process holds it all the while.
     """
-    manifests.read(folder)  # a folder without a bank gets no lock
+    if not (folder / manifests.NAME).is_file():  # a folder without a bank gets no lock
+        manifests.read(folder)
     with storage.locked(folder, wait=WAIT):
         manifest = manifests.read(folder)
         tidy(folder, manifest)
@@ -128,13 +130,14 @@ def _cut(folder: Path, manifest: Manifest, state: State) -> None:
 
 
 def _write_arrays(folder: Path, shared: Shared, manifest: Manifest) -> None:
-    """Put shared arrays that are new into files that prove themselves."""
+    """Put shared arrays that are new, lost or damaged into files that prove themselves."""
     for sha256, value in shared.arrays.items():
-        data = encoded(value, "float32")
+        data, path = encoded(value, "float32"), folder / manifests.array_file(sha256)
+        largest(value, "a shared array")
         if storage.sha256_bytes(data) != sha256:
             raise ArtifactError("a shared array is not the one of its hash", where=str(folder), code="A14")
-        if sha256 not in manifest.arrays:
-            storage.write_bytes(folder / manifests.array_file(sha256), data)
+        if sha256 not in manifest.arrays or not is_array(path, sha256, value.shape):
+            storage.write_bytes(path, data)
 
 
 def _ended(index: IndexWriter, draft: Draft, name: str) -> bool:
@@ -147,23 +150,21 @@ def _ended(index: IndexWriter, draft: Draft, name: str) -> bool:
 
 def _add(index: IndexWriter, draft: Draft, row: Row, *, replace: bool) -> None:
     name = checked(row.name)
-    if replace:
-        _ended(index, draft, name)
-    elif index.alive(name):
+    since = index.since(name)
+    if since == draft.generation or (since is not None and not replace):
         raise ConfigError(
             f"the bank has a task {name!r} already",
             where=str(draft.folder),
             fix="replace it (--replace), or give the new one another name (--name OLD=NEW)",
             code="C10",
         )
+    if since is not None:
+        _ended(index, draft, name)
     draft.check_row(row, name)
     shard, place = draft.place(row.form, row.data)
-    size, sha256 = (
-        None if row.form.row_bytes else len(row.data),
-        bytes.fromhex(storage.sha256_bytes(row.data)),
-    )
-    said = (row.group, row.definition, row.run, row.metrics)
-    put(index, draft, Line(name, draft.generation, shard, place, size, *said, sha256))
+    length = None if row.form.row_bytes else len(row.data)
+    said = (row.group, row.definition, row.run, row.metrics, bytes.fromhex(storage.sha256_bytes(row.data)))
+    put(index, draft, Line(name, draft.generation, shard, place, length, *said))
 
 
 def put(index: IndexWriter, draft: Draft, line: Line) -> None:

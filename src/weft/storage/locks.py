@@ -11,6 +11,8 @@ from filelock import FileLock, Timeout
 from weft.errors import ResourceError
 from weft.storage.durable import disk_faults, resource_error, write_through
 
+OWNER = 119  # signs of the line that says who holds a folder
+
 
 @contextlib.contextmanager
 def locked(folder: Path, *, wait: float = 0) -> Iterator[None]:
@@ -47,6 +49,7 @@ def locked(folder: Path, *, wait: float = 0) -> Iterator[None]:
 
 def _sign(owner: Path) -> None:
     """Say who holds a folder, for the message that another process shows."""
-    data = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+    who = f"process {os.getpid()} on {socket.gethostname()}"
+    data = f"{who[:OWNER]:{OWNER}}\n".encode()  # of one length: to cut the file first would wait for the disk
     with disk_faults(owner, len(data)):
-        write_through(owner, [data], os.O_CREAT | os.O_TRUNC, sync=False)
+        write_through(owner, [data], os.O_CREAT, sync=False)
