@@ -1,6 +1,8 @@
 """The routes, with OpenAI's own client and as bytes, against an engine whose answers name their task."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
@@ -8,6 +10,7 @@ from fake_engine import write_bank
 from serving_helpers import QUICK, served
 from tiny_bank import GROUP
 
+from weft.bank import Snapshot
 from weft.server import page_files
 from weft.server.app import create_app
 
@@ -286,6 +289,26 @@ def test_search(http):
     error(http.get("/v1/models", params={"limit": 0}), 422, "invalid_query")
     group = http.get("/v1/models", params={"group": GROUP}).json()
     assert [one["id"] for one in group["data"]] == ["banking", "spam"]
+
+
+def test_a_long_search_holds_up_nobody(server, monkeypatch):
+    """A million names are looked through beside what else is asked."""
+    begun, end = threading.Event(), threading.Event()
+
+    def search(self, text, limit):
+        begun.set()
+        end.wait(10)
+        return []
+
+    monkeypatch.setattr(Snapshot, "search", search)
+    with server.client() as one, ThreadPoolExecutor() as pool:
+        waits = pool.submit(one.get, "/v1/models", params={"q": "x"})
+        assert begun.wait(10)
+        with server.client() as other:
+            assert other.get("/health").status_code == 200
+        assert not waits.done()
+        end.set()
+        assert waits.result().json()["data"] == []
 
 
 def test_other_paths_and_methods(http):

@@ -1,5 +1,6 @@
 """The tasks, as OpenAI lists models: /v1/models, in pages, and /v1/models/NAME."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -28,7 +29,7 @@ async def models(
     """A page of tasks in the order of their names, from behind `after`; or what a search (`q`) finds."""
     generation = generation_of(service_of(request))
     if q is not None:
-        names = generation.snapshot.search(q, limit + 1)
+        names = await asyncio.to_thread(generation.snapshot.search, q, limit + 1)  # of a million names
     else:
         names = generation.snapshot.names(prefix=prefix, after=after, limit=limit + 1, group=group)
     names, more = names[:limit], len(names) > limit
