@@ -374,7 +374,7 @@ def test_names_come_in_pages(folder):
 def test_a_search_goes_on_from_block_to_block(folder, block, monkeypatch):
     """Against all names, where some lines are of other generations; threads have their turns in between."""
     monkeypatch.setattr(index, "BLOCK", block)
-    more = [f"{first}x{second}" for first in "mnopq" for second in range(3)]
+    more = ["mx00", *(f"{first}x{second}" for first in "mnopq" for second in range(3))]
     change(folder, [prompt(name, 1) for name in more])
     change(folder, [prompt("px1", 2)], replace=True, remove=["nx0", "a"])
     with newest(folder) as snapshot:

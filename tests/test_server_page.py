@@ -104,6 +104,15 @@ def ask(tab, server, link, **fields):
     tab.press("Enter")
 
 
+def ask_slowly(tab, server):
+    """Let the engine write for half a minute."""
+    tab.open(f"{server.url}/#task=poem")
+    tab.see("#question")
+    tab.run("document.querySelector('#most').value = 90")
+    tab.type("#field-text", "slow " * 90)
+    tab.press("Enter")
+
+
 def rows_of(tab):
     """Task -> its answers with their probabilities, as cards show them."""
     code = """[...document.querySelectorAll('.card')].map((card) => [
@@ -227,7 +236,7 @@ def test_a_cut_text_is_said_to_be(tab, server):
 
 @needs_browser
 def test_a_stream_can_be_stopped(tab, server):
-    ask(tab, server, "task=poem", text="slow " * 90)
+    ask_slowly(tab, server)
     tab.until("document.querySelector('.written')?.innerText.length > 5")
     assert tab.text("#run") == "Stop"
     tab.click("#run")
@@ -272,7 +281,7 @@ def test_errors_are_the_servers(tab, server):
 
 @needs_browser
 def test_load_is_shown(tab, server):
-    ask(tab, server, "task=poem", text="slow " * 40)
+    ask_slowly(tab, server)
     tab.until("document.querySelector('#load').innerText.includes('Running\\n1')")
     assert "ready" in tab.text("#load")
     tab.click("#run")
