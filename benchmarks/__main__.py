@@ -24,6 +24,7 @@ from benchmarks import (
     products,
     readers,
     report,
+    serve,
     smollm2_step,
     soak,
     t5_step,
@@ -51,6 +52,7 @@ BENCHMARKS = {
     "demo": demo.run,
     "bank": bank.run,
     "soak": soak.run,
+    "serve": serve.run,
 }
 DOCS = Path(__file__).parents[1] / "docs"
 app = App(name="weft bench", result_action="return_value")
@@ -72,7 +74,7 @@ def bench(
 
     Args:
         names: t5-step, smollm2-step, pocket-step, whole-job, predict, closed, distill, together,
-            products, linear, memory, neighbour, readers, learn, demo, bank, soak.
+            products, linear, memory, neighbour, readers, learn, demo, bank, soak, serve.
         rounds: how often each side is timed.
         out: folder of bench.json, in which what other benchmarks found stays.
         data: folder of task data: rows of CR, else of the demo.

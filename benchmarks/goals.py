@@ -51,6 +51,11 @@ GOALS = {
     "bank-open": Goal("it is opened, new process", "s", (3, 3), most=True),
     "bank-lookup": Goal("a task of it is looked up", "ms", (1, 1), most=True),
     "bank-add": Goal("a task is added, lasting", "ms", (20, 20), most=True),
+    "serve-mixed": Goal("batch of 32 tasks / of one", "times", (1.03, 1.03), most=True),
+    "serve-mixed-prefix": Goal("same, prompts before texts", "times", (1.03, 1.03), most=True),
+    "serve-peft": Goal("16 tasks / PEFT task by task", "x", (1, 1)),
+    "serve-one-text": Goal("100 tasks on one text / 100 requests", "x", (8, 8)),
+    "serve-flat": Goal("rows of a bank of a million / of one", "times", (1.05, 1.05), most=True),
     "linear": Goal("step time, farthest off a line", "share", (10, 10), most=True),
 }
 

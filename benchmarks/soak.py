@@ -32,7 +32,7 @@ def run(settings: Settings) -> list[Result]:
     found = asyncio.run(soak(settings.folder, QUICK if settings.quick else REQUESTS))
     text = (
         f"{found['requests']:,} mixed requests of {CLIENTS} clients, 30 % cancelled, to {found['tasks']} "
-        f"tasks on a tiny model; {SLOW} slow clients, {found['kills']} workers killed, {found['reloads']} reloads"
+        f"tasks on a tiny model; {SLOW} slow ones, {found['kills']} kills, {found['reloads']} reloads"
     )
     return [
         Result("soak: wrong-task answers", [found["wrong"]], text, checks=found, unit="count"),

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.soak_oracle import BASE
 from weft.server.opening import open_engine
 from weft.server.run import Place, serve
-from weft.server.settings import Settings
+from weft.server.settings import ServeConfig
 from weft.serving.requests import Response
 
 SETTINGS = {"receive_seconds": 3, "hang_seconds": 20, "poll_seconds": 1, "deadline_seconds": 30}
@@ -67,7 +67,7 @@ WAYS = {"": opened, "prompts": with_other_prompts, "answers": with_crossed_answe
 def main(path: str, port: str, mutant: str = "") -> None:
     """Serve until SIGTERM."""
     logging.basicConfig(level=logging.WARNING)
-    serve(Path(path), WAYS[mutant], Settings.model_validate(SETTINGS), Place("127.0.0.1", int(port)))
+    serve(Path(path), WAYS[mutant], ServeConfig.model_validate(SETTINGS), Place("127.0.0.1", int(port)))
 
 
 if __name__ == "__main__":

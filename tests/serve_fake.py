@@ -8,7 +8,7 @@ from fake_engine import open_engine, write_bank
 
 from weft.config.files import changed, parse_overrides
 from weft.server.run import Place, serve
-from weft.server.settings import Settings
+from weft.server.settings import ServeConfig
 
 
 def main(bank: str, port: str, *overrides: str) -> None:
@@ -17,7 +17,7 @@ def main(bank: str, port: str, *overrides: str) -> None:
         tasks = {f"task-{i}": {"source": "{title}: {text}"} if i % 2 else {} for i in range(30)}
         write_bank(path, poem={"closed": False}, **tasks)
     logging.basicConfig(level=logging.INFO)
-    settings = changed(Settings(), dict(parse_overrides(list(overrides))))
+    settings = changed(ServeConfig(), dict(parse_overrides(list(overrides))))
     serve(path, open_engine, settings, Place("127.0.0.1", int(port)))
 
 

@@ -16,9 +16,9 @@ from weft.server.app import create_app
 from weft.server.opening import Opens
 from weft.server.protocol import timed_protocol
 from weft.server.service import Service
-from weft.server.settings import Settings
+from weft.server.settings import ServeConfig
 
-QUICK = Settings(
+QUICK = ServeConfig(
     receive_seconds=1,
     hang_seconds=2,
     start_seconds=30,
@@ -47,7 +47,7 @@ class Running:
 @contextmanager
 def served(
     bank: Path,
-    settings: Settings = QUICK,
+    settings: ServeConfig = QUICK,
     *,
     opens: Opens = open_engine,
     keys: tuple[str, ...] = (),

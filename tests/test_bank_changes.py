@@ -228,3 +228,15 @@ def test_a_bank_that_was_killed_while_it_was_made_is_made_again(tmp_path):
         assert change(path, [prompt("a", 1)]) == 1
         place += 1
     assert place > 10
+
+
+def test_a_reader_that_opens_again_keeps_its_lock(tmp_path):
+    """Who closes a file drops its locks; without SQLite's, a writer removes the log under a reader."""
+    folder = tmp_path / "bank"
+    bank.create(folder, BASE)
+    change(folder, [factors("a", 1)], shared=SHARED)
+    first, second = bank.open(folder), bank.open(folder)
+    place = f":{(folder / first.snapshot().manifest.index).stat().st_ino}"
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    assert [line[4] for line in lines if line[5].endswith(place)] == [str(os.getpid())]
+    assert second.generation == first.generation

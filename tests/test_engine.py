@@ -22,7 +22,7 @@ from weft.bank.snapshot import Snapshot
 from weft.bank.writer import change
 from weft.config.decoding import Decoding
 from weft.errors import ConfigError
-from weft.models.decoding import row_seeds
+from weft.models.decoding import begun, row_seeds
 from weft.models.text_cache import TextCache
 from weft.serving.engine import Engine
 from weft.serving.requests import Request
@@ -312,12 +312,12 @@ def test_a_row_that_is_not_as_it_was_written_fails_alone(tmp_path):
 def test_a_long_text_is_cut_and_said_so(name, tmp_path):
     """To its task's limit, and to what the model has room for beside prompt and answer."""
     backbone = build_backbone(name)
-    backbone.tokenizer.eos_token_id = None  # answers are as long as they may be
     bank.create(tmp_path / "bank", BASE)
     numbers = drawn((6, backbone.width), 1, scale=backbone.scale)
     rows = [prompt_row("short", numbers, source_tokens=7), prompt_row("long", numbers, source_tokens=500)]
     change(tmp_path / "bank", rows)
     engine = Engine(backbone, bank.open(tmp_path / "bank").snapshot())
+    engine.intake._begun = lambda request, limit, source: begun(limit, None, request.decoding, 0)
     text = " ".join(["dog"] * 300)
     short, long = engine.generate([Request(task, text=text, max_tokens=10) for task in ("short", "long")])
     assert (short.cut, short.prompt_tokens, short.finish) == (True, 7, "length")

@@ -14,9 +14,9 @@ from weft.server.batcher import Batcher, RefusedError
 from weft.server.fair_queue import Bounds, FairQueue, Full
 from weft.server.jobs import Asked, Fault, Job
 from weft.server.metrics import Metrics
-from weft.server.settings import Settings
+from weft.server.settings import ServeConfig
 
-SMALL = Settings(queue_rows=8, queue_tokens=100, running_rows=4, running_tokens=40, share=0.5)
+SMALL = ServeConfig(queue_rows=8, queue_tokens=100, running_rows=4, running_tokens=40, share=0.5)
 TASKS = ("a", "b", "c")
 
 

@@ -8,7 +8,7 @@ import pytest
 from fake_engine import write_bank
 from serving_helpers import served
 
-from weft.server.settings import Settings
+from weft.server.settings import ServeConfig
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "serve.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
@@ -41,6 +41,6 @@ def test_settings_that_are_named_are_there():
         "stream_options",
         "prompt_tokens_details",
     }
-    assert named <= set(Settings.model_fields), named - set(Settings.model_fields)
+    assert named <= set(ServeConfig.model_fields), named - set(ServeConfig.model_fields)
     assert len(named) > 5
     assert len(BLOCKS) == 4

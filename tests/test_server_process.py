@@ -246,3 +246,18 @@ def test_a_real_model(tmp_path):
         one.send_signal(signal.SIGTERM)
         assert one.wait(30) == 0
         assert "Traceback" not in one.stderr.read()
+
+
+def test_without_the_packages_of_serving(bank, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    for name in [name for name in sys.modules if name.startswith("weft.server.")]:
+        monkeypatch.delitem(sys.modules, name)
+    code, told = said(monkeypatch, capsys, bank)
+    assert code == 2
+    assert "pip install 'weft[serve]'" in told
+
+
+def test_settings_are_described(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["weft", "config", "ServeConfig"])
+    main()
+    assert "queue_rows: = 4096" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from serving_helpers import QUICK, served
 
-from weft.server.settings import Settings
+from weft.server.settings import ServeConfig
 
 # schemathesis draws by `random` too
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
@@ -19,7 +19,7 @@ TASKS = (None, "poem", "banking", "broken")  # a made-up name says nothing but t
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     bank = write_bank(tmp_path_factory.mktemp("bank"), poem={"closed": False}, banking={}, broken={})
-    limits = Settings.model_validate({**QUICK.model_dump(), "receive_seconds": 5})
+    limits = ServeConfig.model_validate({**QUICK.model_dump(), "receive_seconds": 5})
     with served(bank, limits) as running:
         yield running
 

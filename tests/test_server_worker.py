@@ -11,7 +11,7 @@ from fake_engine import write_bank
 from serving_helpers import QUICK, served
 
 from weft.errors import ArtifactError
-from weft.server.settings import Settings
+from weft.server.settings import ServeConfig
 
 POEM = {"closed": False}
 
@@ -120,7 +120,7 @@ def test_new_generations_are_taken_up(bank):
         write_bank(bank, poem={**POEM, "numbers": 5}, banking={}, new={})
         until(lambda: http.get("/ready").json()["generation"] == 2)
         assert classify(http, model="new").json()["generation"] == 2
-        until(lambda: running.service._at_hand == {2})  # the old one is closed in the worker
+        until(lambda: running.service.at_hand == {2})  # the old one is closed in the worker
 
 
 def test_a_request_is_answered_by_the_generation_it_was_admitted_with(bank):
@@ -234,7 +234,7 @@ def test_overload_is_refused_at_once_and_the_admitted_are_in_time(bank, monkeypa
     """S12: ten times what the worker can do: refusals in 100 ms, with a time; answers in time."""
     monkeypatch.setenv("WEFT_FAKE_STEP", "0.1")
     limits = {"queue_rows": 8, "running_rows": 4, "deadline_seconds": 5.0, "share": 1.0}
-    settings = Settings.model_validate({**QUICK.model_dump(), **limits})
+    settings = ServeConfig.model_validate({**QUICK.model_dump(), **limits})
     with served(bank, settings) as running:
         took = {200: [], 429: []}
 

@@ -184,8 +184,9 @@ class Index:
 def _connected(path: Path, writes: bool) -> sqlite3.Connection:
     """The file as SQLite opens it; one in a folder that may not be written is read as it stands."""
     try:
-        with storage.open_plain(path):
-            pass
+        storage.check_plain(
+            path
+        )  # opening it here would, at its closing, drop SQLite's locks of this process
     except FileNotFoundError:
         raise ArtifactError("the index is lost", where=str(path), fix=RESTORE, code="A15") from None
     log = path.with_name(f"{path.name}-wal")

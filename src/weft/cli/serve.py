@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from weft.cli.app import Base, EncodersHere, Sets, app, base_of
 from weft.config.files import changed, parse_overrides
-from weft.errors import ConfigError
+from weft.errors import ConfigError, UnsupportedError
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
@@ -33,18 +33,22 @@ def serve(
     """Serve the tasks of BANK over HTTP, in the form of OpenAI's API, with a page at /.
 
     The model lives in a process of its own, which is replaced if it dies or hangs. SIGTERM lets what is
-    admitted be answered. Limits and times for --set: weft config Settings. See docs/serve.md.
+    admitted be answered. Limits and times for --set: weft config ServeConfig. See docs/serve.md.
     """
     if workers != 1:
         raise ConfigError(
             "one worker is all that is served so far", fix="start more servers on the same bank"
         )
+    try:
+        from weft.server.run import Place, serve
+    except ModuleNotFoundError as error:
+        cause = f"serving needs the package {error.name}"
+        raise UnsupportedError(cause, fix="pip install 'weft[serve]'", code="C18") from None
     from weft.server.keys import read_keys
     from weft.server.opening import open_engine
-    from weft.server.run import Place, serve
-    from weft.server.settings import Settings
+    from weft.server.settings import ServeConfig
 
-    settings = changed(Settings(), dict(parse_overrides(set_ or [])))
+    settings = changed(ServeConfig(), dict(parse_overrides(set_ or [])))
     keys = read_keys(api_key_file) if api_key_file else ()
     opens = partial(open_engine, base=base_of(base), encoders=[base_of(one) or one for one in encoder or ()])
     place = Place(host, port, keys, allow_admin)

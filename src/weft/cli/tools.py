@@ -47,8 +47,9 @@ def config(
 ) -> None:
     """Print every key of a configuration, with default and meaning."""
     from weft.experiments.config import Experiment  # which knows all others
+    from weft.server.settings import ServeConfig  # but this one
 
-    every: list[type[Config]] = [Experiment, *_below(Config)]
+    every: list[type[Config]] = [Experiment, ServeConfig, *_below(Config)]
     kinds = {one.__name__: one for one in every}
     if kind not in kinds:
         raise ConfigError(f"there is no configuration {kind!r}", fix=did_you_mean(kind, kinds))

@@ -12,7 +12,13 @@ def written(backbone: Backbone, task: Task, rows: Sequence[Sequence[int]]) -> li
     Many tokenizers give back another text than they were given: in lower case, without accents, or with
     spaces around signs. A label word such as `Not-OK` could otherwise never be written.
     """
-    spelt = {task.parse(backbone.decode(backbone.answer_tokens(word))): word for word in task.choices}
-    spelt.pop("", None)  # of a word that is unknown to the tokenizer
+    known = spelt(backbone, task)
     texts = [task.parse(backbone.decode(row)) for row in rows]
-    return [spelt.get(text, text) for text in texts]
+    return [known.get(text, text) for text in texts]
+
+
+def spelt(backbone: Backbone, task: Task) -> dict[str, str]:
+    """What the tokenizer makes of a task's choices -> the choice."""
+    found = {task.parse(backbone.decode(backbone.answer_tokens(word))): word for word in task.choices}
+    found.pop("", None)  # of a word that is unknown to the tokenizer
+    return found

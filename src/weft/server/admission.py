@@ -98,9 +98,11 @@ def admit(request: Request, asked: Sequence[Asked]) -> Job:
     """Let a request's questions wait for their turn.
 
     Raises:
-        Refusal: 429 if it would take too long or there is no room.
+        Refusal: 429 if it would take too long or there is no room; 503 if its generation is gone.
     """
     service = service_of(request)
+    if asked[0].generation not in service.at_hand:  # a worker ended while tasks were looked up
+        raise Refusal(503, f"not ready: {service.why_not()}", code="not_ready", retry_after=1)
     deadline = service.batcher.clock() + service.settings.deadline_seconds
     job = Job(tuple(asked), request.state.key, deadline)
     try:

@@ -15,7 +15,7 @@ from weft.server.fair_queue import Bounds, FairQueue, Full
 from weft.server.jobs import Answer, Asked, Fault, Job
 from weft.server.metrics import Metrics
 from weft.server.pace import Pace
-from weft.server.settings import Settings
+from weft.server.settings import ServeConfig
 
 REMEMBERED = 4096  # questions that were with a worker when it ended
 HURRY = 0.8  # of its deadline, which a newcomer's wait may take at most
@@ -48,7 +48,7 @@ class Batcher:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ServeConfig,
         send: Callable[[dict[str, Any]], None],
         clock: Callable[[], float],
         metrics: Metrics,

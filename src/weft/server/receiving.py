@@ -5,7 +5,7 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from weft.server.refusals import Refusal
-from weft.server.settings import Settings
+from weft.server.settings import ServeConfig
 
 
 class GoneError(Exception):
@@ -20,7 +20,7 @@ class Receiving:
         settings: the limits.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: ServeConfig) -> None:
         self.app, self.settings = app, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

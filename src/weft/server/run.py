@@ -17,7 +17,7 @@ from weft.server.app import create_app
 from weft.server.opening import Opens
 from weft.server.protocol import timed_protocol
 from weft.server.service import Service
-from weft.server.settings import Settings
+from weft.server.settings import ServeConfig
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LAST_WORDS = 5  # seconds for answers that are on their way when nothing is worked on any more
@@ -54,7 +54,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def serve(path: Path, opens: Opens, settings: Settings, place: Place) -> None:
+def serve(path: Path, opens: Opens, settings: ServeConfig, place: Place) -> None:
     """Serve a bank until SIGTERM or SIGINT; then admit nothing more, answer what is admitted, and end.
 
     Raises:
@@ -88,7 +88,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 async def _serve(
-    path: Path, opens: Opens, settings: Settings, place: Place, listening: socket.socket
+    path: Path, opens: Opens, settings: ServeConfig, place: Place, listening: socket.socket
 ) -> None:
     service = Service(path, opens, settings, several_keys=len(place.keys) > 1)
     app = create_app(service, place.keys, allow_admin=place.allow_admin)

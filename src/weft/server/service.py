@@ -3,20 +3,20 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from weft import bank as banks
 from weft.bank import Bank, Entry, Snapshot
-from weft.errors import WeftError
+from weft.errors import ResourceError, WeftError
 from weft.server import self_test
 from weft.server.batcher import Batcher
 from weft.server.jobs import Answer, Fault, Job
 from weft.server.metrics import Metrics
 from weft.server.opening import Opens
-from weft.server.settings import Settings
+from weft.server.settings import ServeConfig
 from weft.server.supervisor import Supervisor
 
 TRIES = 20  # to open a generation while writers go on
@@ -50,7 +50,9 @@ class Service:
         several_keys: whether requests come under several keys.
     """
 
-    def __init__(self, path: Path, opens: Opens, settings: Settings, *, several_keys: bool = False) -> None:
+    def __init__(
+        self, path: Path, opens: Opens, settings: ServeConfig, *, several_keys: bool = False
+    ) -> None:
         self.path, self.settings = path, settings
         self.bank: Bank = banks.open(path)
         self.metrics = Metrics()
@@ -60,7 +62,7 @@ class Service:
         self.current: Generation | None = None
         self.draining = False
         self._opened: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._at_hand: set[int] = set()  # generations that the worker has
+        self.at_hand: set[int] = set()  # generations that the worker has
         self._refused: int | None = None  # a generation that could not be opened
         self._reloading = asyncio.Lock()
 
@@ -89,7 +91,7 @@ class Service:
 
     async def started(self) -> None:
         """A worker has begun: it gets the generation that requests have, or if it cannot, the newest."""
-        self._at_hand.clear()
+        self.at_hand.clear()
         try:
             await self._open(self.current.snapshot if self.current else self.bank.snapshot())
         except WeftError:
@@ -97,7 +99,7 @@ class Service:
                 raise
             await self._open_newest()
         self.batcher.connected = True
-        for old in set(self.batcher.uses) - self._at_hand:
+        for old in set(self.batcher.uses) - self.at_hand:
             self.batcher.drop_generation(old)
         self._show()
         log.info("ready: generation %d", self.current.number if self.current else -1)
@@ -117,7 +119,8 @@ class Service:
         self.batcher.lost(why)
         self.metrics.restarts.labels(why.split(" (")[0].split(" for ")[0]).inc()
         for waits in self._opened.values():
-            waits.cancel()
+            if not waits.done():
+                waits.set_exception(ResourceError(f"the worker {why} while it opened the bank", code="S19"))
         self._opened.clear()
         self._show()
 
@@ -177,16 +180,28 @@ class Service:
             raise self_test.error_of(opened["error"])
         if test is not None:
             self_test.check(test, opened["tried"])
-        self._at_hand.add(number)
+        self.at_hand.add(number)
         self.current = Generation(snapshot, chats=opened["chat"])
+
+    @contextlib.contextmanager
+    def held(self, generation: Generation) -> Iterator[None]:
+        """Keep a generation in the worker while a request to it is looked at."""
+        uses = self.batcher.uses
+        uses[generation.number] += 1
+        try:
+            yield
+        finally:
+            uses[generation.number] -= 1
+            if not uses[generation.number]:
+                del uses[generation.number]
 
     def _close_unused(self) -> None:
         """Let the worker forget generations that no request needs."""
         for number in sorted(
-            self._at_hand - {self.current.number if self.current else -1} - set(self.batcher.uses)
+            self.at_hand - {self.current.number if self.current else -1} - set(self.batcher.uses)
         ):
             self.supervisor.send({"do": "close", "generation": number})
-            self._at_hand.discard(number)
+            self.at_hand.discard(number)
 
     async def _poll(self) -> None:
         while True:

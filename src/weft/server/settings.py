@@ -5,7 +5,7 @@ from pydantic import Field
 from weft.config.base import Config
 
 
-class Settings(Config):
+class ServeConfig(Config):
     """Limits and times of a server; every limit has its own refusal, which names it."""
 
     body_bytes: int = Field(4 << 20, gt=0, description="most bytes of a request's body")

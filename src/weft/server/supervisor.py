@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from weft.errors import ResourceError
 from weft.server import worker
 from weft.server.opening import Opens
-from weft.server.settings import Settings
+from weft.server.settings import ServeConfig
 
 LONGEST = 64 << 20  # bytes of one message of a worker
 PAUSES = (0.1, 0.5, 2.0, 10.0)  # seconds before a worker is started again, after so many that came to nothing
@@ -43,7 +43,7 @@ class Supervisor:
         owner: who uses the worker.
     """
 
-    def __init__(self, path: Path, opens: Opens, settings: Settings, owner: Hears) -> None:
+    def __init__(self, path: Path, opens: Opens, settings: ServeConfig, owner: Hears) -> None:
         self.path, self.opens, self.settings, self.owner = path, opens, settings, owner
         self.process: SpawnProcess | None = None
         self._writer: asyncio.StreamWriter | None = None

@@ -10,6 +10,7 @@ from weft.serving.settings import EngineSettings
 
 REAL = 0.75  # share of what is read that is no padding, at least
 FILLS = 256  # tokens of a read from which on padding costs as much as tokens do
+AHEAD = 1024  # waiting rows that are looked at
 SAME = 3  # rows of the oldest one's text, which are then read without others
 LADDER = tuple(
     sorted({*(8 << n for n in range(12)), *(12 << n for n in range(12))})
@@ -65,7 +66,7 @@ def next_batch(waiting: Sequence[Row], room: Room, reader: Reader) -> list[Row]:
     if not waiting or (reader.settings.fixed and room.live):
         return []
     first = waiting[0]
-    others = [row for row in waiting[1:] if reader.kind(row) == reader.kind(first)]
+    others = [row for row in waiting[1:AHEAD] if reader.kind(row) == reader.kind(first)]
     same = [row for row in others if row.source == first.source]
     if len(same) >= SAME and reader.shares_text([first, *same]):
         others = same

@@ -10,7 +10,7 @@ from weft.serving.rows import Filler, Row
 FILLER = Filler()
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """Rows of one context, in its order."""
 
@@ -27,13 +27,11 @@ class Group:
         """The rows that somebody waits for."""
         return [row for row in self.rows if isinstance(row, Row)]
 
-    def advance(self, backbone: Backbone) -> list[Row]:
-        """One more token of each row; the rows that got one."""
-        before = self.own
+    def advance(self, backbone: Backbone) -> None:
+        """One more token of each row."""
         with backbone.mode(dropout=False):
             live, self.context = advance(backbone, self.context, self.rows)
         self.rows = [FILLER if isinstance(row, Row) and row.over else row for row in live]
-        return before
 
 
 def group_of(backbone: Backbone, context: Context, rows: Sequence[Row]) -> Group | None:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from weft.bank import Entry, Snapshot
-from weft.errors import DataError
+from weft.errors import DataError, UnsupportedError
 from weft.evaluation.received import Received, Receives, received
+from weft.evaluation.written import spelt
 from weft.models import Backbone
 from weft.models.choice_tree import ChoiceTree
 from weft.models.decoding import Beams, Line, begun, row_seeds
@@ -66,7 +67,7 @@ class Intake:
         """A request of a task that keeps readers."""
         if request.write:
             cause = "the task's answers are chosen by readers, which write nothing"
-            raise DataError(cause, fix="ask without write", code="S06")
+            raise UnsupportedError(cause, fix="ask without write", code="C08")
         head = self.heads.of(asked, ready.task)
         got = head.received(text, fields, 0) if isinstance(head, Receives) else Received()
         check_read(got)
@@ -85,10 +86,8 @@ class Intake:
         task = from_spec(entry.task)
         if entry.kind == "readers":
             return Ready(task)
-        words = {word: self.backbone.answer_tokens(word) for word in task.choices}
-        spelt = {task.parse(self.backbone.decode(tokens)): word for word, tokens in words.items()}
-        spelt.pop("", None)  # of a word that is unknown to the tokenizer
-        return Ready(task, ChoiceTree.of(list(words.values())) if words else None, spelt)
+        words = [self.backbone.answer_tokens(word) for word in task.choices]
+        return Ready(task, ChoiceTree.of(words) if words else None, spelt(self.backbone, task))
 
     def _longest_text(self, entry: Entry, limit: int) -> int:
         """Most tokens of a text, beside the prompt and what is written.
@@ -102,7 +101,7 @@ class Intake:
         room = self.backbone.positions - entry.prompt_length - written
         if room <= self.backbone.added_tokens:
             cause = f"the model has {self.backbone.positions} positions, and none is left for the text"
-            raise DataError(cause, fix="ask for fewer max_tokens", code="S05")
+            raise DataError(cause, fix="ask for fewer max_tokens", code="S03")
         return min(entry.source_tokens, room)
 
     def _begun(self, request: Request, limit: int, source: tuple[int, ...]) -> Line | Beams:
@@ -120,13 +119,13 @@ def check(request: Request) -> None:
         DataError: with the remedy.
     """
     if (request.row is None) == (request.text is None):
-        raise DataError("a request has either a row or a text", fix="give one of them", code="S06")
+        raise DataError("a request has either a row or a text", fix="give one of them", code="D05")
     if request.row is not None and not isinstance(request.row, Mapping):
         raise DataError("a row is an object with the fields of the template", code="D05")
     if request.max_tokens is not None and request.max_tokens < 1:
-        raise DataError("max_tokens is less than 1", fix="ask for one token or more", code="S06")
+        raise DataError("max_tokens is less than 1", fix="ask for one token or more")
     if not all(request.stop):
-        raise DataError("a stop text is empty", fix="leave it out", code="S06")
+        raise DataError("a stop text is empty", fix="leave it out")
 
 
 def check_read(got: Received) -> None:

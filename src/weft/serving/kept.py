@@ -31,6 +31,8 @@ class Kept(Generic[Value]):
             return self._values[key]
         value = make()
         self.made += 1
+        if self._size(value) > self.room:
+            return value
         self._values[key] = value
         self.used += self._size(value)
         while self.used > self.room:

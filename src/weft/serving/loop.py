@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from weft.errors import ConfigError, WeftError
+from weft.errors import ConfigError, ResourceError, WeftError
 from weft.serving.batches import Room, next_batch
 from weft.serving.groups import Group
 from weft.serving.requests import Piece, Request, Response
@@ -83,15 +83,29 @@ class Loop:
         """Those that are answered at once; who writes joins the others. A fault of one stops no other."""
         try:
             self._groups = self.engine.read(rows, self._groups)
-        except WeftError as fault:
+        except (WeftError, RuntimeError) as fault:
             if len(rows) > 1:
                 return [one for row in rows for one in self._read([row])]
-            rows[0].fail(fault)
+            rows[0].fail(_said(fault))
         return [row.response() for row in rows if not row.writes]
 
     def _advance(self, group: Group) -> list[Piece | Response]:
-        told = [row for row in group.advance(self.engine.backbone) if not row.dropped]
-        if not group.own:
+        before = group.own
+        try:
+            group.advance(self.engine.backbone)
+        except RuntimeError as fault:  # of torch, such as no memory: what they had read is used up
+            for row in before:
+                row.fail(_said(fault))
+        if all(row.over for row in before):
             self._groups.remove(group)
+        told = [row for row in before if not row.dropped]
         pieces = [piece for row in told if self.pieces and (piece := row.piece())]
         return [*pieces, *(row.response() for row in told if row.over)]
+
+
+def _said(fault: Exception) -> WeftError:
+    """A fault as a reader of answers is told it."""
+    if isinstance(fault, WeftError):
+        return fault
+    cause = f"the model could not be run ({type(fault).__name__}: {' '.join(str(fault).split())[:200]})"
+    return ResourceError(cause, fix="ask again; a shorter text or answer takes less memory", code="S16")

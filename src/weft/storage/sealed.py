@@ -80,6 +80,19 @@ def read_plain(path: Path, size: int) -> bytes:
         return file.read(min(size, os.fstat(file.fileno()).st_size) + 1)
 
 
+def check_plain(path: Path) -> None:
+    """Refuse what is no ordinary file, without opening it.
+
+    A process that closes a file drops all locks that it has on it (POSIX), those of SQLite among them.
+
+    Raises:
+        FileNotFoundError: if there is nothing.
+        ArtifactError: if it is a link, a pipe or a folder.
+    """
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise _not_plain(path)
+
+
 @contextlib.contextmanager
 def open_plain(path: Path) -> Iterator[BinaryIO]:
     """An ordinary file, neither through a link nor from a pipe, to read; errors are those of `read_plain`."""
@@ -99,7 +112,11 @@ def open_plain(path: Path) -> Iterator[BinaryIO]:
                 fix="see to the disk and the file's permissions, and run the same command again",
                 code="R09",
             ) from None
-    raise ArtifactError(
+    raise _not_plain(path)
+
+
+def _not_plain(path: Path) -> ArtifactError:
+    return ArtifactError(
         "this is a link, a pipe or a folder, and must be an ordinary file",
         where=str(path),
         fix="put the file itself there, or delete the folder and run again",

@@ -1,5 +1,6 @@
 """Labels with probabilities, of one or many texts under one or many tasks: POST /v1/classify."""
 
+import asyncio
 import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -37,10 +38,11 @@ async def classify(request: Request, body: Given) -> dict[str, Any]:
     service = service_of(request)
     generation = generation_of(service)
     check_texts(service, body.rows, "inputs")
-    entries = _entries(body, generation, service)
-    pairs = list(itertools.product(enumerate(body.rows), entries))
-    asked = [_question(entry, generation, given) for (_, given), entry in pairs]
-    job = admit(request, asked)
+    with service.held(generation):
+        entries = await asyncio.to_thread(_entries, body, generation, service)  # they may be many
+        pairs = list(itertools.product(enumerate(body.rows), entries))
+        asked = [_question(entry, generation, given) for (_, given), entry in pairs]
+        job = admit(request, asked)
     found = await answers(request, job)
     data = [
         {"index": index, **_told(found[one.id], entry)}

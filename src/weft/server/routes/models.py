@@ -28,10 +28,16 @@ async def models(
 ) -> dict[str, Any]:
     """A page of tasks in the order of their names, from behind `after`; or what a search (`q`) finds."""
     generation = generation_of(service_of(request))
+    asked: dict[str, Any] = {"prefix": prefix, "after": after, "group": group}
+    return await asyncio.to_thread(_page, generation, limit, q, asked)
+
+
+def _page(generation: Generation, limit: int, q: str | None, asked: dict[str, Any]) -> dict[str, Any]:
+    """A page; of a large bank it takes its time, in which others are served."""
     if q is not None:
-        names = await asyncio.to_thread(generation.snapshot.search, q, limit + 1)  # of a million names
+        names = generation.snapshot.search(q, limit + 1)
     else:
-        names = generation.snapshot.names(prefix=prefix, after=after, limit=limit + 1, group=group)
+        names = generation.snapshot.names(limit=limit + 1, **asked)
     names, more = names[:limit], len(names) > limit
     data = [_listed(generation, name) for name in names]
     ends = {"first_id": names[0] if names else None, "last_id": names[-1] if names else None}
