@@ -86,7 +86,9 @@ class Engine:
             text = entry.task.source.format(**request.row) if request.row is not None else request.text
         except KeyError as missing:
             return made(error=f"the row has no {missing}")
-        counts = {"prompt_tokens": len(text.split()), "virtual_tokens": entry.prompt_length}
+        read = len(text.split())
+        counts = {"prompt_tokens": read, "virtual_tokens": entry.prompt_length}
+        counts["cut"] = read > entry.source_tokens
         if request.write:
             words = f"{entry.name} says {text}".split()[: request.max_tokens]
             return made(

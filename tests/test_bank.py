@@ -368,6 +368,23 @@ def test_names_come_in_pages(folder):
         with pytest.raises(UnknownTaskError) as caught:
             snapshot.find("aa_b")
     assert "'a_b'" in caught.value.fix
+    assert "a_b" in caught.value.near
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 1000])
+def test_a_search_goes_on_from_block_to_block(folder, block, monkeypatch):
+    """Against all names, where some lines are of other generations; threads have their turns in between."""
+    monkeypatch.setattr(index, "BLOCK", block)
+    more = ["mx00", *(f"{first}x{second}" for first in "mnopq" for second in range(3))]
+    change(folder, [prompt(name, 1) for name in more])
+    change(folder, [prompt("px1", 2)], replace=True, remove=["nx0", "a"])
+    with newest(folder) as snapshot:
+        every = snapshot.names()
+        for text in ("x", "X1", "p", "q", "none", ""):
+            wanted = [name for name in every if text.lower() in name]
+            ordered = sorted(wanted, key=lambda name: (not name.startswith(text), name))
+            for limit in (1, 2, 5, 100):
+                assert snapshot.search(text, limit) == ordered[:limit]
 
 
 # generations

@@ -177,7 +177,7 @@ def test_no_bank(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_no_base_model(tmp_path, monkeypatch, capsys):
     """The bank's base model is not on this machine; said by the worker, with its exit code."""
-    bank = _real_bank(tmp_path)
+    bank = real_bank(tmp_path)
     code, told = said(monkeypatch, capsys, bank, "--port", 0, "--base", tmp_path / "nowhere")
     assert code == 4
     assert "no base model" in told
@@ -212,7 +212,7 @@ def test_key_file(tmp_path):
     assert read_keys(tmp_path / "keys") == ("0123456789abcdef", "fedcba9876543210")
 
 
-def _real_bank(folder):
+def real_bank(folder):
     """Tasks of finished runs on a tiny model."""
     names = ["source-alpha+beta-s0-4d4fda07", "adapt-mpt-gamma-s0-32afba04"]
     found = from_runs.of_runs(names, RUNS, "float32")
@@ -223,7 +223,7 @@ def _real_bank(folder):
 
 def test_a_real_model(tmp_path):
     """A model behind the command: a text under all tasks is what each says of it, and writing streams."""
-    bank = _real_bank(tmp_path)
+    bank = real_bank(tmp_path)
     command = ("-m", "weft", "serve", bank, "--port", 0, "--base", FIXTURE / "base")
     with process(*command) as (one, url), openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client:
         assert [model.id for model in client.models.list()] == ["alpha", "beta", "gamma"]

@@ -1,6 +1,8 @@
 """The routes, with OpenAI's own client and as bytes, against an engine whose answers name their task."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
@@ -8,6 +10,8 @@ from fake_engine import write_bank
 from serving_helpers import QUICK, served
 from tiny_bank import GROUP
 
+from weft.bank import Snapshot
+from weft.server import page_files
 from weft.server.app import create_app
 
 TASKS = {
@@ -70,6 +74,16 @@ def test_several_prompts_and_choices_come_in_order(client):
     assert found.usage.prompt_tokens == 2  # a prompt counts once, whatever n is
 
 
+def test_cut_texts_are_said_to_be(client):
+    """Of a whole answer, and at the end of a streamed one."""
+    asked = {"model": "poem", "prompt": ["short", "word " * 21]}
+    whole = client.completions.create(**asked)
+    assert [one.cut for one in whole.choices] == [False, True]
+    ends = [one.choices[0] for one in client.completions.create(**asked, stream=True)]
+    cut = {one.index: one.cut for one in ends if one.finish_reason}
+    assert cut == {0: False, 1: True}
+
+
 def test_stream_is_what_the_whole_answer_is(client):
     asked = {"model": "poem", "prompt": ["of the sea", "one"]}
     whole = client.completions.create(**asked)
@@ -98,6 +112,7 @@ def test_unknown_task_is_named_with_near_ones(client):
     with pytest.raises(openai.NotFoundError, match="near names: 'banking'") as caught:
         client.completions.create(model="bankin", prompt="x")
     assert caught.value.code == "model_not_found"
+    assert caught.value.response.json()["near"] == ["banking"]
 
 
 def test_models_in_pages(client):
@@ -114,6 +129,7 @@ def test_one_model(client):
     found = client.models.retrieve("spam")
     assert (found.id, found.group, found.fields) == ("spam", GROUP, ["title", "text"])
     assert found.answers == ["spam-yes", "spam-no"]
+    assert found.source_tokens == 20
     assert found.metrics == {"accuracy": 91.5}
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("span")
@@ -267,9 +283,32 @@ def test_health_ready_version(http):
 def test_search(http):
     found = http.get("/v1/models", params={"q": "an"}).json()
     assert [one["id"] for one in found["data"]] == ["banking"]
+    assert not found["has_more"]
+    some = http.get("/v1/models", params={"q": "n", "limit": 1}).json()
+    assert ([one["id"] for one in some["data"]], some["has_more"]) == (["banking"], True)
     error(http.get("/v1/models", params={"limit": 0}), 422, "invalid_query")
     group = http.get("/v1/models", params={"group": GROUP}).json()
     assert [one["id"] for one in group["data"]] == ["banking", "spam"]
+
+
+def test_a_long_search_holds_up_nobody(server, monkeypatch):
+    """A million names are looked through beside what else is asked."""
+    begun, end = threading.Event(), threading.Event()
+
+    def search(self, text, limit):
+        begun.set()
+        end.wait(10)
+        return []
+
+    monkeypatch.setattr(Snapshot, "search", search)
+    with server.client() as one, ThreadPoolExecutor() as pool:
+        waits = pool.submit(one.get, "/v1/models", params={"q": "x"})
+        assert begun.wait(10)
+        with server.client() as other:
+            assert other.get("/health").status_code == 200
+        assert not waits.done()
+        end.set()
+        assert waits.result().json()["data"] == []
 
 
 def test_other_paths_and_methods(http):
@@ -356,7 +395,7 @@ def test_every_route_wants_a_key(tmp_path):
     """S25: whatever routes there are or will be, by the table of the application."""
     bank = write_bank(tmp_path, poem={"closed": False})
     with served(bank, keys=(GOOD, OTHER), allow_admin=True) as running, running.client() as http:
-        free = {"/health"} | {f"/{name}" for name in ("", "page.js", "page.css")}
+        free = {"/health", *page_files.files()}
         routes = [
             (method, path.replace("{name}", "poem"))
             for path, methods in http.get("/openapi.json", headers=bearer(GOOD)).json()["paths"].items()
@@ -397,7 +436,8 @@ def test_routes_of_the_application_are_those_of_the_document(server):
     documented = {path.replace("{name}", "{name:path}") for path in app.openapi()["paths"]}
     plain = set(paths_of(app.routes))
     assert documented <= plain
-    assert plain - documented == {"/openapi.json", "/", "/page.js", "/page.css"}
+    assert plain - documented == {"/openapi.json", *page_files.files()}
+    assert {path.rpartition(".")[2] for path in page_files.files()} == {"/", "js", "css", "svg"}
 
 
 def test_texts_are_not_logged(http, caplog):

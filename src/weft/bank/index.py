@@ -24,6 +24,7 @@ FIELDS = "name, since, shard, place, bytes, grp, definition, run, metrics, sha25
 KINDS: tuple[Any, ...] = (str, int, int, int, int, int, int, int, str, bytes, int)  # of their values
 ALIVE = "since <= ? AND (until IS NULL OR until > ?)"
 WORDS = 4096  # texts that are kept in memory
+BLOCK = 10_000  # names that a search looks through before threads take turns: some milliseconds
 
 
 class Index:
@@ -132,9 +133,18 @@ class Index:
 
     def holding(self, generation: int, text: str, limit: int) -> list[str]:
         """Names in which a text stands, whatever its case, in order; all names are looked through."""
-        asked = f"SELECT name FROM tasks WHERE name LIKE ? ESCAPE '\\' AND {ALIVE} ORDER BY name LIMIT ?"
+        block = "SELECT name FROM tasks WHERE name > ? ORDER BY name LIMIT 1 OFFSET ?"
+        within = f"name > ? AND name <= ? AND name LIKE ? ESCAPE '\\' AND {ALIVE} ORDER BY name LIMIT ?"
         plain = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        return [name for (name,) in self.rows(asked, (f"%{plain}%", generation, generation, limit))]
+        found: list[str] = []
+        after, more = "", True
+        while more and len(found) < limit:
+            end = self._one(block, (after, BLOCK - 1))
+            last, more = (end[0], True) if end else (_behind(""), False)
+            values = (after, last, f"%{plain}%", generation, generation, limit - len(found))
+            found += [name for (name,) in self.rows(f"SELECT name FROM tasks WHERE {within}", values)]
+            after = last
+        return found
 
     def rows(self, asked: str, values: tuple[object, ...] = ()) -> Iterator[Any]:
         """Rows of a query, a thousand at a time, so that threads take turns."""

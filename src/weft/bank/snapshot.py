@@ -236,7 +236,8 @@ class Snapshot:
         around += self.names(prefix=name[: max(1, len(name) // 2)], limit=AROUND)
         near = difflib.get_close_matches(name, list(dict.fromkeys(around)), n=NEAR, cutoff=0.6)
         fix = f"near names: {', '.join(map(repr, near))}" if near else "weft bank ls shows the names"
-        return UnknownTaskError(f"there is no task {name!r}", where=str(self.folder), fix=fix, code="A12")
+        cause = f"there is no task {name!r}"
+        return UnknownTaskError(cause, near=near, where=str(self.folder), fix=fix, code="A12")
 
 
 def quarantined(name: str, where: object, why: str) -> QuarantinedError:

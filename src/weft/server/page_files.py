@@ -12,6 +12,12 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}  # named here: a machine's own table may say otherwise, and browsers are told to guess nothing
 HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
@@ -34,6 +40,6 @@ def routes() -> list[Route]:
 
 def _sender(file: Path) -> Callable[[Request], Awaitable[FileResponse]]:
     async def send(request: Request) -> FileResponse:
-        return FileResponse(file, headers=HEADERS)
+        return FileResponse(file, headers=HEADERS, media_type=TYPES[file.suffix])
 
     return send

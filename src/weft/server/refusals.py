@@ -1,7 +1,7 @@
 """What is answered in the place of an answer: OpenAI's error object, with the cause and what to do."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -26,6 +26,7 @@ class Refusal(Exception):
         code: for programs.
         param: the field of the request that is wrong.
         retry_after: seconds, where the same request may be answered later.
+        near: names of tasks that may be meant, told beside OpenAI's object.
     """
 
     def __init__(
@@ -36,16 +37,17 @@ class Refusal(Exception):
         code: str,
         param: str | None = None,
         retry_after: int | None = None,
+        near: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.code = status, message, code
-        self.param, self.retry_after = param, retry_after
+        self.param, self.retry_after, self.near = param, retry_after, tuple(near)
 
     def body(self) -> dict[str, Any]:
         """OpenAI's error object."""
         kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         told = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        return {"error": told}
+        return {"error": told, **({"near": list(self.near)} if self.near else {})}
 
     def response(self) -> JSONResponse:
         """For the client."""
@@ -64,7 +66,7 @@ def of_error(error: WeftError, *, status: int, param: str | None = None) -> Refu
 def unknown_task(error: WeftError) -> Refusal:
     """No such task; never another one's answer, nor the bare model's."""
     found = of_error(error, status=404, param="model")
-    found.code = "model_not_found"
+    found.code, found.near = "model_not_found", getattr(error, "near", ())
     return found
 
 

@@ -90,12 +90,14 @@ class Reply:
         index = next(i for i, asked in enumerate(self.asked) if asked.id == one["id"])
         first, told = one["id"] not in self._begun, self._begun.get(one["id"], "")
         if one["is"] == "piece":
-            text, finish = one["text"], None
+            text, finish, end = one["text"], None, {}
         else:
             text, finish = (one["written"] or "").removeprefix(told), finish_of(one)
+            end = {"cut": bool(one["cut"])}
             text = text if (one["written"] or "").startswith(told) else ""  # told is told
         self._begun[one["id"]] = told + text
-        return {**self.head(self.form.piece), "choices": [self.form.part(index, text, finish, first=first)]}
+        choice = {**self.form.part(index, text, finish, first=first), **end}
+        return {**self.head(self.form.piece), "choices": [choice]}
 
     def usage(self, found: dict[str, Answer]) -> dict[str, Any]:
         """Tokens read and written; those of the task's prompt are named beside, and not among them."""

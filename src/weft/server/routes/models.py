@@ -35,10 +35,10 @@ async def models(
 def _page(generation: Generation, limit: int, q: str | None, asked: dict[str, Any]) -> dict[str, Any]:
     """A page; of a large bank it takes its time, in which others are served."""
     if q is not None:
-        names, more = generation.snapshot.search(q, limit), False
+        names = generation.snapshot.search(q, limit + 1)
     else:
         names = generation.snapshot.names(limit=limit + 1, **asked)
-        names, more = names[:limit], len(names) > limit
+    names, more = names[:limit], len(names) > limit
     data = [_listed(generation, name) for name in names]
     ends = {"first_id": names[0] if names else None, "last_id": names[-1] if names else None}
     return {"object": "list", "data": data, "has_more": more, **ends}
@@ -75,6 +75,7 @@ def described(generation: Generation, entry: Entry) -> dict[str, Any]:
         "fields": list(dict.fromkeys(template.names(task.source))),
         "answers": list(task.choices) or None,
         "labels": task.labels,
+        "source_tokens": entry.source_tokens,
         "max_tokens": task.max_target_tokens,
         "prompt_length": entry.prompt_length,
         "metrics": finite(dict(entry.metrics)),
