@@ -574,6 +574,18 @@ def test_an_export_that_was_made_to_deceive_is_refused_or_whole(folder, tmp_path
     assert taken < 20
 
 
+def test_numbers_of_an_export_are_those_of_their_task(folder, tmp_path):
+    """One bit of a row, in a folder that was sealed again."""
+    exchange.export(newest(folder), tmp_path / "out")
+    names = [path.name for path in (tmp_path / "out").iterdir() if path.name != "manifest.json"]
+    path = tmp_path / "out" / "0000-factors.safetensors"
+    path.write_bytes(flipped(path.read_bytes(), path.stat().st_size - 4, 0))
+    storage.seal(tmp_path / "out", names)
+    with pytest.raises(ArtifactError) as caught:
+        exchange.take(tmp_path / "new", tmp_path / "out")
+    assert caught.value.code == "A14"
+
+
 READERS_GROUP = storage.sha256_json({"prompt.alpha": GROUP})
 READERS_SHARED = draft.Shared(
     {GROUP: P_STAR}, {READERS_GROUP: manifests.Group(kind="readers", arrays={"prompt.alpha": GROUP})}
