@@ -446,7 +446,8 @@ def test_a_snapshot_outlives_all_that_writers_do(folder):
     middle = opened.snapshot()
     then = held(middle)
     change(folder, remove=["b", "c"])
-    compaction.compact(folder)
+    assert opened.snapshot().generation == 3
+    assert compaction.compact(folder) == opened.snapshot().generation == 4
     change(folder, [prompt("new", 5)])
     assert (held(old), held(middle)) == (before, then)
     assert held(opened.snapshot()).keys() == {"a", "d", "new"}
@@ -589,6 +590,18 @@ def test_an_export_that_was_made_to_deceive_is_refused_or_whole(folder, tmp_path
             shutil.rmtree(place, ignore_errors=True)
         path.write_bytes(whole)
     assert taken < 20
+
+
+def test_numbers_of_an_export_are_those_of_their_task(folder, tmp_path):
+    """One bit of a row, in a folder that was sealed again."""
+    exchange.export(newest(folder), tmp_path / "out")
+    names = [path.name for path in (tmp_path / "out").iterdir() if path.name != "manifest.json"]
+    path = tmp_path / "out" / "0000-factors.safetensors"
+    path.write_bytes(flipped(path.read_bytes(), path.stat().st_size - 4, 0))
+    storage.seal(tmp_path / "out", names)
+    with pytest.raises(ArtifactError) as caught:
+        exchange.take(tmp_path / "new", tmp_path / "out")
+    assert caught.value.code == "A14"
 
 
 READERS_GROUP = storage.sha256_json({"prompt.alpha": GROUP})
@@ -736,6 +749,19 @@ def test_a_shard_that_was_cut_or_lost_costs_its_own_rows_alone(folder):
     shard.unlink()
     assert sorted(one.task for one in verification.damage(folder) if one.task) == ["a", "b", "d"]
     newest(folder).find("c")
+
+
+def test_what_an_interrupted_change_left_is_told_and_cut_off(folder):
+    """Rows behind those of the index are nobody's; the next change, of whatever, removes them."""
+    path = folder / "factors-000001.rows"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"left")
+    [found] = verification.damage(folder)
+    assert found.what.startswith("4 bytes stand behind")
+    with newest(folder) as snapshot:
+        assert len(snapshot.stacked(path.name)[0]) == 3
+    change(folder, [prompt("x", 1)])
+    assert (path.read_bytes(), verification.damage(folder)) == (whole, [])
 
 
 def test_a_lost_or_stale_or_strange_index_is_named(folder, tmp_path):
