@@ -26,6 +26,7 @@ from weft.errors import ConfigError
 from weft.models import CausalBackbone, base_folder, load_backbone
 from weft.models.decoding import begun, row_seeds
 from weft.models.text_cache import TextCache
+from weft.serving.base import served_texts
 from weft.serving.engine import Engine
 from weft.serving.requests import Request
 from weft.serving.rows import Row
@@ -419,7 +420,7 @@ def test_on_smollm2_no_row_depends_on_others(tmp_path, position, monkeypatch):
 
         def fresh(bounds=bounds):
             if isinstance(backbone, CausalBackbone):
-                backbone.texts = TextCache(backbone.lm, 1 << 28, alike=bounds.fixed)
+                backbone.texts = served_texts(backbone, 1 << 28)
             return Engine(backbone, snapshot, bounds)
 
         logits.clear()
