@@ -147,7 +147,8 @@ def test_an_answer_depends_on_no_other_row(engines, name, said, rows):
             assert replace(together[i], probabilities=None) == bare
             assert (together[i].probabilities or {}) == pytest.approx(alone.probabilities or {}, abs=1e-5)
             for (_, place), own in logits.items():
-                torch.testing.assert_close(whole[str(i), place], own, rtol=0, atol=1e-4)
+                apart = (whole[str(i), place] - own).abs().max()
+                assert apart <= 1e-5 * own.abs().max() + 1e-4  # drawn weights make logits of tens
 
 
 @pytest.mark.parametrize("name", FAMILIES)
