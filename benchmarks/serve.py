@@ -15,7 +15,7 @@ from benchmarks.served import Served, name_of
 from weft.config.model import BaseConfig
 from weft.models import Backbone, CausalBackbone
 from weft.models.base_folder import resolve
-from weft.models.text_cache import TextCache
+from weft.serving.base import served_texts
 from weft.serving.engine import Engine
 from weft.serving.requests import Request, Response
 from weft.serving.settings import EngineSettings
@@ -47,7 +47,7 @@ def _bank(settings: Settings, backbone: Backbone, name: str, **how: Any) -> Serv
 def _forget(backbone: Backbone) -> None:
     """As if no text had been read."""
     if isinstance(backbone, CausalBackbone):
-        backbone.texts = TextCache(backbone.lm, 1 << 30, alike=False)
+        backbone.texts = served_texts(backbone, 1 << 30)
 
 
 def _mixed(settings: Settings, backbone: Backbone, name: str) -> Result:

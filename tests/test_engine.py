@@ -21,9 +21,12 @@ from weft import bank
 from weft.bank.snapshot import Snapshot
 from weft.bank.writer import change
 from weft.config.decoding import Decoding
+from weft.config.model import BaseConfig
 from weft.errors import ConfigError
+from weft.models import CausalBackbone, base_folder, load_backbone
 from weft.models.decoding import begun, row_seeds
 from weft.models.text_cache import TextCache
+from weft.serving.base import served_texts
 from weft.serving.engine import Engine
 from weft.serving.requests import Request
 from weft.serving.rows import Row
@@ -144,7 +147,8 @@ def test_an_answer_depends_on_no_other_row(engines, name, said, rows):
             assert replace(together[i], probabilities=None) == bare
             assert (together[i].probabilities or {}) == pytest.approx(alone.probabilities or {}, abs=1e-5)
             for (_, place), own in logits.items():
-                torch.testing.assert_close(whole[str(i), place], own, rtol=0, atol=1e-4)
+                apart = (whole[str(i), place] - own).abs().max()
+                assert apart <= 1e-5 * own.abs().max() + 1e-4  # drawn weights make logits of tens
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -399,3 +403,33 @@ def test_readers_and_prompts_answer_side_by_side(tmp_path, monkeypatch):
     assert "chosen by readers" in refused.error
     assert cut.cut
     assert json.dumps(cut.probabilities)
+
+
+@pytest.mark.slow
+@pytest.mark.smollm2
+@pytest.mark.parametrize("position", ["suffix", "prefix"])
+def test_on_smollm2_no_row_depends_on_others(tmp_path, position, monkeypatch):
+    """Texts rounded to 16 bits as they are kept: the same words, logits within 1e-4; fixed, all bits."""
+    folder = base_folder.resolve(BaseConfig())
+    backbone = load_backbone(folder, dtype="float32", position=position, attention="grouped")
+    snapshot = mixed_bank(tmp_path / "bank", backbone, (4, 9, 16))
+    texts = ["The river rose all night.", "Who?", "An old man came home and fed his cat, as on every day."]
+    requests = [Request(f"open{length}", text=text) for length in (4, 9, 16) for text in texts]
+    logits = recorded(monkeypatch)
+    for fixed in (False, True):
+        bounds = EngineSettings(rows=10, fixed=fixed)
+
+        def fresh(bounds=bounds):
+            if isinstance(backbone, CausalBackbone):
+                backbone.texts = served_texts(backbone, 1 << 28)
+            return Engine(backbone, snapshot, bounds)
+
+        logits.clear()
+        together = fresh().generate(requests)
+        whole = dict(logits)
+        for i, request in list(enumerate(requests))[::4]:
+            logits.clear()
+            assert fresh().generate([request])[0] == together[i]
+            for (_, place), own in logits.items():
+                apart = float((whole[str(i), place] - own).abs().max())
+                assert apart <= (0 if fixed else 1e-4)

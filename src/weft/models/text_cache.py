@@ -57,8 +57,8 @@ class TextCache:
         max_bytes: of texts that are kept; one that does not fit is computed anew each time.
         folder: where pages of texts lie; none: in memory.
         warn: told when the disk fails, or a page is damaged.
-        alike: read every text in a shape that follows from its own length; else few texts take less time,
-            and their last bits depend on what else is read.
+        read_tokens: of one read, filled up where there is less; none: as many as the device reads best. Fewer
+            are better where single texts come.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class TextCache:
         folder: Path | None = None,
         warn: Callable[[str], None] = lambda text: None,
         *,
-        alike: bool = True,
+        read_tokens: int | None = None,
     ) -> None:
-        self.lm, self.max_bytes, self.alike = lm, max_bytes, alike
+        self.lm, self.max_bytes, self.read_tokens = lm, max_bytes, read_tokens
         self.hits = self.misses = 0
         self.bare: Callable[[], AbstractContextManager[None]] = nullcontext  # takes off what a method added
         self._pages = PageStore(folder, max_bytes, warn)
@@ -190,7 +190,7 @@ class TextCache:
             rows = max(1, self._read_tokens // length)
             for start in range(0, len(texts), rows):
                 part = texts[start : start + rows]
-                for one in self._compute(part, rows if self.alike else len(part), length, layers):
+                for one in self._compute(part, rows, length, layers):
                     yield one._replace(row=self._rounded(one.row))
 
     def _padded(self, length: int) -> int:
@@ -200,7 +200,7 @@ class TextCache:
 
     @property
     def _read_tokens(self) -> int:
-        return READ_TOKENS.get(self._device.type, READ_TOKENS_ELSEWHERE)
+        return self.read_tokens or READ_TOKENS.get(self._device.type, READ_TOKENS_ELSEWHERE)
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -17,7 +17,18 @@ from weft.runs.encoders import Encoders
 from weft.runs.workspace import READINGS
 from weft.serving.settings import EngineSettings
 
+READS, READS_ELSEWHERE = {"cpu": 64}, 1024  # tokens of a read of texts; elsewhere not measured
 CHOICES = {"dtype": "float32", "attention": "library", "products": "library"}  # where no run notes others
+
+
+def served_texts(backbone: Backbone, max_bytes: int) -> TextCache:
+    """Keys and values of texts that come one by one.
+
+    Each is read in a shape that follows from its own length: its numbers are rounded to 16 bits, by which a
+    difference in the last bit can become a thousandth.
+    """
+    reads = READS.get(backbone.device.type, READS_ELSEWHERE)
+    return TextCache(backbone.lm, max_bytes, read_tokens=reads)
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ class Models:
         )
         backbone.kept = KeptReadings(READINGS)
         if isinstance(backbone, CausalBackbone):
-            backbone.texts = TextCache(backbone.lm, settings.text_bytes, alike=settings.fixed)
+            backbone.texts = served_texts(backbone, settings.text_bytes)
         return backbone
 
     def encoder(self, name: str, noted: str) -> Backbone:
