@@ -105,6 +105,7 @@ def test_sigterm_under_load_loses_no_admitted_request(bank, monkeypatch):
                 assert reply.json()["error"]["code"] == "not_ready"
 
 
+@pytest.mark.slow
 def test_an_answer_that_takes_longer_than_the_drain_is_given_up(bank):
     with fake(bank, "drain_seconds=1") as (one, url):
         replies = []

@@ -155,6 +155,7 @@ def test_a_bad_generation_leaves_the_old_one(bank):
         until(lambda: http.get("/ready").json()["generation"] == 3)
 
 
+@pytest.mark.slow
 def test_a_generation_that_kills_the_worker_is_got_over(bank):
     """A bank has no way back to an older generation: not ready, but alive, until a good one comes."""
     with served(bank) as running, running.client() as http:
@@ -215,6 +216,7 @@ def test_a_bank_that_cannot_be_opened_stops_the_start(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_first_task_that_does_not_answer_stops_the_start(tmp_path):
     bank = write_bank(tmp_path / "bank", broken={}, good={})
     with pytest.raises(ArtifactError, match="does not answer"), served(bank):
