@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -290,6 +291,24 @@ def test_numbers_that_no_training_gives_are_refused(folder, row, code):
     assert verification.damage(folder) == []
 
 
+def test_shared_arrays_and_groups_are_looked_at_too(folder):
+    """One that holds no numbers; one of another hash; a group that names what is not there, or is not P*."""
+    wild = np.full((LENGTH, WIDTH), np.inf, np.float32)
+    digest = _hash(wild)
+    group = manifests.Group(kind="factors", arrays={"P*": digest})
+    other = group.model_copy(update={"arrays": {"P*": GROUP}})
+    for shared, code in (
+        (draft.Shared({digest: wild}, {digest: group}), "A05"),
+        (draft.Shared({digest: P_STAR}, {}), "A14"),
+        (draft.Shared({}, {digest: group}), "A14"),
+        (draft.Shared({}, {digest: other}), "A14"),
+    ):
+        with pytest.raises(ArtifactError) as caught:
+            change(folder, [prompt("x", 1)], shared=shared)
+        assert caught.value.code == code
+    assert len(newest(folder)) == 4
+
+
 # names
 
 
@@ -535,7 +554,7 @@ def test_an_export_that_was_made_to_deceive_is_refused_or_whole(folder, tmp_path
     files = [path for path in out.iterdir() if path.name != "manifest.json"]
     for path in files:
         whole = path.read_bytes()
-        for _ in range(10):
+        for _ in range(5):
             head = draw.randrange(min(len(whole), 400))
             path.write_bytes(whole[:head] + draw.choice([b"", b"9", b"[", b'"', b"\xff"]) + whole[head + 1 :])
             storage.seal(out, [one.name for one in files])
@@ -552,7 +571,19 @@ def test_an_export_that_was_made_to_deceive_is_refused_or_whole(folder, tmp_path
                     [snapshot.find(name) for name in snapshot.names()]
             shutil.rmtree(place, ignore_errors=True)
         path.write_bytes(whole)
-    assert taken < 30
+    assert taken < 20
+
+
+def test_numbers_of_an_export_are_those_of_their_task(folder, tmp_path):
+    """One bit of a row, in a folder that was sealed again."""
+    exchange.export(newest(folder), tmp_path / "out")
+    names = [path.name for path in (tmp_path / "out").iterdir() if path.name != "manifest.json"]
+    path = tmp_path / "out" / "0000-factors.safetensors"
+    path.write_bytes(flipped(path.read_bytes(), path.stat().st_size - 4, 0))
+    storage.seal(tmp_path / "out", names)
+    with pytest.raises(ArtifactError) as caught:
+        exchange.take(tmp_path / "new", tmp_path / "out")
+    assert caught.value.code == "A14"
 
 
 READERS_GROUP = storage.sha256_json({"prompt.alpha": GROUP})
@@ -609,43 +640,63 @@ def test_a_shared_array_that_was_damaged_comes_back_with_its_run(folder):
     assert verification.damage(folder) == []
 
 
-def flipped(data, draw):
+def flipped(data, place, bit):
     """One bit of some bytes changed."""
-    place = draw.randrange(len(data))
-    return data[:place] + bytes([data[place] ^ (1 << draw.randrange(8))]) + data[place + 1 :]
+    return data[:place] + bytes([data[place] ^ (1 << bit)]) + data[place + 1 :]
 
 
-def said(path):
-    """All that a bank says, or the fault that it is refused with."""
-    with newest(path) as snapshot:
-        return held(snapshot)
-
-
-def test_every_flipped_bit_is_found_or_changes_nothing(folder):
-    """In rows, shared arrays and the manifest each is found; in the index, those that change what it says."""
-    before, draw, found = said(folder), random.Random(5), 0
-    assert not any(path.stat().st_size for path in folder.glob("*-wal"))  # all is in the index itself
-    files = [
-        path for path in folder.glob("*.*") if path.name != "lock.owner" and path.suffix != ".sqlite-shm"
+def entries_in(data, snapshot):
+    """Places in the bytes of an index where it speaks of a task, or of the text that tasks have in common."""
+    lines = [snapshot.find(name).line for name in "abcd"]
+    marks = [data.index(line.sha256) for line in lines]
+    texts = [
+        data.index(lines[2].definition.encode()[-100:]),
+        data.index(b"adapt-x"),
+        data.index(GROUP.encode()),
     ]
-    files = [path for path in files if path.stat().st_size]
-    assert len(files) == 5
-    for path in files:
-        whole = path.read_bytes()
-        has_room = path.name.startswith("index")  # a page of SQLite, where nothing is
-        for _ in range(150 if has_room else 40):
-            path.write_bytes(flipped(whole, draw))
-            try:
-                clean = verification.damage(folder) == []
-            except WeftError:
-                clean = False
-            found += not clean
-            if clean:
-                assert has_room, path.name
-                assert said(folder) == before
-            path.write_bytes(whole)
-    assert found > 120
+    state = data.index(snapshot.manifest.bank.encode())
+    return [
+        *range(marks[0] - 45, marks[0] + 41),
+        *range(marks[2] - 20, marks[2]),
+        *texts,
+        *range(state, state + 120, 3),
+    ]
+
+
+@pytest.mark.parametrize("name", ["factors", "prompt", "shared", "manifest", "index"])
+def test_every_flipped_bit_is_found_or_changes_nothing(folder, name):
+    """In rows, shared arrays and the manifest each is found; in the index, those that change what it says."""
+    before, draw, found = held(newest(folder)), random.Random(5), 0
+    assert not any(path.stat().st_size for path in folder.glob("*-wal"))  # all is in the index itself
+    [path] = [path for path in folder.glob(f"{name}*") if not path.name.endswith(("-wal", "-shm"))]
+    whole = path.read_bytes()
+    places = [draw.randrange(len(whole)) for _ in range(25)]
+    if name == "index":
+        places += entries_in(whole, newest(folder))
+    for place in places:
+        path.write_bytes(flipped(whole, place, draw.randrange(8)))
+        try:
+            clean = verification.damage(folder) == []
+        except WeftError:
+            clean = False
+        if clean:
+            assert name == "index"  # a page of SQLite has room where nothing is
+            assert held(newest(folder)) == before
+        found += not clean
+    path.write_bytes(whole)
+    assert found >= (120 if name == "index" else 25)
     assert verification.damage(folder) == []
+
+
+def test_a_task_that_comes_back_for_another_is_noticed(folder):
+    """The index counts as many tasks, each of which was written once, and yet it is not what holds."""
+    change(folder, [factors("a", 9)], replace=True)
+    assert verification.damage(folder) == []
+    with sqlite3.connect(folder / "index-000000.sqlite") as db:
+        db.execute("UPDATE tasks SET until = CASE since WHEN 1 THEN NULL ELSE 2 END WHERE name = 'a'")
+    db.close()
+    [found] = verification.damage(folder)
+    assert "its 4 tasks are not the 4 that were written" in found.what
 
 
 def test_a_damaged_row_is_quarantined_alone(folder, capsys):

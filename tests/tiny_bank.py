@@ -53,6 +53,7 @@ def held(snapshot: Snapshot):
     for name in snapshot.names(limit=10_000):
         entry = snapshot.find(name)
         value = snapshot.prompt(entry).tobytes()
-        found[name] = (entry.kind, entry.group, entry.since, entry.sha256, dict(entry.metrics), value)
+        told = (dict(entry.metrics), entry.run, entry.task.model_dump_json(), entry.source_tokens)
+        found[name] = (entry.kind, entry.group, entry.since, entry.sha256, told, value)
     assert len(found) == len(snapshot)
     return found

@@ -21,6 +21,7 @@ from weft.bank.manifest import RESTORE, Manifest
 from weft.errors import ArtifactError, ResourceError
 
 FIELDS = "name, since, shard, place, bytes, grp, definition, run, metrics, sha256, chk"
+KINDS: tuple[Any, ...] = (str, int, int, int, int, int, int, int, str, bytes, int)  # of their values
 ALIVE = "since <= ? AND (until IS NULL OR until > ?)"
 WORDS = 4096  # texts that are kept in memory
 
@@ -101,12 +102,16 @@ class Index:
         """
         for row in self.rows(f"SELECT {FIELDS} FROM tasks {where}", values):
             with self.faults():
-                yield self._line(row), int(row[-1]) % SIGN
+                yield self._line(row)
 
-    def _line(self, row: Any) -> Line:
-        name, since, shard, place, size, group, definition, run, metrics, sha256, _ = row
+    def _line(self, row: Any) -> tuple[Line, int]:
+        """What a row says. What damage made another kind of value is an empty one, and the check says so."""
+        length = row[4] if row[4] is None or isinstance(row[4], int) else 0
+        values = [one if isinstance(one, kind) else kind() for one, kind in zip(row, KINDS, strict=True)]
+        name, since, shard, place, _, group, definition, run, metrics, sha256, check = values
         shard, group, definition, run = map(self._word, (shard, group, definition, run))
-        return Line(name, since, shard, place, size, group, definition, run, metrics, sha256)
+        line = Line(name, since, shard, place, length, group, definition, run, metrics, sha256)
+        return line, check % SIGN
 
     def names(self, generation: int, *, prefix: str, after: str, limit: int, group: str | None) -> list[str]:
         """Names of tasks in order; see `Snapshot.names`."""
@@ -160,14 +165,12 @@ class Index:
         return next(self.rows(asked, values), None)
 
     def _word(self, number: int) -> str:
-        """The text of a number; the last ones are kept in memory."""
+        """The text of a number, empty where damage took it; the last ones are kept in memory."""
         if number not in self._texts:
             found = self._one("SELECT text FROM words WHERE id = ?", (number,))
-            if found is None or not isinstance(found[0], str):
-                raise _damaged(self.path, f"text {number} is missing")
             if len(self._texts) >= WORDS:
                 self._texts.clear()
-            self._texts[number] = found[0]
+            self._texts[number] = str(found[0]) if found else ""
         return self._texts[number]
 
 

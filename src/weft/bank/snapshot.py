@@ -134,8 +134,8 @@ class Snapshot:
     def stacked(self, shard: str) -> tuple[Any, Any]:
         """u `[N, l, R]` and v `[N, R, d]` of all rows of a file of factors, mapped and not read.
 
-        `entry.line` names the file and the row (`place`) of a task. Numbers of bfloat16 are their 16 bits. Rows
-        are not held against their hashes: `find` does that, task by task.
+        `entry.line` names the file and the row (`place`) of a task. Numbers of bfloat16 are their 16 bits. No
+        row is held against its hash here: `find` does that, task by task.
 
         Raises:
             UnsupportedError: if it is no file of factors.

@@ -73,7 +73,7 @@ def _entries(snapshot: Snapshot) -> Iterator[Damage]:
         if not _is_grouped(snapshot, line):
             yield Damage(str(path), "its group is not one of the bank", str(line.name))
     if (tasks, total) != (state.tasks, state.total):
-        yield Damage(str(path), f"it has {tasks:,} tasks, not the {state.tasks:,} that were written")
+        yield Damage(str(path), f"its {tasks:,} tasks are not the {state.tasks:,} that were written")
 
 
 def _is_grouped(snapshot: Snapshot, line: Line) -> bool:
