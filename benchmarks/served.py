@@ -19,6 +19,7 @@ from weft.models.base_folder import resolve
 from weft.models.fresh_prompt import fresh_prompt
 
 WORDS = {"0": "no", "1": "yes"}
+NEAR = 1e-6  # how far apart tasks are that shall answer alike
 BLOCK = 4096  # rows that are drawn at once
 
 
@@ -34,7 +35,7 @@ class Served:
         folder: where it is made.
         backbone: the model that serves it.
         length: of prompts.
-        alike: all tasks have the numbers of the first, so that whatever is asked for is the same work.
+        alike: all tasks have numbers so near to each other that whatever is asked for is the same work.
         closed: whether answers are one of two words; else so many tokens are written.
         tokens: of an answer.
         dtype: of the bank's numbers.
@@ -76,7 +77,7 @@ class Served:
             count = min(BLOCK, end - start)
             numbers = np.random.default_rng(start).normal(1, 0.1, size=(count, self.form.numbers))
             for i in range(count):
-                own = np.ones_like(numbers[0]) if self.alike else numbers[i]
+                own = np.full_like(numbers[0], 1 + NEAR * (start + i)) if self.alike else numbers[i]
                 said = (self.group, self.definition, "{}", "source-drawn")
                 yield Row(name_of(start + i), self.form, encoded(own, self.form.dtype), *said)
 

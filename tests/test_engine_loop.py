@@ -169,12 +169,15 @@ def test_nobody_waits_for_ever(engines):
     engine = engines["llama-suffix"]
     engine = endless(Engine(engine.backbone, engine.snapshot, EngineSettings(rows=4, live_tokens=64)))
     loop = engine.loop()
-    loop.add(requests(4, max_tokens=8))
+    shorts = [Request("open2", text="a dog", id=str(n), max_tokens=4 + n % 5) for n in range(60)]
+    loop.add(shorts[:4])
     loop.step()
     loop.add([Request("open5", text=" ".join(WORDS[:39]), id="long", max_tokens=8)])
-    for n in range(40):
-        loop.add([Request("open2", text="a dog", id=f"short{n}", max_tokens=8)])
-        if any(one.id == "long" and isinstance(one, Response) for one in loop.step()):
+    for short in shorts[4:]:
+        loop.add([short])
+        found = [one for one in loop.step() if isinstance(one, Response)]
+        assert all(one.error is None for one in found)
+        if any(one.id == "long" for one in found):
             return
     pytest.fail("it starved")
 
