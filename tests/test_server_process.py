@@ -260,5 +260,6 @@ def test_without_the_packages_of_serving(bank, monkeypatch, capsys):
 
 def test_settings_are_described(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["weft", "config", "ServeConfig"])
-    main()
+    with pytest.raises(SystemExit):
+        main()
     assert "queue_rows: = 4096" in capsys.readouterr().out
