@@ -12,7 +12,7 @@ from weft.server.run import Place, serve
 from weft.server.settings import ServeConfig
 from weft.serving.requests import Response
 
-SETTINGS = {"receive_seconds": 3, "hang_seconds": 20, "poll_seconds": 1, "deadline_seconds": 30}
+SETTINGS = {"receive_seconds": 10, "hang_seconds": 20, "poll_seconds": 1, "deadline_seconds": 30}
 
 
 def opened(path: Path, generation: int, other: Any) -> Any:

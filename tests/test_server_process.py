@@ -105,6 +105,7 @@ def test_sigterm_under_load_loses_no_admitted_request(bank, monkeypatch):
                 assert reply.json()["error"]["code"] == "not_ready"
 
 
+@pytest.mark.slow
 def test_an_answer_that_takes_longer_than_the_drain_is_given_up(bank):
     with fake(bank, "drain_seconds=1") as (one, url):
         replies = []
@@ -259,5 +260,6 @@ def test_without_the_packages_of_serving(bank, monkeypatch, capsys):
 
 def test_settings_are_described(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["weft", "config", "ServeConfig"])
-    main()
+    with pytest.raises(SystemExit):
+        main()
     assert "queue_rows: = 4096" in capsys.readouterr().out

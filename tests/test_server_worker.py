@@ -2,6 +2,7 @@
 
 import os
 import signal
+import statistics
 import threading
 import time
 
@@ -155,6 +156,7 @@ def test_a_bad_generation_leaves_the_old_one(bank):
         until(lambda: http.get("/ready").json()["generation"] == 3)
 
 
+@pytest.mark.slow
 def test_a_generation_that_kills_the_worker_is_got_over(bank):
     """A bank has no way back to an older generation: not ready, but alive, until a good one comes."""
     with served(bank) as running, running.client() as http:
@@ -215,6 +217,7 @@ def test_a_bank_that_cannot_be_opened_stops_the_start(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_first_task_that_does_not_answer_stops_the_start(tmp_path):
     bank = write_bank(tmp_path / "bank", broken={}, good={})
     with pytest.raises(ArtifactError, match="does not answer"), served(bank):
@@ -236,7 +239,7 @@ def test_overload_is_refused_at_once_and_the_admitted_are_in_time(bank, monkeypa
     limits = {"queue_rows": 8, "running_rows": 4, "deadline_seconds": 5.0, "share": 1.0}
     settings = ServeConfig.model_validate({**QUICK.model_dump(), **limits})
     with served(bank, settings) as running:
-        took = {200: [], 429: []}
+        took = {200: [], 429: [], "health": []}
 
         def ask():
             with running.client() as http:
@@ -245,6 +248,9 @@ def test_overload_is_refused_at_once_and_the_admitted_are_in_time(bank, monkeypa
                     reply = classify(http)
                     took[reply.status_code].append(time.monotonic() - began)
                     if reply.status_code == 429:
+                        began = time.monotonic()
+                        http.get("/health")
+                        took["health"].append(time.monotonic() - began)
                         assert int(reply.headers["retry-after"]) >= 1
                         assert reply.json()["error"]["code"] == "queue_full"
                         time.sleep(0.02)
@@ -254,8 +260,9 @@ def test_overload_is_refused_at_once_and_the_admitted_are_in_time(bank, monkeypa
             one.start()
         for one in threads:
             one.join()
-        assert sum(map(len, took.values())) == 96
+        assert len(took[200]) + len(took[429]) == 96
         assert len(took[429]) > 30
         assert len(took[200]) >= 12
         assert max(took[200]) < 5
-        assert sorted(took[429])[len(took[429]) // 2] < 0.1  # clients share this process, so the middle one
+        # clients share this process and the machine, which /health tells of: the middle one beside it
+        assert statistics.median(took[429]) < 0.1 + statistics.median(took["health"])
