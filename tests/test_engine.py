@@ -148,7 +148,7 @@ def test_an_answer_depends_on_no_other_row(engines, name, said, rows):
             assert (together[i].probabilities or {}) == pytest.approx(alone.probabilities or {}, abs=1e-5)
             for (_, place), own in logits.items():
                 apart = (whole[str(i), place] - own).abs().max()
-                assert apart <= 1e-5 * own.abs().max() + 1e-4  # drawn weights make logits of tens
+                assert apart <= 1e-4 * max(1.0, own.abs().max() / 5)  # a drawn T5's are above ten
 
 
 @pytest.mark.parametrize("name", FAMILIES)
