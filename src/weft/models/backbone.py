@@ -166,7 +166,7 @@ class Backbone(nn.Module, ABC):
         """Where the model is."""
         return self.embeddings.device
 
-    @property
+    @cached_property
     def positions(self) -> int | None:
         """Longest input that is read alike in any batch; none where positions are relative, as in T5."""
         reader = getattr(self.lm.config, "encoder", self.lm.config)
