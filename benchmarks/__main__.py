@@ -67,6 +67,7 @@ def bench(
     data: Path | None = None,
     quick: Annotated[bool, Flag] = False,
     write_docs: Annotated[bool, Flag] = False,
+    page: str = "performance",
 ) -> None:
     """Run benchmarks, all or those named; write OUT/bench.json and print a table.
 
@@ -79,7 +80,8 @@ def bench(
         out: folder of bench.json, in which what other benchmarks found stays.
         data: folder of task data: rows of CR, else of the demo.
         quick: tiny shapes and one round, to see that it runs; the numbers mean nothing.
-        write_docs: write docs/performance.md from all that bench.json then holds.
+        write_docs: write a page of docs/ from all that bench.json then holds.
+        page: its name; what another machine found wants one of its own.
     """
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
@@ -92,7 +94,7 @@ def bench(
         outcomes = {name: _run(name, settings, found, out) for name in names or BENCHMARKS}
     print("\n".join([*report.facts(found["machine"]), "", report.table(found), "", str(out / "bench.json")]))
     if write_docs:
-        report.write(found, DOCS / "performance.md")
+        report.write(found, DOCS / f"{page}.md")
         if (out / linear.PLOT).exists():
             shutil.copy(out / linear.PLOT, DOCS)
     if failed := {name: error for name, error in outcomes.items() if error is not None}:

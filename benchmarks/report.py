@@ -12,7 +12,7 @@ Bench = dict[str, Any]
 NAME, CELL = 37, 10
 INTRO = """# Performance
 
-Printed by the program (`weft bench --write-docs`) from [`performance.json`](performance.json), which has the
+Printed by the program (`weft bench --write-docs`) from [`{json}`]({json}), which has the
 seconds of every round; nothing here is typed by hand. Every line is the median of rounds that took both sides
 in turn in one process, with the smallest and the largest; a ratio is taken round by round. The peer's code is
 `benchmarks/peers.py`: PEFT's prompts on a stock transformers model, padded to each batch's longest text, one
@@ -99,9 +99,9 @@ def facts(machine: Bench) -> list[str]:
     ]
 
 
-def document(bench: Bench) -> str:
-    """docs/performance.md."""
-    lines = [INTRO, *(f"- {fact}" for fact in facts(bench["machine"])), ""]
+def document(bench: Bench, name: str) -> str:
+    """A page of docs, which is printed from the JSON file of a name."""
+    lines = [INTRO.format(json=name), *(f"- {fact}" for fact in facts(bench["machine"])), ""]
     lines += [
         f"Rounds: {bench['rounds']}.{' A quick run: its numbers mean nothing.' if bench['quick'] else ''}",
         "",
@@ -111,7 +111,7 @@ def document(bench: Bench) -> str:
     lines += [
         "",
         "`!`: the goal is not met. Lines without a goal are there to compare.",
-        *LIMITS.splitlines(),
+        *(LIMITS.splitlines() if any(one["benchmark"] == "closed" for one in bench["results"]) else []),
         "",
         "## Conditions",
         "",
@@ -135,6 +135,7 @@ def _short(value: object) -> str:
 
 
 def write(bench: Bench, path: Path) -> None:
-    """Write docs/performance.md, and beside it the values of every round that it is printed from."""
-    path.write_text(document(bench))
-    path.with_suffix(".json").write_text(json.dumps(bench, indent=1) + "\n")
+    """Write a page of docs, and beside it the values of every round that it is printed from."""
+    beside = path.with_suffix(".json")
+    path.write_text(document(bench, beside.name))
+    beside.write_text(json.dumps(bench, indent=1) + "\n")

@@ -31,10 +31,11 @@ def run(settings: Settings) -> list[Result]:
     length = 4 if settings.quick else LENGTH
     suffix = inputs.load("smollm2", settings, length=length)
     prefix = inputs.load("smollm2", settings, length=length, position="prefix")
+    alike = inputs.load("smollm2", settings, length=length, position="prefix", dtype="float32")
     return [
         _mixed(settings, suffix, "serve-mixed"),
         _mixed(settings, prefix, "serve-mixed-prefix"),
-        *_peers(settings, prefix),
+        *_peers(settings, alike),
         *_one_text(settings, suffix),
         *_sizes(settings, suffix),
     ]
@@ -106,7 +107,7 @@ def _peers(settings: Settings, backbone: Backbone) -> list[Result]:
     seconds, given = measure.interleave(arms, settings.rounds)
     said = (
         f"{tasks} tasks of {each} texts each, prompts of {len(prompts[0])} before them, {TOKENS} tokens at "
-        f"most; PEFT float32, weft {settings.dtype}"
+        "most; both in float32"
     )
     checks = {
         f"same answers as {name}": _share(given["weft"], given[name])
