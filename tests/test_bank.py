@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from tiny_bank import BASE, GROUP, LENGTH, P_STAR, RANK, SHARED, WIDTH, definition, factors, held, prompt
-from tiny_job import command, write_job
+from tiny_job import READERS, command, write_job
 
 from weft import bank, runs, storage
 from weft.bank import compaction, draft, exchange, from_runs, index, names, records, verification
@@ -129,25 +129,6 @@ def test_tasks_of_another_base_are_refused(key, code):
     with pytest.raises(ArtifactError) as caught:
         check_same(other, BASE, "here")
     assert caught.value.code == code
-
-
-READERS = """
-name: readers
-base: {{model: {base}, dtype: float32, attention: eager}}
-prompt: {{length: 4, position: {position}}}
-tasks: [tasks]
-sources: [alpha, beta]
-targets: [gamma, delta]
-allow: [leaks, duplicates]
-shots: 8
-seeds: [0]
-teachers:
-  optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 4}}
-source:
-  optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 4}}
-rows:
-  - {{label: weft, method: {{name: weft, encoders: [], worth: -1000}}, group: true}}
-"""
 
 
 def test_readers_answer_as_their_run_does(tmp_path):

@@ -1,26 +1,14 @@
 """A bank from an experiment: the row that answers best, or one that is named, with its scores."""
 
 import pytest
-from tiny_job import command, write_job
+from tiny_job import SHORT, command, write_job
 
 from weft import bank
 from weft.runs import Run
 
-EXPERIMENT = """
-name: tiny
-base: {{model: {base}, dtype: float32, attention: eager}}
-prompt: {{length: 4, position: {position}}}
-tasks: [tasks]
-sources: [alpha, beta]
-targets: [gamma, delta]
-allow: [leaks, duplicates]
-shots: 6
-seeds: [1, 0]
-teachers:
-  optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 6}}
-source:
-  optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6}}
-rows:
+EXPERIMENT = (
+    SHORT.replace("seeds: [0]", "seeds: [1, 0]")
+    + """\
   - {{label: TF-IDF, method: {{name: tfidf}}}}
   - {{label: readers, method: {{name: weft, encoders: [], sources: false}}}}
   - label: prompts
@@ -31,6 +19,7 @@ rows:
     group: true
     optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6}}
 """
+)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reference import lm as plain
 from served_bank import CLOSED, drawn, mixed_bank, prompt_row
 from tiny_bank import BASE
-from tiny_job import command, write_job
+from tiny_job import READERS, command, write_job
 
 import weft
 from weft import bank
@@ -359,25 +359,6 @@ def test_a_bank_of_runs_answers_as_the_runs_do(tmp_path):
     for one, found in zip(expected, engine.generate(asked), strict=True):
         assert (found.answer, found.written, found.label) == (one.answer, one.written, one.label)
         assert found.probabilities == pytest.approx(one.probabilities, abs=1e-5)
-
-
-READERS = """
-name: readers
-base: {{model: {base}, dtype: float32, attention: eager}}
-prompt: {{length: 4, position: {position}}}
-tasks: [tasks]
-sources: [alpha, beta]
-targets: [gamma, delta]
-allow: [leaks, duplicates]
-shots: 8
-seeds: [0]
-teachers:
-  optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 4}}
-source:
-  optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 4}}
-rows:
-  - {{label: weft, method: {{name: weft, encoders: [], worth: -1000}}, group: true}}
-"""
 
 
 def test_readers_and_prompts_answer_side_by_side(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import build_backbone, build_lm
 from test_methods_weights import BATCH, SOURCES, TARGETS, equal, logits_of, optim, setup_on
-from tiny_job import command, write_job
+from tiny_job import SHORT, command, write_job
 
 from weft import runs
 from weft.errors import ConfigError, UnsupportedError
@@ -96,21 +96,9 @@ def test_an_empty_invocation_is_refused():
         ActivatedLoRA(invocation=" ").build(setup_on(build_backbone("llama-suffix")))
 
 
-JOB = """
-name: tiny
-base: {{model: {base}, dtype: float32, attention: eager}}
-prompt: {{length: 4, position: {position}}}
-tasks: [tasks]
-sources: [alpha, beta]
-targets: [gamma, delta]
-allow: [leaks, duplicates]
-shots: 6
-seeds: [0]
-teachers:
-  optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 6}}
-source:
-  optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6}}
-rows:
+JOB = (
+    SHORT
+    + """\
   - label: prompt tuning
     method: {{name: prompt_tuning}}
     optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 6}}
@@ -118,6 +106,7 @@ rows:
     method: {{name: alora, invocation: answer, rank: 2}}
     optim: {{lr: {{lora: 0.01}}, steps: 4, batch_size: 6, micro_batch: 4, eval_every: 2}}
 """
+)
 
 
 def test_whole_runs_answer_beside_prompts(tmp_path):

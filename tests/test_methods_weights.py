@@ -8,7 +8,7 @@ import peft
 import pytest
 import torch
 from conftest import BACKBONE_IDS, PAD, build_backbone, build_lm
-from tiny_job import command, write_job
+from tiny_job import SHORT, command, write_job
 from transformers import T5Config, T5ForConditionalGeneration
 
 from weft import methods, runs
@@ -346,21 +346,9 @@ def test_dropout_of_additions_goes_with_the_models():
 # whole runs
 
 
-JOB = """
-name: tiny
-base: {{model: {base}, dtype: float32, attention: eager}}
-prompt: {{length: 4, position: {position}}}
-tasks: [tasks]
-sources: [alpha, beta]
-targets: [gamma, delta]
-allow: [leaks, duplicates]
-shots: 6
-seeds: [0]
-teachers:
-  optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 6}}
-source:
-  optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6}}
-rows:
+JOB = (
+    SHORT
+    + """\
   - label: MPT mean
     method: {{name: mpt, start: mean}}
     optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6}}
@@ -377,6 +365,7 @@ rows:
     group: true
     optim: {{lr: {{adapter: 0.01}}, steps: 2, batch_size: 6}}
 """
+)
 
 
 @pytest.fixture(scope="module", params=["t5-prefix", "llama-suffix"])

@@ -79,6 +79,40 @@ FULL = (
     "  - {{label: full, method: {{name: full}}, optim: {{lr: {{model: 0.001}}, steps: 4, batch_size: 6}}}}\n"
 )
 
+SHORT = """
+name: tiny
+base: {{model: {base}, dtype: float32, attention: eager}}
+prompt: {{length: 4, position: {position}}}
+tasks: [tasks]
+sources: [alpha, beta]
+targets: [gamma, delta]
+allow: [leaks, duplicates]
+shots: 6
+seeds: [0]
+teachers:
+  optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 6}}
+source:
+  optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6}}
+rows:
+"""  # rows follow
+READERS = """
+name: readers
+base: {{model: {base}, dtype: float32, attention: eager}}
+prompt: {{length: 4, position: {position}}}
+tasks: [tasks]
+sources: [alpha, beta]
+targets: [gamma, delta]
+allow: [leaks, duplicates]
+shots: 8
+seeds: [0]
+teachers:
+  optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 4}}
+source:
+  optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 4}}
+rows:
+  - {{label: weft, method: {{name: weft, encoders: [], worth: -1000}}, group: true}}
+"""
+
 TASKS = (
     ("alpha", ("yes", "no"), False),
     ("beta", ("red", "blue"), True),

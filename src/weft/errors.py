@@ -38,6 +38,11 @@ class WeftError(Exception):
         lines += [f"  fix:   {self.fix}"] if self.fix else []
         return "\n".join(lines)
 
+    @property
+    def line(self) -> str:
+        """Cause and remedy in one line, for the place of an answer."""
+        return f"{self.cause} ({self.fix})" if self.fix else self.cause
+
     def as_dict(self) -> dict[str, object]:
         """The same error for machines."""
         return {

@@ -8,7 +8,6 @@ from pathlib import Path
 from weft.bank import index_writer
 from weft.bank import manifest as manifests
 from weft.bank.draft import Draft, Shared
-from weft.bank.index import ALIVE
 from weft.bank.index_writer import IndexWriter
 from weft.bank.lines import SIGN
 from weft.bank.snapshot import Snapshot
@@ -55,8 +54,7 @@ def compact(folder: Path, *, generation: int | None = None) -> int:
 def _copy(old: Snapshot, new: IndexWriter, draft: Draft) -> tuple[set[str], int]:
     """Copy living tasks by name; the groups that they are of, and the sum of their check numbers."""
     used, seen = set(), 0
-    alive = (old.generation, old.generation)
-    for line, check in old.index.lines(f"WHERE {ALIVE} ORDER BY name", alive):
+    for line, check in old.index.living(old.generation, "name"):
         data, form = old.row(line, check)
         shard, place = draft.place(form, data)
         put(new, draft, line._replace(shard=shard, place=place))

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from weft import storage
 from weft.bank.entry import definition_of
-from weft.bank.forms import LARGEST_VALUE, Form, Numbers, composed, decoded, largest
+from weft.bank.forms import Form, Numbers, composed, decoded
 from weft.bank.lines import SIGN, State
 from weft.bank.manifest import Group, Manifest, Shard, array_file
 from weft.bank.names import checked
 from weft.bank.records import LARGEST, notes_of
 from weft.bank.snapshot import Snapshot, read_array
 from weft.errors import ArtifactError
+from weft.storage.tensor_header import LARGEST_VALUE, largest
 
 LARGEST_SHARD = 1 << 30  # bytes; then another one begins
 KINDS = (int, float, type(None))  # of a metric

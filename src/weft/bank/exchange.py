@@ -22,7 +22,6 @@ from weft.bank import manifest
 from weft.bank.bank import create
 from weft.bank.draft import Row, Shared
 from weft.bank.forms import WIDTHS, Dtype, Form, Numbers
-from weft.bank.index import ALIVE
 from weft.bank.manifest import BaseFacts, Group, Sha, Shard, check_same
 from weft.bank.snapshot import Snapshot
 from weft.bank.writer import change
@@ -99,8 +98,7 @@ def export(snapshot: Snapshot, folder: Path, names: Iterable[str] = ()) -> int:
 
 def _tasks(snapshot: Snapshot, names: list[str]) -> Iterator[tuple[str, Row]]:
     """Tasks with the SHA-256 of their numbers; all of them by form, so that parts are large."""
-    alive = (snapshot.generation, snapshot.generation)
-    every = snapshot.index.lines(f"WHERE {ALIVE} ORDER BY shard, name", alive)
+    every = snapshot.index.living(snapshot.generation, "shard, name")
     some = ((line, line.check) for line in (snapshot.find(name).line for name in names))
     for line, check in some if names else every:
         data, form = snapshot.row(line, check)
@@ -150,9 +148,8 @@ def _stacked(form: Form, rows: list[bytes]) -> dict[str, tuple[str, Any]]:
     dtype = "F32" if width == 4 else "BF16"
     if form.kind == "prompt":
         return {"prompts": (dtype, found.reshape(-1, *form.shape))}
-    length, rank, columns = form.shape
-    u, v = found[:, : length * rank], found[:, length * rank :]
-    return {"u": (dtype, u.reshape(-1, length, rank)), "v": (dtype, v.reshape(-1, rank, columns))}
+    u, v = form.split(found)
+    return {"u": (dtype, u), "v": (dtype, v)}
 
 
 def _packed(arrays: Mapping[str, tuple[str, Any]]) -> bytes:

@@ -10,13 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from weft.errors import ArtifactError
-
 Kind = Literal["factors", "prompt", "readers"]
 Dtype = Literal["float32", "bfloat16"]
 Numbers = NDArray[np.float32]
 WIDTHS: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}  # bytes of a number
-LARGEST_VALUE = 1e6  # as in runs: what trains further than this has diverged
 
 
 @dataclass(frozen=True)
@@ -68,20 +65,6 @@ def decoded(data: Any, dtype: Dtype) -> Numbers:
     if dtype == "float32":
         return np.frombuffer(data, "<f4")
     return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
-
-
-def largest(values: Numbers, what: str) -> float:
-    """The largest size of some numbers.
-
-    Raises:
-        ArtifactError: if one is no number, or they are beyond all that training gives.
-    """
-    found = float(np.abs(values).max(initial=0))
-    if not math.isfinite(found):
-        raise ArtifactError(f"{what} holds values that are no numbers", code="A05")
-    if found > LARGEST_VALUE:
-        raise ArtifactError(f"{what} has entries up to {found:.3g}; at most {LARGEST_VALUE:g}", code="A06")
-    return found
 
 
 def composed(shared: Numbers, u: Numbers, v: Numbers) -> Numbers:

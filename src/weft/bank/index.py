@@ -84,8 +84,7 @@ class Index:
         try:
             yield
         except sqlite3.OperationalError as error:
-            fix = "see to the disk and the permissions, and run the same command again"
-            raise ResourceError(f"the index: {error}", where=str(self.path), fix=fix, code="R08") from None
+            raise refused(self.path, error) from None
         except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
             raise _damaged(self.path, str(error)) from None
 
@@ -104,6 +103,16 @@ class Index:
         for row in self.rows(f"SELECT {FIELDS} FROM tasks {where}", values):
             with self.faults():
                 yield self._line(row)
+
+    def living(self, generation: int, order: str = "") -> Iterator[tuple[Line, int]]:
+        """What is said of all tasks of a generation, each with its check number.
+
+        Args:
+            generation: its number.
+            order: fields, in SQL; empty: as they lie.
+        """
+        ordered = f" ORDER BY {order}" if order else ""
+        return self.lines(f"WHERE {ALIVE}{ordered}", (generation, generation))
 
     def _line(self, row: Any) -> tuple[Line, int]:
         """What a row says. What damage made another kind of value is an empty one, and the check says so."""
@@ -187,9 +196,7 @@ class Index:
 def _connected(path: Path, writes: bool) -> sqlite3.Connection:
     """The file as SQLite opens it; one in a folder that may not be written is read as it stands."""
     try:
-        storage.check_plain(
-            path
-        )  # opening it here would, at its closing, drop SQLite's locks of this process
+        storage.check_plain(path)  # to open it would drop SQLite's locks of this process when it is closed
     except FileNotFoundError:
         raise ArtifactError("the index is lost", where=str(path), fix=RESTORE, code="A15") from None
     log = path.with_name(f"{path.name}-wal")
@@ -211,6 +218,12 @@ def _connected(path: Path, writes: bool) -> sqlite3.Connection:
         db.close()
         raise _damaged(path, str(error)) from None
     return db
+
+
+def refused(path: Path, error: sqlite3.Error) -> ResourceError:
+    """What is said where SQLite cannot read or write its file."""
+    fix = "see to the disk and the permissions, and run the same command again"
+    return ResourceError(f"the index: {error}", where=str(path), fix=fix, code="R08")
 
 
 def _damaged(path: Path, why: str) -> ArtifactError:

@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from weft import storage
-from weft.bank.index import FIELDS, WORDS, Index
+from weft.bank.index import FIELDS, WORDS, Index, refused
 from weft.bank.lines import SIGN, Line, State, key_of
 from weft.bank.manifest import Manifest
-from weft.errors import ResourceError
 
 SCHEMA = """
 CREATE TABLE state (
@@ -123,5 +122,4 @@ def create(path: Path, state: State) -> None:
         db.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?, ?)", state.texts)
         db.close()
     except sqlite3.Error as error:
-        fix = "see to the disk and the permissions, and run the same command again"
-        raise ResourceError(f"the index: {error}", where=str(path), fix=fix, code="R08") from None
+        raise refused(path, error) from None

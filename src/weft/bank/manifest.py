@@ -5,6 +5,7 @@ as it is: the index says which generation holds.
 """
 
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -65,15 +66,21 @@ def check_same(found: BaseFacts, base: BaseFacts, where: str) -> None:
     Raises:
         ArtifactError: with both sides.
     """
+    for what, code, theirs, ours in differences(found, base):
+        raise ArtifactError(
+            f"the tasks were trained on another {what}: {theirs}, and the bank's is {ours}",
+            where=where,
+            fix="a bank is of one base model: make another bank for them",
+            code=code,
+        )
+
+
+def differences(found: BaseFacts, base: BaseFacts) -> Iterator[tuple[str, str, str, str]]:
+    """By which facts two base models are not one: name, code of the fault, beginnings of both values."""
     for what, code, key in FACTS:
         theirs, ours = getattr(found, key), getattr(base, key)
         if theirs != ours:
-            raise ArtifactError(
-                f"the tasks were trained on another {what}: {theirs[:12]}, and the bank's is {ours[:12]}",
-                where=where,
-                fix="a bank is of one base model: make another bank for them",
-                code=code,
-            )
+            yield what, code, theirs[:12], ours[:12]
 
 
 class Shard(Config):

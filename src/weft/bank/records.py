@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from weft import storage
-from weft.bank.forms import Numbers, largest
+from weft.bank.forms import Numbers
 from weft.errors import ArtifactError
 from weft.methods.method import Saved
 from weft.storage import tensor_header
@@ -67,7 +67,7 @@ def notes_of(data: bytes) -> Any:
         for name, line in lines.items():
             entry = tensor_header.entry_of(line, tensor_header.WITH_BYTES)
             if entry.dtype != "U8":
-                largest(tensor_header.numbers_of(data, start, entry), name)
+                tensor_header.largest(tensor_header.numbers_of(data, start, entry), name)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"this is no record of readers: {error}", code="A04") from None
     return notes

@@ -48,7 +48,3 @@ class Mapped:
         size = line.length or self.form.row_bytes
         start = line.place if line.length else line.place * size
         return self._bytes[start : start + size] if start >= 0 and size >= 0 else b""
-
-    def is_row(self, line: Line) -> bool:
-        """Whether a task's bytes are those that were written."""
-        return storage.sha256_bytes(self.row(line)) == line.sha256.hex()

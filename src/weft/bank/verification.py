@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weft.bank import manifest as manifests
-from weft.bank.index import ALIVE
 from weft.bank.lines import SIGN, Line
 from weft.bank.snapshot import Snapshot, read_array
 from weft.errors import ArtifactError
@@ -64,7 +63,7 @@ def _entries(snapshot: Snapshot) -> Iterator[Damage]:
     """Entries and rows of living tasks, and whether the index has all of them and no others."""
     tasks = total = 0
     path, state = snapshot.index.path, snapshot.index.state
-    for line, check in snapshot.index.lines(f"WHERE {ALIVE}", (state.generation, state.generation)):
+    for line, check in snapshot.index.living(state.generation):
         tasks, total = tasks + 1, (total + check) % SIGN
         try:
             snapshot.row(line, check)

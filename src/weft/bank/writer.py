@@ -14,7 +14,7 @@ from weft import storage
 from weft.bank import manifest as manifests
 from weft.bank.draft import Draft, Row, Shared
 from weft.bank.errors import ConflictError, UnknownTaskError
-from weft.bank.forms import encoded, largest
+from weft.bank.forms import encoded
 from weft.bank.index import Index
 from weft.bank.index_writer import IndexWriter
 from weft.bank.lines import Line, State
@@ -22,6 +22,7 @@ from weft.bank.manifest import Manifest
 from weft.bank.names import checked
 from weft.bank.snapshot import is_array
 from weft.errors import ArtifactError, ConfigError
+from weft.storage.tensor_header import largest
 
 WAIT = 10.0  # seconds that a writer waits for another one
 OURS = re.compile(

@@ -13,6 +13,7 @@ from weft.errors import ConfigError
 if TYPE_CHECKING:
     from weft.bank import Entry
     from weft.bank.draft import Row
+    from weft.bank.forms import Dtype
 
 commands = App(
     name="bank", help="Keep many tasks of one base model in one folder: add, ls, show, rm, and more."
@@ -41,6 +42,20 @@ def add(
 
     An evaluation stands for the run that it scored, and gives its scores.
     """
+    _put(bank, names, runs, _others(name or ()), replace=replace, dtype=dtype, generation=generation)
+
+
+def _put(
+    bank: Path,
+    names: Sequence[str],
+    runs: Path,
+    others: Mapping[str, str],
+    *,
+    replace: bool,
+    dtype: "Dtype | None" = None,
+    generation: int | None = None,
+) -> None:
+    """Add runs' tasks, some under other names; what is to be replaced and is there already stays."""
     from weft import bank as banks
     from weft.bank import draft, from_runs, manifest, writer
 
@@ -51,7 +66,7 @@ def add(
     kept = known.manifest.dtype if known else dtype or "float32"
     groups, base = (known.groups, known.base) if known else ((), None)
     found = from_runs.of_runs(names, runs, kept, groups, base)
-    rows = _renamed(found.rows, _others(name or [], [row.name for row in found.rows]))
+    rows = _renamed(found.rows, others)
     if known is None:
         known = banks.create(bank, found.base, dtype=kept).snapshot()
     if replace and not (rows := draft.missing(rows, known)):
@@ -82,28 +97,35 @@ def fill(
     with open_workspace(runs, data, quiet=True) as workspace:
         plan = plan_of(experiment, overrides_of(set_, base), workspace)
         names = banked.evaluations(tables.collect(plan, runs), plan, row)
-    others = [f"{task}={prefix}{task}" for task in plan.experiment.targets]
-    add(bank, *names, runs=runs, name=others, replace=True)
+    others = {task: f"{prefix}{task}" for task in plan.experiment.targets}
+    _put(bank, names, runs, others, replace=True)
 
 
-def _renamed(rows: Sequence["Row"], others: Mapping[str, str]) -> list["Row"]:
-    from dataclasses import replace
-
-    return [replace(row, name=others.get(row.name, row.name)) for row in rows]
-
-
-def _others(pairs: Sequence[str], tasks: Sequence[str]) -> dict[str, str]:
+def _others(pairs: Sequence[str]) -> dict[str, str]:
     """The names that tasks get, by those that they have in their runs.
 
     Raises:
-        ConfigError: for what is no pair, or of no task that is added.
+        ConfigError: for what is no pair.
     """
-    found = dict(pair.partition("=")[::2] for pair in pairs)
     for pair in pairs:
-        if "=" not in pair or pair.partition("=")[0] not in tasks:
-            cause = f"{pair!r} does not rename a task that is added"
-            raise ConfigError(cause, where="--name", fix=f"OLD=NEW, of {', '.join(tasks)}", code="C12")
-    return found
+        if "=" not in pair:
+            raise ConfigError(f"{pair!r} does not rename a task", where="--name", fix="OLD=NEW", code="C12")
+    return dict(pair.partition("=")[::2] for pair in pairs)
+
+
+def _renamed(rows: Sequence["Row"], others: Mapping[str, str]) -> list["Row"]:
+    """Rows under the names that they get.
+
+    Raises:
+        ConfigError: if a task gets another name that is not among them.
+    """
+    from dataclasses import replace
+
+    tasks = [row.name for row in rows]
+    if unknown := [name for name in others if name not in tasks]:
+        cause = f"{unknown[0]!r} is no task that is added"
+        raise ConfigError(cause, where="--name", fix=f"OLD=NEW, of {', '.join(tasks)}", code="C12")
+    return [replace(row, name=others.get(row.name, row.name)) for row in rows]
 
 
 @commands.command

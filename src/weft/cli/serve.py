@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from weft.cli.app import Base, EncodersHere, Sets, app, base_of
+from weft.cli.app import Base, EncodersHere, Sets, app, places_of
 from weft.config.files import changed, parse_overrides
 from weft.errors import ConfigError, UnsupportedError
 
@@ -50,7 +50,8 @@ def serve(
 
     settings = changed(ServeConfig(), dict(parse_overrides(set_ or [])))
     keys = read_keys(api_key_file) if api_key_file else ()
-    opens = partial(open_engine, base=base_of(base), encoders=[base_of(one) or one for one in encoder or ()])
+    places = places_of(base, None, encoder)
+    opens = partial(open_engine, base=places.base, encoders=places.encoders)
     place = Place(host, port, keys, allow_admin)
     if not keys and host not in LOCAL:
         print("warning: anybody who reaches this address may ask; see --api-key-file", file=sys.stderr)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from weft.errors import DataError
 from weft.tasks.template import shows
 
 if TYPE_CHECKING:  # loads torch
@@ -49,6 +50,32 @@ def received(model: "Backbone", text: str, fields: Sequence[str], limit: int) ->
     nothing = bool(left) and all(one == "nothing" for one in left)
     unknown = not nothing and any(one != "text" for one in left)
     return Received(len(ids) > limit, tuple(codec.written(text)), unknown, nothing)
+
+
+def check_shown(fields: Iterable[str], what: str) -> None:
+    """Refuse what says nothing: every field is blank.
+
+    Args:
+        fields: what stands at each of the template's fields.
+        what: a row, or a request, for the message.
+
+    Raises:
+        DataError: saying so.
+    """
+    if not any(map(shows, fields)):
+        cause = f"the {what} has no text: its fields are blank"
+        raise DataError(cause, fix=f"complete the {what}", code="D02")
+
+
+def check_read(got: Received, what: str) -> None:
+    """Refuse a text of which a model receives nothing.
+
+    Raises:
+        DataError: saying so.
+    """
+    if got.nothing:
+        fix = "write the text in signs that the model reads"
+        raise DataError(f"the model has no token for any sign of the {what}'s text", fix=fix, code="D03")
 
 
 def joined(parts: Iterable[Received]) -> Received:

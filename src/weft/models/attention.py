@@ -46,11 +46,16 @@ def grouped(
     folded = (query if scale == 1 else query * scale).reshape(rows, groups, -1, size)
     scores = torch.matmul(folded, key.transpose(2, 3)).view(rows, heads, length, keys)
     for addend in (position_bias, attention_mask):
-        if addend is not None:  # float32's least number is infinite in bfloat16: a padded row would be NaN
-            scores += addend.clamp_min(torch.finfo(scores.dtype).min)
+        if addend is not None:
+            scores += _within(addend, scores.dtype)
     weights = F.dropout(F.softmax(scores, -1), dropout, training=module.training)
     mixed = torch.matmul(weights.view(rows, groups, -1, keys), value).view(rows, heads, length, size)
     return mixed.transpose(1, 2).contiguous(), None
+
+
+def _within(addend: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers that a format has: float32's least is infinite in bfloat16, and a padded row would be NaN."""
+    return addend if addend.dtype == dtype else addend.clamp_min(torch.finfo(dtype).min)
 
 
 AttentionInterface.register("grouped", grouped)

@@ -11,7 +11,7 @@ join(contexts): rows of several batches go on together
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -207,7 +207,7 @@ class Backbone(nn.Module, ABC):
         if before != dropout:  # asked at every step, and to tell all parts of a model takes a while
             self.lm.train(dropout)
         try:
-            with autocast(self.device.type, torch.bfloat16, enabled=self.rounds):
+            with autocast(self.device.type, torch.bfloat16) if self.rounds else nullcontext():
                 yield
         finally:
             if before != dropout:

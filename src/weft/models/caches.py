@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -18,6 +19,11 @@ def kv(cache: DynamicCache) -> KV:
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
+def repeated(kept: KV, rows: int) -> KV:
+    """Those of one row, or of a text, for so many rows; nothing is copied."""
+    return [(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)) for keys, values in kept]
+
+
 @dataclass(frozen=True)
 class Shared:
     """Keys and values of rows that go on from one text: the text's once, and each row's own."""
@@ -27,11 +33,12 @@ class Shared:
 
     def rows(self, rows: Sequence[int] | slice) -> "GrowingCache":
         """Some rows, each with the text."""
-        held = []
-        for text, own in zip(self.text, self.own, strict=True):
-            parts = [one[rows] for one in own]
-            whole = [one.expand(len(parts[0]), -1, -1, -1) for one in text]
-            held.append((torch.cat([whole[0], parts[0]], PLACES), torch.cat([whole[1], parts[1]], PLACES)))
+        own = [(keys[rows], values[rows]) for keys, values in self.own]
+        text = repeated(self.text, len(own[0][0]))
+        both = zip(text, own, strict=True)
+        held = [
+            (torch.cat([k, new_k], PLACES), torch.cat([v, new_v], PLACES)) for (k, v), (new_k, new_v) in both
+        ]
         return GrowingCache(held)
 
 
@@ -40,8 +47,8 @@ def filled(part: Tensor, length: int, axis: int, *, left: bool = False) -> Tenso
     missing = length - part.shape[axis]
     if not missing:
         return part
-    zeros = part.new_zeros((*part.shape[:axis], missing, *part.shape[axis + 1 :]))
-    return torch.cat([zeros, part] if left else [part, zeros], axis)
+    behind = (0, 0) * (part.dim() - 1 - axis)  # the axes that come after it
+    return F.pad(part, (*behind, missing, 0) if left else (*behind, 0, missing))
 
 
 def joined(several: Sequence[KV], length: int, *, left: bool = False) -> KV:

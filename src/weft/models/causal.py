@@ -24,7 +24,7 @@ from weft.models.backbone import (
     TextState,
     pad_rows,
 )
-from weft.models.caches import KV, GrowingCache, Shared, filled, joined, kv
+from weft.models.caches import KV, GrowingCache, Shared, filled, joined, kv, repeated
 from weft.models.choice_tree import ChoiceTree
 from weft.models.context import Context
 from weft.models.packed_prompts import PackedPrompts
@@ -136,8 +136,7 @@ class CausalBackbone(Backbone):
     def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
         """Read prompts (and texts, where they are not cached) and predict the first token."""
         embeds, mask, cache = self._join(state, prompts)
-        growing = GrowingCache() if cache is None else GrowingCache(kv(cache))
-        out = self._run(embeds, mask, growing, keep=1)
+        out = self._run(embeds, mask, GrowingCache(() if cache is None else kv(cache)), keep=1)
         return Context(mask, out.past_key_values, out.logits[:, -1])
 
     @torch.no_grad()
@@ -155,15 +154,11 @@ class CausalBackbone(Backbone):
         """
         text = self.texts.gather([source])
         rows = PackedPrompts(len(source), counted)
-        kept = [
-            (keys.expand(rows.count, -1, -1, -1), values.expand(rows.count, -1, -1, -1))
-            for keys, values in text
-        ]
         out = self.lm.base_model(
             inputs_embeds=rows.packed(prompts.to(self.embeddings.dtype)),
             attention_mask=rows.mask(self.embeddings.dtype),
             position_ids=rows.positions,
-            past_key_values=GrowingCache(kept),
+            past_key_values=GrowingCache(repeated(text, rows.count)),
             use_cache=True,
         )
         own = [(rows.unpacked(keys), rows.unpacked(values)) for keys, values in kv(out.past_key_values)]
@@ -187,7 +182,7 @@ class CausalBackbone(Backbone):
         """As `begin`, of texts that go on from an opening, which is not read again."""
         state = self.read(sources)
         rows = len(state.ids)
-        kept = [(k.expand(rows, -1, -1, -1), v.expand(rows, -1, -1, -1)) for k, v in opening.memory]
+        kept = repeated(opening.memory, rows)
         return self.begin_behind(kept, state.mask.new_ones(rows, len(opening.tokens)), state)
 
     @torch.no_grad()

@@ -9,8 +9,6 @@ Nothing is unpickled, and no name in a file becomes a path. Loads without torch.
 
 from typing import Any
 
-import numpy as np
-
 from weft.config.task import TaskSpec
 from weft.errors import ArtifactError
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun
@@ -25,11 +23,11 @@ from weft.storage.tensor_header import (
     Numbers,
     entry_of,
     header,
+    largest,
     numbers_of,
 )
 
 FORMAT = 1
-LARGEST_VALUE = 1e6  # embeddings have entries near 1; what trains further than this has diverged
 AXES = {"soft": {"prompts": "KPD"}, "bank": {"shared": "PD", "u": "KPR", "v": "KRD"}}  # kind -> tensor shapes
 BASE_KEYS = ("base", "base_hash", "embedding_hash", "tokenizer_hash")  # in env.json
 Label = dict[str, Any]
@@ -227,17 +225,8 @@ def _check_names(found: Label, entries: dict[str, Entry], name: str) -> None:
 def _check_values(values: dict[str, Numbers], kind: str) -> None:
     """Every number is finite and of a sane size, and so are the prompts that a bank composes."""
     for name, value in values.items():
-        _check_size(name, value)
+        largest(value, repr(name))
     if kind == "bank":
         for u, v in zip(values["u"], values["v"], strict=True):
-            _check_size(
-                "shared * (u v)", values["shared"].astype(float) * (u.astype(float) @ v.astype(float))
-            )
-
-
-def _check_size(name: str, value: Numbers) -> None:
-    if not np.isfinite(value).all():
-        raise _fault(f"{name!r} holds values that are no numbers", "A05")
-    largest = float(np.abs(value).max(initial=0))
-    if largest > LARGEST_VALUE:
-        raise _fault(f"{name!r} has entries up to {largest:.3g}; at most {LARGEST_VALUE:g} are read", "A06")
+            whole = values["shared"].astype(float) * (u.astype(float) @ v.astype(float))
+            largest(whole, "'shared * (u v)'")

@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 Answer = Mapping[str, Any]  # the fields of an engine's Response
@@ -44,6 +45,20 @@ class Asked:
             return (answer.get("id"), answer.get("task")) == (self.id, self.task)
         told = (answer.get("id"), answer.get("task"), answer.get("generation"), answer.get("sha256"))
         return told == (self.id, self.task, self.generation, self.sha256)
+
+
+def content(
+    *,
+    row: Mapping[str, Any] | None = None,
+    text: str | None = None,
+    write: bool = False,
+    max_tokens: int | None = None,
+    decoding: Mapping[str, Any] = MappingProxyType({}),
+    stop: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Fields of the engine's Request, for `Asked`: a choice of a closed answer, if nothing else is said."""
+    how = {"write": write, "max_tokens": max_tokens, "decoding": dict(decoding), "stop": list(stop)}
+    return {"row": row, "text": text, **how}
 
 
 class Fault(Exception):

@@ -40,7 +40,7 @@ def open_engine(
         cause = f"the bank is of generation {snapshot.generation} by now, not {generation}"
         raise ArtifactError(cause, fix="try again", code="S18")
     if other is None:
-        return Engine.open(path, base=base, encoders=encoders).under(snapshot)
+        return Engine.of(snapshot, base=base, encoders=encoders)
     if other.snapshot.base != snapshot.base:
         raise ArtifactError("the bank is of another base model now", fix="start the server again", code="A08")
     return other.under(snapshot)

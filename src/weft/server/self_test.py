@@ -12,7 +12,7 @@ from weft.errors import (
     UnsupportedError,
     WeftError,
 )
-from weft.server.jobs import Answer, Asked
+from weft.server.jobs import Answer, Asked, content
 
 TRIED = 20  # tasks, of which one must be readable
 KINDS = {
@@ -41,15 +41,7 @@ def question(snapshot: Snapshot) -> Asked | None:
 def _asked(entry: Entry, generation: int) -> Asked:
     """Its text has words that the model surely knows: the task's own."""
     text = " ".join(entry.task.choices) or entry.task.source
-    content: dict[str, Any] = {
-        "row": None,
-        "text": text,
-        "write": False,
-        "max_tokens": 1,
-        "decoding": {},
-        "stop": [],
-    }
-    return Asked(entry.name, generation, entry.sha256, content, 0)
+    return Asked(entry.name, generation, entry.sha256, content(text=text, max_tokens=1), 0)
 
 
 def check(asked: Asked, told: Answer | None) -> None:

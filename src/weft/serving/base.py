@@ -1,12 +1,13 @@
 """The frozen models of a bank: the base model, and encoders that read beside it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from weft.bank import BaseFacts, Snapshot
-from weft.bank.manifest import FACTS
+from weft.bank.manifest import differences
 from weft.config.model import BaseConfig
 from weft.errors import ArtifactError
 from weft.models import Backbone, CausalBackbone, base_folder, load_backbone
@@ -14,11 +15,10 @@ from weft.models.base_folder import BaseFolder
 from weft.models.kept_readings import KeptReadings
 from weft.models.text_cache import TextCache
 from weft.runs.encoders import Encoders
-from weft.runs.workspace import READINGS
+from weft.runs.workspace import READINGS, noted_choices
 from weft.serving.settings import EngineSettings
 
 READS, READS_ELSEWHERE = {"cpu": 64}, 1024  # tokens of a read of texts; elsewhere not measured
-CHOICES = {"dtype": "float32", "attention": "library", "products": "library"}  # where no run notes others
 
 
 def served_texts(backbone: Backbone, max_bytes: int) -> TextCache:
@@ -45,7 +45,7 @@ class Models:
     facts: BaseFacts
     base: str | Path | None = None
     encoders: Sequence[str | Path] = ()
-    choices: dict[str, str] | None = None
+    choices: dict[str, str] = field(default_factory=lambda: noted_choices({}))
 
     @classmethod
     def of(
@@ -53,8 +53,8 @@ class Models:
     ) -> "Models":
         """Those of a bank, run as the run of its first task was, by which last digits are the same."""
         names = snapshot.names(limit=1)
-        noted = dict(snapshot.find(names[0]).choices) if names else {}
-        return cls(snapshot.base, base, encoders, {**CHOICES, **noted})
+        noted = snapshot.find(names[0]).choices if names else {}
+        return cls(snapshot.base, base, encoders, noted_choices(noted))
 
     @cached_property
     def folder(self) -> BaseFolder:
@@ -71,27 +71,19 @@ class Models:
             "embedding_hash": found.embedding_hash,
             "tokenizer_hash": found.tokenizer_hash,
         }
-        for what, code, key in FACTS:
-            theirs = getattr(self.facts, key)
-            if here.get(key, theirs) != theirs:
-                raise ArtifactError(
-                    f"the bank is of another {what}: {theirs[:12]}, and here it is {here[key][:12]}",
-                    where=str(found.path),
-                    fix="name the folder with the base model of the bank's runs: base=FOLDER",
-                    code=code,
-                )
+        for what, code, theirs, ours in differences(self.facts, self.facts.model_copy(update=here)):
+            raise ArtifactError(
+                f"the bank is of another {what}: {theirs}, and here it is {ours}",
+                where=str(found.path),
+                fix="name the folder with the base model of the bank's runs: base=FOLDER",
+                code=code,
+            )
         return found
 
     def load(self, settings: EngineSettings) -> Backbone:
         """The base model, with room for texts that are read."""
-        choices = self.choices or CHOICES
-        backbone = load_backbone(
-            self.folder,
-            position=self.facts.position,
-            dtype=choices["dtype"],
-            attention=choices["attention"],
-            products=choices["products"],
-        )
+        how: dict[str, Any] = {"position": self.facts.position, **self.choices}
+        backbone = load_backbone(self.folder, **how)
         backbone.kept = KeptReadings(READINGS)
         if isinstance(backbone, CausalBackbone):
             backbone.texts = served_texts(backbone, settings.text_bytes)

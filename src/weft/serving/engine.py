@@ -67,8 +67,19 @@ class Engine:
         Raises:
             ArtifactError: if there is no bank, or a model is another one.
         """
+        return cls.of(bank.open(path).snapshot(), base=base, encoders=encoders, settings=settings)
+
+    @classmethod
+    def of(
+        cls,
+        snapshot: Snapshot,
+        *,
+        base: str | Path | None = None,
+        encoders: Sequence[str | Path] = (),
+        settings: EngineSettings | None = None,
+    ) -> "Engine":
+        """An engine on a generation of a bank, with its models; see `open`."""
         settings = settings or EngineSettings()
-        snapshot = bank.open(path).snapshot()
         models = Models.of(snapshot, base, encoders)
         return cls(models.load(settings), snapshot, settings, cache(models.encoder))
 

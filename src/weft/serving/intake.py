@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from weft.bank import Entry, Snapshot
 from weft.errors import DataError, UnsupportedError
-from weft.evaluation.received import Received, Receives, received
+from weft.evaluation.received import Received, Receives, check_read, check_shown, received
 from weft.evaluation.written import spelt
 from weft.models import Backbone
 from weft.models.choice_tree import ChoiceTree
@@ -14,7 +14,7 @@ from weft.serving.kept import Kept
 from weft.serving.prompts import Asked
 from weft.serving.requests import Request
 from weft.serving.rows import Ready, Row
-from weft.tasks import Task, from_spec, template
+from weft.tasks import Task, from_spec
 
 
 class Intake:
@@ -47,7 +47,7 @@ class Intake:
         limit = _most_tokens(request, ready)
         most = self._longest_text(asked.entry, limit)
         got = received(self.backbone, text, fields, most)
-        check_read(got)
+        check_read(got, "request")
         source = self.backbone.text_tokens(text, most)[0]
         writing = self._begun(request, limit, source) if request.write or ready.tree is None else None
         return Row(
@@ -70,7 +70,7 @@ class Intake:
             raise UnsupportedError(cause, fix="ask without write", code="C08")
         head = self.heads.of(asked, ready.task)
         got = head.received(text, fields, 0) if isinstance(head, Receives) else Received()
-        check_read(got)
+        check_read(got, "request")
         return Row(
             request,
             asked,
@@ -128,17 +128,6 @@ def check(request: Request) -> None:
         raise DataError("a stop text is empty", fix="leave it out")
 
 
-def check_read(got: Received) -> None:
-    """Refuse a text of which the model receives nothing.
-
-    Raises:
-        DataError: saying so.
-    """
-    if got.nothing:
-        fix = "write the text in signs that the model reads"
-        raise DataError("the model has no token for any sign of the text", fix=fix, code="D03")
-
-
 def _text(request: Request, task: Task) -> tuple[str, tuple[str, ...]]:
     """A request's text, and what its fields say.
 
@@ -148,8 +137,7 @@ def _text(request: Request, task: Task) -> tuple[str, tuple[str, ...]]:
     row = dict(request.row or {})
     fields = (request.text,) if request.text is not None else task.fields(row)
     text = task.source(row) if request.text is None else request.text
-    if not any(map(template.shows, fields)):
-        raise DataError("the request has no text: its fields are blank", fix="complete it", code="D02")
+    check_shown(fields, "request")
     return text, fields
 
 

@@ -16,7 +16,7 @@ from weft.config.decoding import GREEDY, Decoding
 from weft.errors import ArtifactError, ConfigError, DataError, did_you_mean
 from weft.evaluation.answering import TunedAnswerer
 from weft.evaluation.answers import Answer, Answerer, TextError, decoded
-from weft.evaluation.received import Received, Receives
+from weft.evaluation.received import Received, Receives, check_read, check_shown
 from weft.models.tuned import TunedModel
 from weft.prompts.bank import MixedPrompts
 from weft.runs import parents
@@ -212,20 +212,16 @@ def _asked(row: dict[str, object], task: Task, answerer: Answerer, number: int) 
     """A row's text for a task, or what is wrong with it."""
     try:
         text, fields = task.source(row), task.fields(row)
+        check_shown(fields, "row")
+        got = answerer.received(text, fields, number) if isinstance(answerer, Receives) else Received()
+        check_read(got, "row")
     except DataError as error:
         return error
-    if not any(map(template.shows, fields)):
-        return DataError("the row has no text: its fields are blank", fix="complete the row", code="D02")
-    got = answerer.received(text, fields, number) if isinstance(answerer, Receives) else Received()
-    if got.nothing:
-        fix = "write the text in signs that the model reads"
-        return DataError("the model has no token for any sign of the row's text", fix=fix, code="D03")
     return Asked(answerer, number, text, got)
 
 
 def _fault(row: int, task: str | None, fault: DataError) -> Prediction:
-    said = f"{fault.cause} ({fault.fix})" if fault.fix else fault.cause
-    return Prediction(row, task, None, error=said)
+    return Prediction(row, task, None, error=fault.line)
 
 
 def load(

@@ -205,8 +205,7 @@ class Filler:
 def refused(request: Request, fault: WeftError, asked: Asked | None = None) -> Response:
     """Why a request was not answered."""
     generation, sha256 = (asked.snapshot.generation, asked.entry.sha256) if asked else (0, "")
-    said = f"{fault.cause} ({fault.fix})" if fault.fix else fault.cause
-    return Response(request.id, request.task, generation, sha256, error=said, code=fault.code)
+    return Response(request.id, request.task, generation, sha256, error=fault.line, code=fault.code)
 
 
 def _no_numbers(task: str) -> NumericError:

@@ -137,9 +137,9 @@ def append_bytes(path: Path, data: bytes, length: int) -> None:
         ResourceError: if the disk refuses, or it is a link.
     """
     check_log(path, length)
+    if path.is_file() and path.stat().st_size > length:
+        cut_log(path, length)
     with disk_faults(path, len(data)):
-        if path.is_file() and path.stat().st_size > length:
-            os.truncate(path, length)
         write_through(path, [data], os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, sync=False)
 
 

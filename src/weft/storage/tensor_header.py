@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from weft.errors import ArtifactError
 from weft.storage.hashing import strict_json
 
 PROMPTS, WEIGHTS = "prompts.safetensors", "weights.safetensors"
@@ -17,6 +18,7 @@ LARGEST_OF_MODELS = 100_000_000  # bytes of a header that the format itself allo
 DTYPES = {"F32": 4, "BF16": 2, "F16": 2}  # name in the header -> bytes of a number
 WITH_BYTES = {**DTYPES, "U8": 1}
 Numbers = np.ndarray[Any, np.dtype[Any]]
+LARGEST_VALUE = 1e6  # embeddings have entries near 1; what trains further than this has diverged
 
 
 @dataclass(frozen=True)
@@ -121,3 +123,18 @@ def numbers_of(data: bytes, start: int, entry: Entry) -> Numbers:
     kind = "<f4" if entry.dtype == "F32" else "<f2"
     values = np.frombuffer(data, kind, count, start + entry.begin)
     return values.astype("<f4", copy=False).reshape(entry.shape)
+
+
+def largest(values: Numbers, what: str) -> float:
+    """The largest size of some numbers.
+
+    Raises:
+        ArtifactError: if one is no number, or they are beyond all that training gives.
+    """
+    found = float(np.abs(values).max(initial=0))
+    if not math.isfinite(found):
+        raise ArtifactError(f"{what} holds values that are no numbers", code="A05")
+    if found > LARGEST_VALUE:
+        cause = f"{what} has entries up to {found:.3g}; at most {LARGEST_VALUE:g} are read"
+        raise ArtifactError(cause, code="A06")
+    return found

@@ -20,7 +20,7 @@ from weft.server.admission import (
     signs,
 )
 from weft.server.bodies import ClassifyBody
-from weft.server.jobs import Answer, Asked
+from weft.server.jobs import Answer, Asked, content
 from weft.server.refusals import Refusal, finite
 from weft.server.routes import ERRORS
 from weft.server.service import Generation, Service
@@ -93,15 +93,7 @@ def _entries(body: ClassifyBody, generation: Generation, service: Service) -> li
 
 def _question(entry: Entry, generation: Generation, given: str | Mapping[str, Any]) -> Asked:
     text, row = (given, None) if isinstance(given, str) else (None, given)
-    content: dict[str, Any] = {
-        "row": row,
-        "text": text,
-        "write": False,
-        "max_tokens": None,
-        "decoding": {},
-        "stop": [],
-    }
-    return question(entry, generation, content, size=signs(given), new_tokens=1)
+    return question(entry, generation, content(row=row, text=text), size=signs(given), new_tokens=1)
 
 
 def _told(answer: Answer, entry: Entry) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from weft.server.admission import (
     service_of,
 )
 from weft.server.bodies import ChatBody, CompletionBody, Writing
-from weft.server.jobs import Answer, Job
+from weft.server.jobs import Answer, Job, content
 from weft.server.refusals import Refusal
 from weft.server.routes import ERRORS
 from weft.server.service import Generation, Service
@@ -99,8 +99,7 @@ def _how(body: Writing, seed: int, most: int | None) -> dict[str, Any]:
     """The engine's fields for one choice. Without a temperature nothing is drawn, whatever else is asked."""
     drawn = {"temperature": body.temperature, "top_p": body.top_p or 1.0, "seed": seed % SEEDS}
     decoding = drawn if body.temperature else {}
-    how = {"write": True, "max_tokens": most, "decoding": decoding, "stop": body.stops}
-    return {"row": None, "text": None, **how}
+    return content(write=True, max_tokens=most, decoding=decoding, stop=body.stops)
 
 
 def _check(answer: Answer) -> None:
