@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from tiny_bank import BASE, GROUP, LENGTH, P_STAR, RANK, SHARED, WIDTH, definition, factors, held, prompt
-from tiny_job import READERS, command, write_job
+from tiny_job import READERS, SHORT, command, write_job
 
 from weft import bank, runs, storage
 from weft.bank import compaction, draft, exchange, from_runs, index, names, records, verification
@@ -156,6 +156,25 @@ def test_readers_answer_as_their_run_does(tmp_path):
             found = alone.answer(texts, [0] * len(texts), generate=False)
             assert [one.probabilities for one in found] == [one.probabilities for one in expected]
             assert {one.task for one in found} == {name}
+
+
+def test_codes_of_ulpt_are_kept_as_the_prompts_that_they_give(tmp_path):
+    """To the bit those that the run answers with; nothing is said of a method that would restore them."""
+    optim = "optim: {lr: {prompt: 0.1}, steps: 2, batch_size: 4}"
+    row = f"  - {{label: ULPT, method: {{name: ulpt, rank: 3}}, group: true, {optim}}}\n"
+    job = write_job(tmp_path, "llama", "suffix", SHORT + row.replace("{", "{{").replace("}", "}}"))
+    root, place = tmp_path / "runs", tmp_path / "bank"
+    assert command("run", job, "--runs", root, "--quiet") == 0
+    [run] = [path.name for path in root.glob("adapt-ulpt-*")]
+    assert command("bank", "add", place, run, "--runs", root, "--dtype", "float32") == 0
+    work = Workspace(root, keep_texts=False)
+    with newest(place) as snapshot:
+        assert snapshot.names() == ["delta", "gamma"]
+        for name in snapshot.names():
+            entry = snapshot.find(name)
+            assert (entry.kind, entry.method) == ("prompt", None)
+            expected = prompt_of(runs.find(root, run), name, work).numpy()
+            assert snapshot.prompt(entry).tobytes() == expected.tobytes()
 
 
 def test_a_task_takes_the_prompts_and_scales_along_that_it_reads_with():

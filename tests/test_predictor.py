@@ -1,6 +1,7 @@
 """Answers of several tasks together: what each task may read and write stays its own."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -19,7 +20,9 @@ from weft.evaluation.views import View, Views
 from weft.methods.frozen_features import FeatureClassifiers
 from weft.methods.tfidf import WordClassifiers, vectorizer
 from weft.methods.weft import ViewClassifiers
-from weft.models.tuned import with_prompts
+from weft.models.tuned import TunedModel, with_prompts
+from weft.prompts.bank import PromptBank, SoftPrompts
+from weft.prompts.mixed import MixedPrompts
 from weft.serving.doubts import doubts
 from weft.serving.predictor import Predictor, merged
 from weft.tasks import Task, template
@@ -205,3 +208,36 @@ def test_long_texts_and_long_answers_meet_in_no_batch(make_backbone):
         alone = predictor(backbone, [name]).predict([row, row])
         assert [one for one in together if one.task == name] == alone
     assert len(alone[0].answer.split()) > 128 - 4 - LIMITS["reads"]  # words that would not have had room
+
+
+def test_prompts_of_several_runs_are_composed_for_the_rows_that_ask(make_backbone):
+    """Against each run's own prompts; beside the factors of the runs nothing is held."""
+    backbone, generator = make_backbone("gpt2-suffix"), torch.Generator().manual_seed(0)
+    numbers = partial(torch.randn, generator=generator)
+    many = PromptBank(
+        numbers(6, 16), numbers(50, 6, 1), numbers(50, 1, 16), tuple(f"t{i}" for i in range(50))
+    )
+    plain = SoftPrompts(numbers(2, 3, 16), ("a", "b"))
+    mixed = MixedPrompts([many, plain])
+    assert (mixed.length, mixed.width, mixed.tasks) == (6, 16, (*many.tasks, "a", "b"))
+    ids = torch.tensor([51, 7, 7, 50, 49])
+    found, mask = mixed(ids), mixed.mask(ids)
+    for row, k in enumerate(ids.tolist()):
+        own = many.shared * many.u[k] * many.v[k] if k < 50 else plain.prompts[k - 50]
+        torch.testing.assert_close(found[row][6 - len(own) :], own)
+        assert mask[row].tolist() == [0] * (6 - len(own)) + [1] * len(own)
+    short = torch.tensor([50, 51])
+    assert mixed(short).shape == (2, 3, 16)
+    assert mixed.mask(short).all()
+    kept = sum(value.numel() for value in mixed.state_dict().values())
+    assert kept == sum(value.numel() for part in (many, plain) for value in part.parameters()) + 2 + 2 * 52
+    several = [answers_of(backbone, one) for one in (many, plain)]
+    [together] = merged(several)
+    assert together.model.prompts.tasks == mixed.tasks
+
+
+def answers_of(backbone, prompts):
+    """A finished run with these prompts."""
+    tasks = tuple(replace(open_task("reads"), name=name) for name in prompts.tasks)
+    model = TunedModel(backbone, prompts, {}, prompts.tasks)
+    return TunedAnswerer(model, tasks, (9,) * len(tasks))

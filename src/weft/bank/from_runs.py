@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from weft.bank.manifest import BaseFacts, Group, check_same
 from weft.bank.records import record
 from weft.errors import ArtifactError, UnsupportedError
 from weft.methods.kept_views import GAIN, PROMPT, uses
+from weft.methods.method import Method
 from weft.runs import Run
 from weft.runs.config import AnyRun, EvaluateRun
 from weft.runs.tensor_file import BASE_KEYS
@@ -89,8 +91,8 @@ def of_runs(
     for run in found:
         check_same(base_of(run), addition.base, str(run.path))
         config = run.config()
-        made = {"soft": _prompts, "bank": _factors, "arrays": _readers}.get(_kept(run, config))
-        assert made is not None
+        method = _kept(run, config)
+        made = _composed if method.composes else MADE[method.keeps]
         known = {*groups, *addition.groups}
         for number, (form, data, group) in enumerate(made(run, config, dtype, addition, known)):
             spec = config.tasks[number]
@@ -122,19 +124,19 @@ def _scored(named: Sequence[Run], root: Path) -> tuple[list[Run], dict[tuple[str
     return list(found.values()), metrics
 
 
-def _kept(run: Run, config: AnyRun) -> str:
-    """Which kind of file a run leaves.
+def _kept(run: Run, config: AnyRun) -> Method:
+    """What made a run that a bank keeps.
 
     Raises:
-        UnsupportedError: for one that a bank does not keep.
+        UnsupportedError: for one that it does not.
     """
     made_by = config.made_by
     if made_by is not None and made_by.fits_bank:
-        return made_by.keeps
+        return made_by
     raise UnsupportedError(
         f"a bank does not keep what {made_by.name if made_by else 'this run'!r} leaves",
         where=str(run.path),
-        fix="add runs of prompt_tuning, mpt or weft, or of the stages teachers and source; "
+        fix="add runs of prompt_tuning, ulpt, mpt or weft, or of the stages teachers and source; "
         "answer with others by weft predict RUN",
         code="C16",
     )
@@ -165,7 +167,7 @@ def base_of(run: Run) -> BaseFacts:
 def definition_of(run: Run, config: AnyRun, number: int) -> Definition:
     """What is said of one of a run's tasks beside its numbers."""
     env, made_by, spec = run.env(), config.made_by, config.tasks[number]
-    readers = made_by is not None and made_by.keeps == "arrays"
+    readers = made_by is not None and made_by.keeps == "arrays" and not made_by.composes
     return Definition(
         task=without_places(spec),
         source_tokens=config.limits.tokens(spec.name),
@@ -180,8 +182,17 @@ Made = Iterator[tuple[Form, bytes, str]]
 
 def _prompts(run: Run, config: AnyRun, dtype: Dtype, addition: Addition, known: Collection[str]) -> Made:
     """Plain prompts."""
-    for prompt in run.tensors()["prompts"]:
-        yield Form("prompt", tuple(prompt.shape), dtype), encoded(prompt.numpy(), dtype), ""
+    yield from map(partial(_prompt, dtype=dtype), run.tensors()["prompts"])
+
+
+def _composed(run: Run, config: AnyRun, dtype: Dtype, addition: Addition, known: Collection[str]) -> Made:
+    """The plain prompts that a method's arrays give."""
+    names = tuple(task.name for task in config.tasks)
+    yield from map(partial(_prompt, dtype=dtype), _kept(run, config).composed(names, run.saved()))
+
+
+def _prompt(prompt: "Tensor", dtype: Dtype) -> tuple[Form, bytes, str]:
+    return Form("prompt", tuple(prompt.shape), dtype), encoded(prompt.numpy(), dtype), ""
 
 
 def _factors(run: Run, config: AnyRun, dtype: Dtype, addition: Addition, known: Collection[str]) -> Made:
@@ -193,8 +204,7 @@ def _factors(run: Run, config: AnyRun, dtype: Dtype, addition: Addition, known: 
     group = storage.sha256_bytes(encoded(shared.numpy(), "float32"))
     trained = config.made_by is not None and "shared" in config.made_by.groups
     if len(u) == 1 and trained and group not in known:
-        prompt = compose(shared, u[0], v[0])
-        yield Form("prompt", tuple(prompt.shape), dtype), encoded(prompt.numpy(), dtype), ""
+        yield _prompt(compose(shared, u[0], v[0]), dtype)
         return
     addition.group("factors", {"P*": shared})
     form = Form("factors", (*u.shape[1:], v.shape[2]), dtype)
@@ -211,3 +221,6 @@ def _readers(run: Run, config: AnyRun, dtype: Dtype, addition: Addition, known: 
         named = {name: one for name, one in saved.tensors.items() if name.startswith((PROMPT, GAIN))}
         group = addition.group("readers", {name: one for name, one in named.items() if uses(notes, name)})
         yield Form("readers", (), dtype), record(tensors, notes), group
+
+
+MADE = {"soft": _prompts, "bank": _factors, "arrays": _readers}

@@ -158,6 +158,7 @@ class Method(Config):
         asks_rows: whether it answers from all training rows at once, although it learns nothing.
         apart: whether the arrays of one task, `K.NAME`, answer with the shared ones alone, so that a bank may
             keep tasks one by one.
+        composes: whether its arrays give one plain prompt a task, `composed`, which is what a bank keeps.
     """
 
     name: str
@@ -170,12 +171,13 @@ class Method(Config):
     reads_base: ClassVar[bool] = True
     asks_rows: ClassVar[bool] = False
     apart: ClassVar[bool] = False
+    composes: ClassVar[bool] = False
 
     @property
     def fits_bank(self) -> bool:
-        """Whether a bank can keep its tasks: as prompts alone, or as arrays that stand apart."""
+        """Whether a bank can keep its tasks: as prompts, or as arrays that stand apart."""
         plain = not self.touches_weights and not self.reads_texts
-        return plain and (self.keeps in ("soft", "bank") or self.apart)
+        return plain and (self.keeps in ("soft", "bank") or self.apart or self.composes)
 
     @property
     def title(self) -> str:
@@ -226,6 +228,14 @@ class Method(Config):
         Raises:
             WeftError: with the remedy. Nothing is refused here unless a method says so.
         """
+
+    def composed(self, names: tuple[str, ...], saved: Saved) -> "Tensor":
+        """The prompts `[K, P, D]` of what a run kept of tasks, of a method that `composes`.
+
+        Raises:
+            ArtifactError: as `restore`.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def restore(self, setup: Setup, saved: Saved) -> "Answerer":

@@ -9,8 +9,11 @@ from weft.methods.kept import check_shapes
 from weft.methods.method import Saved, Setup, Starts, TrainedMethod
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from weft.evaluation.answering import TunedAnswerer
     from weft.models.tuned import TunedModel
+    from weft.prompts.ulpt import ProjectedPrompts
 
 AXES = {"codes": "KPR", "scale": "KD", "shift": "KD", "draw": "1", "witness": "D"}
 
@@ -21,6 +24,7 @@ class ULPT(TrainedMethod):
     name: Literal["ulpt"] = "ulpt"
     rank: int = Field(64, gt=0, description="numbers of a prompt token's code, r in the paper")
     keeps: ClassVar[Literal["arrays"]] = "arrays"
+    composes: ClassVar[bool] = True
 
     @property
     def title(self) -> str:
@@ -49,13 +53,26 @@ class ULPT(TrainedMethod):
         """The model under the prompts that a run's codes give."""
         from weft.evaluation.answering import TunedAnswerer
         from weft.models.tuned import restored
-        from weft.prompts.ulpt import ProjectedPrompts
 
-        known = {"K": len(setup.tasks), "D": setup.backbone.width, "1": 1}
-        check_shapes(saved.tensors, AXES, **known)
-        check_draw(float(saved.tensors["draw"]))
-        module = ProjectedPrompts(tasks=setup.names, **saved.tensors)
+        module = _restored(setup.names, saved, D=setup.backbone.width)
         return TunedAnswerer(restored(setup.backbone, module), setup.tasks, setup.source_tokens)
+
+    def composed(self, names: tuple[str, ...], saved: Saved) -> "Tensor":
+        """Codes through the projection, which is drawn anew."""
+        import torch
+
+        with torch.no_grad():
+            found: Tensor = _restored(names, saved)(torch.arange(len(names)))
+        return found
+
+
+def _restored(names: tuple[str, ...], saved: Saved, **known: int) -> "ProjectedPrompts":
+    """The module that a run kept."""
+    from weft.prompts.ulpt import ProjectedPrompts
+
+    check_shapes(saved.tensors, AXES, K=len(names), **{"1": 1}, **known)
+    check_draw(float(saved.tensors["draw"]))
+    return ProjectedPrompts(tasks=names, **saved.tensors)
 
 
 def check_draw(number: float) -> None:

@@ -6,7 +6,6 @@ Where the prompt stands is the backbone's matter.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -137,30 +136,6 @@ class SoftPrompts(PromptModule):
     def forward(self, task_ids: Int[Tensor, " B"]) -> Float[Tensor, "B P D"]:
         """The prompt of each row."""
         return self.prompts.index_select(0, task_ids)
-
-
-class MixedPrompts(SoftPrompts):
-    """Finished prompts of unlike length, the shorter ones filled up on the left.
-
-    There, what is masked changes no distance between tokens that count.
-
-    Args:
-        prompts: `[P_k, D]` of each of K tasks.
-        tasks: names, in the order of the task ids.
-    """
-
-    def __init__(self, prompts: Sequence[Float[Tensor, "_ D"]], tasks: tuple[str, ...]) -> None:
-        longest = max(map(len, prompts))
-        missing = [longest - len(one) for one in prompts]
-        filled = [F.pad(one, (0, 0, count, 0)) for one, count in zip(prompts, missing, strict=True)]
-        super().__init__(torch.stack(filled), tasks)
-        self.own: Tensor
-        places = torch.arange(longest)
-        self.register_buffer("own", torch.stack([(places >= count).long() for count in missing]))
-
-    def mask(self, task_ids: Int[Tensor, " B"]) -> Int[Tensor, "B P"]:
-        """1 where a row's prompt has a token."""
-        return self.own.index_select(0, task_ids)
 
 
 class FixedPrompt(PromptModule):

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from weft import runs
 from weft.config.decoding import GREEDY, Decoding
 from weft.errors import ArtifactError, ConfigError, DataError, did_you_mean
@@ -18,7 +16,7 @@ from weft.evaluation.answering import TunedAnswerer
 from weft.evaluation.answers import Answer, Answerer, TextError, decoded
 from weft.evaluation.received import Received, Receives, check_read, check_shown
 from weft.models.tuned import TunedModel
-from weft.prompts.bank import MixedPrompts
+from weft.prompts.mixed import MixedPrompts
 from weft.runs import parents
 from weft.runs.places import Places
 from weft.runs.workspace import Workspace
@@ -290,16 +288,11 @@ def _share(several: Sequence[TunedAnswerer]) -> bool:
     return room and alike and all(one.model.backbone is backbone for one in several)
 
 
-@torch.no_grad()
 def _merge(several: Sequence[TunedAnswerer]) -> TunedAnswerer:
-    """One model with the composed prompts of all."""
+    """One model with the prompts of all, which are composed for the rows of a batch."""
     if len(several) == 1:
         return several[0]
-    backbone = several[0].model.backbone
     tasks = tuple(task for one in several for task in one.tasks)
-    ids = [torch.arange(len(one.tasks), device=backbone.device) for one in several]
-    parts = [one.model.prompts_of(own) for one, own in zip(several, ids, strict=True)]
-    prompts = [prompt for part in parts if part is not None for prompt in part]
-    module = MixedPrompts(prompts, tuple(task.name for task in tasks)).to(backbone.device)
+    prompts = MixedPrompts([one.model.prompts for one in several if one.model.prompts is not None])
     limits = tuple(limit for one in several for limit in one.source_tokens)
-    return TunedAnswerer(TunedModel(backbone, module, {}, module.tasks), tasks, limits)
+    return TunedAnswerer(TunedModel(several[0].model.backbone, prompts, {}, prompts.tasks), tasks, limits)
