@@ -20,6 +20,7 @@ from benchmarks import (
     machine,
     memory,
     neighbour,
+    over_http,
     pocket_step,
     products,
     readers,
@@ -53,6 +54,7 @@ BENCHMARKS = {
     "bank": bank.run,
     "soak": soak.run,
     "serve": serve.run,
+    "http": over_http.run,
 }
 DOCS = Path(__file__).parents[1] / "docs"
 app = App(name="weft bench", result_action="return_value")
@@ -75,7 +77,7 @@ def bench(
 
     Args:
         names: t5-step, smollm2-step, pocket-step, whole-job, predict, closed, distill, together,
-            products, linear, memory, neighbour, readers, learn, demo, bank, soak, serve.
+            products, linear, memory, neighbour, readers, learn, demo, bank, soak, serve, http.
         rounds: how often each side is timed.
         out: folder of bench.json, in which what other benchmarks found stays.
         data: folder of task data: rows of CR, else of the demo.

@@ -56,6 +56,9 @@ GOALS = {
     "serve-peft": Goal("16 tasks / PEFT task by task", "x", (1, 1)),
     "serve-one-text": Goal("100 tasks on one text / 100 requests", "x", (8, 8)),
     "serve-flat": Goal("rows of a bank of a million / of one", "times", (1.05, 1.05), most=True),
+    "http-latency": Goal("through HTTP, one by one: a million / one", "times", (1.05, 1.05), most=True),
+    "http-throughput": Goal("through HTTP, many at once: a million / one", "times", (1.05, 1.05), most=True),
+    "http-refused": Goal("overload: a refusal takes", "ms", (100, 100), most=True),
     "linear": Goal("step time, farthest off a line", "share", (10, 10), most=True),
 }
 

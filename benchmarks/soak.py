@@ -4,9 +4,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +11,7 @@ from typing import Annotated, Any
 import httpx
 from cyclopts import App, Parameter
 
-from benchmarks import soak_oracle
+from benchmarks import server_process, soak_oracle
 from benchmarks.goals import Result, Settings
 from benchmarks.soak_traffic import Clients, Tally, slow
 from weft.bank.writer import change
@@ -68,7 +65,8 @@ async def soak(folder: Path, requests: int, *, seconds: float = 0.0, mutant: str
     small = requests <= QUICK
     size = {"tasks": 40, "texts": 8} if small else {"tasks": 200, "texts": 20}
     oracle = soak_oracle.make(path, **size, versions=3, changing=20)
-    process, url = await _start(path, mutant)
+    options = ["PORT", mutant] if mutant else ["PORT"]
+    process, url = await asyncio.to_thread(server_process.start, "benchmarks.soak_server", path, *options)
     tally, samples, events, stop = Tally(), list[int](), {"kills": 0, "reloads": 0}, asyncio.Event()
     clients = Clients(url, oracle, tally, requests)
     beside = [
@@ -90,9 +88,7 @@ async def soak(folder: Path, requests: int, *, seconds: float = 0.0, mutant: str
         task.cancel()
     await asyncio.gather(*beside, return_exceptions=True)
     left = await _idle(url)
-    process.send_signal(signal.SIGTERM)
-    code = await asyncio.to_thread(process.wait, 60)
-    assert code == 0, f"the server ended with {code}"
+    await asyncio.to_thread(server_process.end, process)
     return {
         "requests": tally.requests,
         "answers": tally.answers,
@@ -109,24 +105,6 @@ async def soak(folder: Path, requests: int, *, seconds: float = 0.0, mutant: str
         "left running": left,
         "faults": tally.faults,
     }
-
-
-async def _start(path: Path, mutant: str) -> tuple[subprocess.Popen[bytes], str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "benchmarks.soak_server", str(path), str(port), mutant]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(trust_env=False) as http:
-        while True:
-            assert process.poll() is None, "the server did not start"
-            await asyncio.sleep(0.2)
-            try:
-                if (await http.get(f"{url}/ready")).status_code == 200:
-                    return process, url
-            except httpx.TransportError:
-                continue
 
 
 async def _kills(server: int, events: dict[str, int], seconds: float) -> None:

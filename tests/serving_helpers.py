@@ -64,7 +64,7 @@ def served(
         listening = run.bound("127.0.0.1", 0)
         server = run.Server(
             run.uvicorn.Config(
-                app, http=timed_protocol(settings.receive_seconds), ws="none", lifespan="off",
+                app, http=timed_protocol(settings), ws="none", lifespan="off",
                 log_config=None, access_log=False, timeout_graceful_shutdown=1,
             )
         )  # fmt: skip

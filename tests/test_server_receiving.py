@@ -1,5 +1,6 @@
 """Requests as bytes on a socket: slow, endless, lying, cut off; and good ones beside them."""
 
+import json
 import socket
 import time
 from contextlib import suppress
@@ -7,6 +8,8 @@ from contextlib import suppress
 import pytest
 from fake_engine import write_bank
 from serving_helpers import QUICK, served
+
+from weft.server import run
 
 LIMIT = 10_000
 
@@ -41,11 +44,13 @@ def head(*lines, path="/v1/completions"):
 GOOD = b'{"model": "poem", "prompt": "x"}'
 
 
-def good(server):
+def good(server, task="poem"):
     with server.client() as http:
         began = time.monotonic()
         assert http.post(
-            "/v1/completions", content=GOOD, headers={"content-type": "application/json"}
+            "/v1/completions",
+            content=GOOD.replace(b"poem", task.encode()),
+            headers={"content-type": "application/json"},
         ).is_success
         return time.monotonic() - began
 
@@ -144,6 +149,45 @@ def test_whoever_leaves_while_sending_leaves_nothing(server):
             one.sendall(part)
     good(server)
     assert server.service.batcher.idle
+
+
+def test_whoever_does_not_read_is_cut_off(tmp_path, monkeypatch):
+    """S09: an answer waits for its reader as long as the settings say, and then its room is free."""
+    bank, bound = write_bank(tmp_path / "bank", banking={}), run.bound
+
+    def narrow(*place):
+        found = bound(*place)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return found
+
+    monkeypatch.setattr(run, "bound", narrow)
+    body = json.dumps({"model": "banking", "inputs": ["x"] * 256}).encode()
+    with served(bank, QUICK.model_copy(update={"send_seconds": 0.5})) as server, silent(server) as one:
+        one.sendall(head(f"content-length: {len(body)}", path="/v1/classify") + body)
+        whole = int(until_headers(one).partition(b"content-length: ")[2].split(b"\r\n")[0])
+        time.sleep(2)
+        with suppress(ConnectionResetError):
+            assert len(answer(one)) < whole // 2
+        assert server.service.batcher.idle
+        good(server, "banking")
+
+
+def silent(server):
+    """A connection that has next to no room for answers."""
+    host, port = server.url.removeprefix("http://").split(":")
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    found.settimeout(10)
+    found.connect((host, int(port)))
+    return found
+
+
+def until_headers(connection):
+    """The first bytes of an answer."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        got += connection.recv(64)
+    return got
 
 
 def test_heads_that_are_too_large(server):

@@ -13,7 +13,7 @@ class GoneError(Exception):
 
 
 class Receiving:
-    """Refuses bodies that are too large or too slow, and readers that do not read.
+    """Refuses bodies that are too large or too slow.
 
     Args:
         app: what answers whole requests.
@@ -32,11 +32,11 @@ class Receiving:
         except Refusal as refusal:
             response = refusal.response()
             response.headers["connection"] = "close"  # the rest of the body is not read
-            await response(scope, receive, self._timed(send))
+            await response(scope, receive, send)
         except GoneError:
             return
         else:
-            await self.app(scope, _replayed(body, receive), self._timed(send))
+            await self.app(scope, _replayed(body, receive), send)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         limit, seconds = self.settings.body_bytes, self.settings.receive_seconds
@@ -58,13 +58,6 @@ class Receiving:
         except TimeoutError:
             message_ = f"the request was not here within {seconds:g} s"
             raise Refusal(408, message_, code="request_timeout") from None
-
-    def _timed(self, send: Send) -> Send:
-        async def timed(message: Message) -> None:
-            async with asyncio.timeout(self.settings.send_seconds):
-                await send(message)
-
-        return timed
 
 
 def _large(limit: int) -> Refusal:

@@ -94,7 +94,7 @@ async def _serve(
     app = create_app(service, place.keys, allow_admin=place.allow_admin)
     server = Server(
         uvicorn.Config(
-            app, http=timed_protocol(settings.receive_seconds), limit_concurrency=settings.connections,
+            app, http=timed_protocol(settings), limit_concurrency=settings.connections,
             ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
             proxy_headers=False, timeout_graceful_shutdown=LAST_WORDS, h11_max_incomplete_event_size=HEAD,
         )

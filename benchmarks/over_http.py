@@ -1,0 +1,173 @@
+"""Through the server: what an answer takes beside larger banks, and what overload does to those who ask."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from statistics import median, quantiles
+from typing import Any
+
+import httpx
+
+from benchmarks import inputs, measure
+from benchmarks.goals import Result, Settings
+from benchmarks.serve import LENGTH, QUICK, SIZES
+from benchmarks.served import Served, name_of
+from benchmarks.server_process import serving
+from weft.models import Backbone
+
+TEXTS, TASKS = 32, 32
+ASKED, CLIENTS = 48, 16  # requests of a round; of those that come at once
+TIMES, SECONDS, DEADLINE = 10, 8, 5  # overload: of what the server does, for how long, and what it promises
+PATIENCE = 60.0
+
+
+def run(settings: Settings) -> list[Result]:
+    """Both, on smollm2."""
+    backbone = inputs.load("smollm2", settings, length=4 if settings.quick else LENGTH)
+    return [*_sizes(settings, backbone), *_overload(settings, backbone)]
+
+
+def _bank(settings: Settings, backbone: Backbone, size: int, name: str) -> Served:
+    length = 4 if settings.quick else LENGTH
+    served = Served(settings.folder / name, backbone, length, dtype="bfloat16")
+    served.grown(size).close()
+    return served
+
+
+def _sizes(settings: Settings, backbone: Backbone) -> list[Result]:
+    """Servers of banks of any size, asked in turn: one request after the other, and many at once."""
+    sizes = QUICK if settings.quick else SIZES
+    texts = inputs.texts(settings, TEXTS)
+    banks = {size: _bank(settings, backbone, size, f"http-{size}").folder for size in sizes}
+    with ExitStack() as servers:
+        urls = {size: servers.enter_context(serving(path)) for size, path in banks.items()}
+        arms = {
+            f"{size:,} {way}": _round(url, size, texts, clients)
+            for size, url in urls.items()
+            for way, clients in (("one by one", 1), ("at once", CLIENTS))
+        }
+        seconds, _ = measure.interleave(arms, settings.rounds)
+    return [
+        _flat(seconds, sizes, size, way, "http-latency" if way == "one by one" else "http-throughput")
+        for way in ("one by one", "at once")
+        for size in sizes[1:]
+    ]
+
+
+def _flat(seconds: measure.Seconds, sizes: tuple[int, ...], size: int, way: str, goal: str) -> Result:
+    """The time for a bank over that for one of a single task."""
+    last = size == sizes[-1]
+    own = {name: taken for name, taken in seconds.items() if name.endswith(way)}
+    each = {name: 1000 * median(taken) / ASKED for name, taken in own.items()}
+    told = "; ".join(f"{name.split()[0]} tasks {one:.0f} ms an answer" for name, one in each.items())
+    said = f"{ASKED} requests of a text each, two answers, tasks drawn at random, {way}; {told}"
+    return Result(
+        goal if last else f"{way}: bank of {size:,} / of {sizes[0]:,}",
+        measure.ratios(own, f"{size:,} {way}", f"{sizes[0]:,} {way}"),
+        said if last else f"as {sizes[-1]:,}",
+        own if last else {},
+        unit="times",
+    )
+
+
+def _round(url: str, size: int, texts: list[str], clients: int) -> Callable[[int], object]:
+    """So many requests for tasks drawn at random; every size is asked the same texts in the same order."""
+    draw = random.Random(size)
+
+    def timed(number: int) -> object:
+        asked = [(name_of(draw.randrange(size)), texts[i % len(texts)]) for i in range(ASKED)]
+        return asyncio.run(_closed(url, asked, clients))
+
+    return timed
+
+
+async def _closed(url: str, asked: list[tuple[str, str]], clients: int) -> None:
+    """Requests of clients who wait for each answer."""
+    waiting = iter(asked)
+
+    async def client(http: httpx.AsyncClient) -> None:
+        for task, text in waiting:
+            while (status := (await _ask(http, task, text))[0]) == 429:
+                await asyncio.sleep(0.2)
+            assert status == 200, f"status {status}"
+
+    async with _client(url) as http:
+        await asyncio.gather(*(client(http) for _ in range(clients)))
+
+
+def _client(url: str) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=None)
+    return httpx.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False, limits=limits)
+
+
+async def _ask(http: httpx.AsyncClient, task: str, text: str) -> tuple[int, float, str]:
+    """Status, seconds and when to come again."""
+    began = time.perf_counter()
+    reply = await http.post("/v1/classify", json={"model": task, "inputs": [text]})
+    return reply.status_code, time.perf_counter() - began, reply.headers.get("retry-after", "")
+
+
+def _overload(settings: Settings, backbone: Backbone) -> list[Result]:
+    """Ten times as many requests as the server answers, whether it keeps up or not."""
+    texts = inputs.texts(settings, TEXTS)
+    path = _bank(settings, backbone, TASKS, "http-overload").folder
+    refused: dict[str, list[float]] = {"median": [], "p99": []}
+    facts: list[dict[str, Any]] = []
+    with serving(path, "--set", f"deadline_seconds={DEADLINE}") as url:
+        for number in range(settings.rounds):
+            rate = _rate(url, texts, number)
+            seconds = 1 if settings.quick else SECONDS
+            replies = asyncio.run(_flood(url, texts, TIMES * rate, seconds))
+            found = _judged(replies)
+            facts.append({"answers a second": round(rate, 1), **found})
+            refused["median"].append(found["median ms"])
+            refused["p99"].append(found["p99 ms"])
+    text = (
+        f"{TIMES} times as many requests as the server answered just before, for {SECONDS} s, from this "
+        f"machine; deadline {DEADLINE} s"
+    )
+    late = [one["late"] for one in facts]
+    return [
+        Result("http-refused", refused["median"], text, checks={"rounds": facts}, unit="ms"),
+        Result("same, 99 of 100", refused["p99"], text, unit="ms"),
+        Result("overload: admitted and answered too late", late, text, unit="count"),
+    ]
+
+
+def _rate(url: str, texts: list[str], seed: int) -> float:
+    """Answers a second of clients who wait."""
+    draw = random.Random(seed)
+    asked = [(name_of(draw.randrange(TASKS)), draw.choice(texts)) for _ in range(3 * ASKED)]
+    began = time.perf_counter()
+    asyncio.run(_closed(url, asked, CLIENTS))
+    return len(asked) / (time.perf_counter() - began)
+
+
+async def _flood(url: str, texts: list[str], rate: float, seconds: float) -> list[tuple[int, float, str]]:
+    """Requests at a fixed pace, whatever becomes of those before."""
+    draw, began = random.Random(0), time.perf_counter()
+    async with _client(url) as http:
+        asks = []
+        for i in range(int(rate * seconds)):
+            await asyncio.sleep(max(0.0, began + i / rate - time.perf_counter()))
+            task = name_of(draw.randrange(TASKS))
+            asks.append(asyncio.create_task(_ask(http, task, draw.choice(texts))))
+        return await asyncio.gather(*asks)
+
+
+def _judged(replies: list[tuple[int, float, str]]) -> dict[str, Any]:
+    """Counts, and milliseconds of refusals; whoever is refused is told when to come again."""
+    took = {status: [one for code, one, _ in replies if code == status] for status in (200, 429)}
+    others = sorted({code for code, _, _ in replies} - set(took))
+    assert not others, f"statuses {others}"
+    assert all(int(after) >= 1 for code, _, after in replies if code == 429)
+    cuts = quantiles(took[429], n=100) if len(took[429]) > 1 else [float("nan")] * 99
+    return {
+        "answered": len(took[200]),
+        "refused": len(took[429]),
+        "late": sum(one > DEADLINE for one in took[200]),
+        "median ms": 1000 * cuts[49],
+        "p99 ms": 1000 * cuts[98],
+    }
