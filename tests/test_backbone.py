@@ -133,7 +133,7 @@ def test_no_prompt_is_the_plain_model(backbone, rows):
 def test_embedded_words_as_a_prompt_are_those_words(backbone, rows):
     """A prompt made of words' embeddings gives what the same words give as token ids."""
     words = (7, 8, 9)
-    prompts = backbone.embeddings[list(words)].detach().repeat(4, 1, 1)
+    prompts = backbone.embed(torch.tensor([words])).detach().repeat(4, 1, 1)
     logits = forward(backbone, rows, prompts).logits
     for i, (source, target) in enumerate(zip(rows.sources, rows.targets, strict=True)):
         text = source + words if is_suffix(backbone) else words + source

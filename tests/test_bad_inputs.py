@@ -241,7 +241,7 @@ CONFIG: dict[str, Case] = {
     "too long for positions": (both(model(model_type="gpt2", n_positions=16, n_embd=32, n_layer=2), setting("length: 4", "length: 4")), "C07", 2, "prompt 4, text 12 and answer 3 are 19 tokens, and 'base' has 16 positions", "prompt.length, limits.source_tokens", "set limits.source_tokens to 9 or less"),
     "too long for a BERT's positions": (both(model(model_type="encoder-decoder", encoder={"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "max_position_embeddings": 16}, decoder={"num_hidden_layers": 2}), setting("length: 4", "length: 4")), "C07", 2, "'base' has 16 positions", "prompt.length, limits.source_tokens", ""),
     "suffix on an encoder-decoder": (both(model(model_type="t5", d_model=32, num_layers=2), setting("length: 4", "length: 4, position: suffix")), "C08", 2, "a model with an encoder reads its prompt before the text", "prompt.position", "set prompt.position: prefix"),
-    "sliding window": (model(sliding_window=8), "C08", 2, "sees a window of 8 tokens", "base (sliding_window)", ""),
+    "sliding window": (model(sliding_window=8), "C08", 2, "'base''s attention sees a window of 8, beyond which", "prompt.length, limits.source_tokens", "set limits.source_tokens to 1 or less"),
     "kappa 1": (setting("kappa: 2", "kappa: 1"), "C09", 2, "greater than or equal to 2", "(source.sampling.kappa)", ""),
     "kappa over sources": (setting("kappa: 2", "kappa: 3, replacement: false"), "C09", 2, "source.sampling.kappa (3) exceeds the number of sources (2)", "small.yaml", ""),
     "one source": (setting("[alpha, beta]", "[alpha]"), "C10", 2, "two or more sources, or none", "small.yaml:6 (sources)", ""),

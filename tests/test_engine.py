@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import BACKBONE_IDS, PAD, SUFFIX_IDS, WORDS, build_backbone
+from conftest import EVERY_BACKBONE, EVERY_SUFFIX, PAD, WORDS, build_backbone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import lm as plain
@@ -99,7 +99,7 @@ def constrained(log_probs):
     return {word: math.exp(value) / whole for word, value in total.items()}
 
 
-@pytest.mark.parametrize("name", BACKBONE_IDS)
+@pytest.mark.parametrize("name", EVERY_BACKBONE)
 def test_a_mixed_batch_answers_as_transformers_does_row_by_row(engines, name):
     """Tasks, lengths of prompts and of texts all mixed; closed answers with their probabilities."""
     engine = engines[name]
@@ -201,7 +201,7 @@ def test_prompts_that_are_kept_change_nothing(engines, name, monkeypatch):
         torch.testing.assert_close(first[place, 0][0], expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", SUFFIX_IDS)
+@pytest.mark.parametrize("name", EVERY_SUFFIX)
 def test_one_text_under_many_tasks_is_read_once(name, tmp_path, monkeypatch):
     """Prompts of unlike length behind one copy of the text; each as it is alone, closed or written."""
     backbone = build_backbone(name)

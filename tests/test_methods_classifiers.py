@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import BACKBONE_IDS, build_backbone
+from conftest import EVERY_BACKBONE, build_backbone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
@@ -137,7 +137,7 @@ def test_what_cannot_be_held_out_has_no_score(y):
     assert best_strength(x, y) == (1.0, None)
 
 
-@pytest.mark.parametrize("name", BACKBONE_IDS)
+@pytest.mark.parametrize("name", EVERY_BACKBONE)
 def test_features_are_those_of_each_text_alone(name):
     """Pooled states of a batch equal those of the model's own hidden states of one text, unpadded."""
     backbone = build_backbone(name)
@@ -145,11 +145,7 @@ def test_features_are_those_of_each_text_alone(name):
     found = features(backbone, sources, [(0, "mean"), (2, "mean"), (2, "last")], batch_size=3)
     for i, source in enumerate(sources):
         ids = torch.tensor([source])
-        reader = (
-            backbone.lm.get_encoder()
-            if hasattr(backbone.lm, "get_encoder") and name in ("t5", "bert")
-            else None
-        )
+        reader = backbone.lm.get_encoder() if backbone.lm.config.is_encoder_decoder else None
         with torch.no_grad():
             states = (reader or backbone.lm.base_model)(
                 input_ids=ids, output_hidden_states=True

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import BACKBONE_IDS, VOCABULARY, build_backbone, build_tokenizer
+from conftest import EVERY_BACKBONE, VOCABULARY, build_backbone, build_tokenizer
 from pydantic import ValidationError
 from reference import lm as reference
 from tiny_job import command, write_job
@@ -95,7 +95,7 @@ def expected(backbone, words, examples, text, task, calibrate):
     return shares / shares.sum()
 
 
-@pytest.fixture(params=BACKBONE_IDS, scope="module")
+@pytest.fixture(params=EVERY_BACKBONE, scope="module")
 def model(request):
     """Each backbone in turn, with weights of its own."""
     return build_backbone(request.param)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import BACKBONE_IDS, ENCODERS, build_backbone, build_reader
+from conftest import ENCODERS, EVERY_BACKBONE, build_backbone, build_reader
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
@@ -53,7 +53,7 @@ def named(view):
 # views
 
 
-@pytest.mark.parametrize("name", BACKBONE_IDS)
+@pytest.mark.parametrize("name", EVERY_BACKBONE)
 def test_views_are_the_states_that_predict_an_answer(name):
     """Of a batch with padding, those of each text alone; the last layer's gives the first token's logits."""
     backbone = build_backbone(name)

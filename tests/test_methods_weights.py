@@ -7,7 +7,7 @@ import numpy as np
 import peft
 import pytest
 import torch
-from conftest import BACKBONE_IDS, PAD, build_backbone, build_lm
+from conftest import EVERY_BACKBONE, PAD, build_backbone, build_lm
 from tiny_job import SHORT, command, write_job
 from transformers import T5Config, T5ForConditionalGeneration
 
@@ -111,7 +111,7 @@ def test_biases_of_t5_base_come_from_one_set_of_places():
 # what moves
 
 
-@pytest.mark.parametrize("place", BACKBONE_IDS)
+@pytest.mark.parametrize("place", EVERY_BACKBONE)
 @every_method
 def test_training_starts_at_the_base_model_and_moves_what_is_declared(name, place):
     """Before training the logits are the frozen model's; afterwards all else is as it was, bit for bit."""

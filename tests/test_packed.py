@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import BACKBONE_IDS, build_backbone
+from conftest import EVERY_BACKBONE, build_backbone
 from test_choices import batch_of, loss_and_gradient
 from tiny_job import write_job
 from torch import nn
@@ -80,7 +80,7 @@ def test_rows_that_do_not_lie_side_by_side():
     torch.testing.assert_close(packed(rows), packed(rows.contiguous()))
 
 
-@pytest.mark.parametrize("name", BACKBONE_IDS)
+@pytest.mark.parametrize("name", EVERY_BACKBONE)
 def test_a_packed_model_says_the_same(name, rows):
     """Of every family: loss, gradient, scores and written answers."""
     backbone = build_backbone(name)

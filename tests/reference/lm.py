@@ -19,7 +19,7 @@ def run(lm, source, prompt, target, *, suffix=False):
     """One pass that reads text, prompt and all but the last target token; with hidden states."""
     before = read_parts(lm, source, prompt, suffix=suffix)
     if lm.config.is_encoder_decoder:
-        fed = torch.tensor([[lm.config.decoder_start_token_id, *target[:-1]]])
+        fed = torch.tensor([[start_of(lm), *target[:-1]]])
         return lm(inputs_embeds=before, decoder_input_ids=fed, use_cache=False, output_hidden_states=True)
     whole = torch.cat([before, embed(lm, target[:-1])], 1)
     return lm(inputs_embeds=whole, use_cache=False, output_hidden_states=True)
@@ -49,3 +49,9 @@ def generate(lm, source, prompt, max_tokens, *, suffix=False, end, pad, **settin
     )[0].tolist()
     ids = ids[1:] if lm.config.is_encoder_decoder else ids
     return tuple(ids[: ids.index(end)] if end in ids else ids)
+
+
+def start_of(lm):
+    """What a decoder reads first; of a T5Gemma, the token that begins its decoder's texts."""
+    own = getattr(lm.config, "decoder_start_token_id", None)
+    return lm.config.decoder.bos_token_id if own is None else own

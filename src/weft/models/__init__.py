@@ -16,6 +16,7 @@ from weft.models.encoder import EncoderBackbone
 from weft.models.language_model import load_language_model, outline
 from weft.models.measuring import Choice
 from weft.models.memory import checkpoint_layers, free_bytes, rows_that_fit
+from weft.models.own_embeddings import check_embeddings
 from weft.models.packed import can_pack, pack, probe_products
 from weft.models.precision import Precision, probe
 from weft.models.seq2seq import Seq2SeqBackbone
@@ -81,8 +82,8 @@ def load_backbone(
 
     Raises:
         ArtifactError: as `outline_backbone`.
-        UnsupportedError: for a suffix prompt on an encoder-decoder, a sliding window, or attention that the
-            model cannot have.
+        UnsupportedError: for a suffix prompt on an encoder-decoder, attention that the model cannot have, or
+            a model that does not read embeddings as it reads tokens.
     """
     from accelerate import PartialState
 
@@ -102,6 +103,8 @@ def load_backbone(
     kept = TextCache(lm, cache_mb << 20, texts if suffix else None, warn)
     backbone = _backbone(folder, lm, tokenizer, suffix, kept)
     backbone.rounds = products == "bfloat16"
+    if folder.family != "encoder":
+        check_embeddings(backbone)
     return backbone
 
 
@@ -128,7 +131,7 @@ def _backbone(folder: BaseFolder, lm: Any, tokenizer: Any, suffix: bool, texts: 
 
 
 def check_attention(folder: BaseFolder, attention: str) -> None:
-    """Refuse weft's own attention where a model's does more.
+    """Refuse weft's own attention where a model's does more, and what the library does not have for a model.
 
     Raises:
         UnsupportedError: with the remedy.
@@ -140,25 +143,25 @@ def check_attention(folder: BaseFolder, attention: str) -> None:
             fix="set base.attention: auto",
             code="C08",
         )
+    if attention == "sdpa" and folder.config.get("model_type") == "t5gemma":
+        raise UnsupportedError(
+            "attention of T5Gemma models caps its scores, which sdpa cannot",
+            where="base.attention",
+            fix="set base.attention: auto",
+            code="C08",
+        )
 
 
 def check_position(folder: BaseFolder, position: str) -> None:
     """Refuse a prompt position that a model cannot have.
 
     Raises:
-        UnsupportedError: for a suffix prompt on a model with an encoder, or a sliding window.
+        UnsupportedError: for a suffix prompt on a model with an encoder.
     """
     if position == "suffix" and folder.family != "causal":
         raise UnsupportedError(
             "a model with an encoder reads its prompt before the text",
             where="prompt.position",
             fix="set prompt.position: prefix",
-            code="C08",
-        )
-    window = folder.config.get("sliding_window") if folder.config.get("use_sliding_window", True) else None
-    if window and folder.family == "causal":
-        raise UnsupportedError(
-            f"the model's attention sees a window of {window} tokens, which weft does not serve",
-            where=f"{folder.name} (sliding_window)",
             code="C08",
         )

@@ -39,6 +39,7 @@ class Layers:
 FAMILIES = (
     Layers("q", "k", "v", r"SelfAttention\.o", "wo"),  # T5
     Layers("q_proj", "k_proj", "v_proj", "o_proj", "down_proj"),  # Llama, Qwen and kin
+    Layers("q_proj", "k_proj", "v_proj", r"self_attn\.out_proj", "fc2"),  # BART
     Layers("c_attn", "c_attn", "c_attn", r"attn\.c_proj", r"mlp\.c_proj"),  # GPT-2: three in one product
     Layers("query", "key", "value", r"attention\.output\.dense", r"\d+\.output\.dense"),  # BERT
 )

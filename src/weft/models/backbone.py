@@ -30,6 +30,9 @@ from weft.models.decoding import decode
 from weft.models.early_states import early_states
 from weft.models.kept_readings import KeptReadings
 from weft.models.tokenizer import textless_ids
+from weft.models.windows import open_windows, window_of
+
+WRITERS = ("num_decoder_layers", "decoder_layers", "num_hidden_layers")  # names of a decoder's depth
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class Backbone(nn.Module, ABC):
         self.kept = KeptReadings()
         lm.requires_grad_(False)
         lm.eval()
+        open_windows(lm)
 
     @property
     def width(self) -> int:
@@ -146,8 +150,13 @@ class Backbone(nn.Module, ABC):
 
     @cached_property
     def scale(self) -> float:
-        """Root mean square of the embedding matrix, the natural size of a prompt's entries."""
-        return float(self.embeddings.detach().float().pow(2).mean().sqrt())
+        """Root mean square of tokens' embeddings, the natural size of a prompt's entries."""
+        return self.embed_scale * float(self.embeddings.detach().float().pow(2).mean().sqrt())
+
+    @property
+    def embed_scale(self) -> float:
+        """What the embedding layer multiplies its matrix by, as Gemma's does."""
+        return float(getattr(self.lm.get_input_embeddings(), "embed_scale", None) or 1.0)
 
     @property
     def depths(self) -> list[int]:
@@ -158,7 +167,7 @@ class Backbone(nn.Module, ABC):
         reader, writer = getattr(config, "encoder", config), getattr(config, "decoder", config)
         return [
             int(reader.num_hidden_layers),
-            int(getattr(writer, "num_decoder_layers", None) or writer.num_hidden_layers),
+            int(next(filter(None, (getattr(writer, name, None) for name in WRITERS)))),
         ]
 
     @property
@@ -170,7 +179,8 @@ class Backbone(nn.Module, ABC):
     def positions(self) -> int | None:
         """Longest input that is read alike in any batch; none where positions are relative, as in T5."""
         reader = getattr(self.lm.config, "encoder", self.lm.config)
-        ends = (getattr(reader, "max_position_embeddings", None), rope_limit(reader.to_dict()))
+        whole = (rope_limit(reader.to_dict()), window_of(self.lm.config.to_dict()))
+        ends = (getattr(reader, "max_position_embeddings", None), *whole)
         return min((int(end) for end in ends if end is not None), default=None)
 
     def most_tokens(self, limit: int) -> int:

@@ -11,6 +11,7 @@ from weft.errors import ArtifactError, UnsupportedError, did_you_mean
 from weft.models.bundled import KNOWN
 from weft.models.embedding_hash import embedding_hash
 from weft.models.model_files import HASHED, check_folder, check_there, read_settings
+from weft.models.windows import window_of
 from weft.storage import is_sealed, read_json, sha256_file, sha256_json
 
 FAMILIES = {
@@ -23,6 +24,9 @@ FAMILIES = {
     "qwen3": "causal",
     "gpt2": "causal",
     "mistral": "causal",
+    "gemma3_text": "causal",
+    "bart": "seq2seq",
+    "t5gemma": "seq2seq",
     "bert": "encoder",
     "distilbert": "encoder",
     "mpnet": "encoder",
@@ -97,9 +101,14 @@ class BaseFolder:
         kind = self.reader.get("model_type", "")
         if kind == "gpt2":
             return int(self.reader["n_positions"])
-        if FAMILIES.get(kind) != "encoder":
+        if kind != "bart" and FAMILIES.get(kind) != "encoder":
             return None
         return encoder_positions(self.reader)
+
+    @property
+    def window(self) -> int | None:
+        """Longest input of which every layer sees all; none: any length."""
+        return window_of(self.config)
 
     @property
     def rope_limit(self) -> int | None:
@@ -108,7 +117,7 @@ class BaseFolder:
 
 
 def encoder_positions(reader: Mapping[str, Any]) -> int:
-    """Longest input of an encoder with absolute positions, from its settings."""
+    """Longest input of a model with absolute positions, from the settings of the part that reads text."""
     before = {"mpnet": 2, "roberta": int(reader.get("pad_token_id") or 0) + 1}  # positions that no token has
     return int(reader["max_position_embeddings"]) - before.get(reader.get("model_type", ""), 0)
 
@@ -234,7 +243,7 @@ def _check_settings(reader: Mapping[str, Any], file: Path) -> None:
     kind = str(reader.get("model_type"))
     needed = [next((name for name in WIDTHS if reader.get(name)), WIDTHS[0])]
     needed += ["n_positions"] if kind == "gpt2" else []
-    needed += ["max_position_embeddings"] if FAMILIES.get(kind) == "encoder" else []
+    needed += ["max_position_embeddings"] if kind == "bart" or FAMILIES.get(kind) == "encoder" else []
     wrong = [name for name in needed if not reader.get(name)]
     wrong += [name for name in COUNTS if type(reader.get(name) or 0) is not int]
     wrong += [name for name in ROPES if not isinstance(reader.get(name) or {}, dict)]

@@ -11,6 +11,7 @@ EMBEDDINGS = (  # names of the input embeddings in the weights files of known fa
     *("shared.weight", "model.shared.weight", "model.embed_tokens.weight", "embed_tokens.weight"),
     *("transformer.wte.weight", "wte.weight", "model.decoder.embed_tokens.weight"),
     *("gpt_neox.embed_in.weight", "transformer.word_embeddings.weight"),
+    "model.encoder.embed_tokens.weight",
     "encoder.embeddings.word_embeddings.weight",
     "embeddings.word_embeddings.weight",
     *(f"{kind}.embeddings.word_embeddings.weight" for kind in ("bert", "distilbert", "mpnet", "roberta")),

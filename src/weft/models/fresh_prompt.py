@@ -27,16 +27,16 @@ def fresh_prompt(
     """
     if prompt.init == "vocabulary":
         generator = torch.Generator().manual_seed(seed)
-        return sampled_vocabulary(
+        return backbone.embed_scale * sampled_vocabulary(
             backbone.embeddings, prompt.length, exclude=backbone.special_ids, generator=generator
         )
     if prompt.init == "text":
         textless = backbone.special_ids
         words = [token for token in backbone.text_tokens(prompt.init_text)[0] if token not in textless]
-        return repeated_tokens(backbone.embeddings, words, prompt.length)
+        return backbone.embed_scale * repeated_tokens(backbone.embeddings, words, prompt.length)
     if prompt.init == "labels" and choices:
         tokens = [token for word in choices for token in backbone.answer_tokens(word)[:-1]]
-        return repeated_tokens(backbone.embeddings, tokens, prompt.length)
+        return backbone.embed_scale * repeated_tokens(backbone.embeddings, tokens, prompt.length)
     raise ConfigError(
         f"a prompt of this task cannot start from {prompt.init}",
         where="prompt.init",

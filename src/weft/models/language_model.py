@@ -123,6 +123,12 @@ def _sizes(mismatch: Any) -> str:
     return f"{name} is {list(weights)}, not {list(model)}"
 
 
+def start_token(config: Any) -> Any:
+    """The token with which an encoder-decoder's answers begin; T5Gemma's settings name it otherwise."""
+    own = getattr(config, "decoder_start_token_id", None)
+    return getattr(config.decoder, "bos_token_id", None) if config.model_type == "t5gemma" else own
+
+
 def _check_start(lm: Any, folder: BaseFolder) -> None:
     """Refuse an encoder-decoder whose settings do not say with which token an answer begins.
 
@@ -131,7 +137,7 @@ def _check_start(lm: Any, folder: BaseFolder) -> None:
     """
     if folder.family != "seq2seq":
         return
-    start = getattr(lm.config, "decoder_start_token_id", None)
+    start = start_token(lm.config)
     rows = len(lm.get_output_embeddings().weight)
     if type(start) is not int or not 0 <= start < rows:
         raise ArtifactError(

@@ -21,6 +21,7 @@ from weft.models.backbone import (
 from weft.models.caches import filled, joined, kv
 from weft.models.choice_tree import ChoiceTree
 from weft.models.context import Context
+from weft.models.language_model import start_token
 from weft.models.tokenizer import answer_tokens
 
 
@@ -96,7 +97,7 @@ class Seq2SeqBackbone(Backbone):
         states, cache, read = context.memory
         new = torch.tensor(tokens, device=self.device)[:, None]
         if cache is None:
-            new = torch.cat([torch.full_like(new, self._start), new], 1)
+            new = torch.cat([torch.full_like(new, self.start_token), new], 1)
         if read is not None:
             read = torch.cat([read, read.new_ones(new.shape)], 1)
         out = self._decode(context, new, cache, read)
@@ -137,7 +138,7 @@ class Seq2SeqBackbone(Backbone):
         """The same context, its start token read."""
         states, cache, read = context.memory
         if cache is None:
-            start = context.mask.new_full((len(context.mask), 1), self._start)
+            start = context.mask.new_full((len(context.mask), 1), self.start_token)
             cache = self._decode(context, start, None, None).past_key_values
         if read is None:
             read = context.mask.new_ones(len(context.mask), cache.get_seq_length())
@@ -146,7 +147,9 @@ class Seq2SeqBackbone(Backbone):
     @torch.no_grad()
     def after(self, context: Context, rows: Sequence[int], paths: Sequence[Tokens]) -> Float[Tensor, "N T V"]:
         """See `Backbone`; the encoder is not run again."""
-        ids, _ = pad_rows([(self._start, *path) for path in paths], self.tokenizer.pad_token_id, self.device)
+        ids, _ = pad_rows(
+            [(self.start_token, *path) for path in paths], self.tokenizer.pad_token_id, self.device
+        )
         out = self.lm(
             encoder_outputs=BaseModelOutput(last_hidden_state=context.memory.states[rows]),
             attention_mask=context.mask[rows],
@@ -166,7 +169,7 @@ class Seq2SeqBackbone(Backbone):
 
     def _after(self, memory: Tensor, mask: Tensor, prefix: Tokens) -> Float[Tensor, "B V"]:
         """Next-token logits of every row after some tokens of an answer; the encoder is not run again."""
-        read = torch.tensor([self._start, *prefix], device=self.device).expand(len(mask), -1)
+        read = torch.tensor([self.start_token, *prefix], device=self.device).expand(len(mask), -1)
         out = self.lm(
             encoder_outputs=BaseModelOutput(last_hidden_state=memory),
             attention_mask=mask,
@@ -177,8 +180,9 @@ class Seq2SeqBackbone(Backbone):
         return logits
 
     @property
-    def _start(self) -> int:
-        return int(self.lm.config.decoder_start_token_id)
+    def start_token(self) -> int:
+        """What the decoder reads first."""
+        return int(start_token(self.lm.config) or 0)
 
     def _join(self, state: TextState, prompts: Tensor | None) -> tuple[Tensor, Tensor]:
         """`[prompt][text]` as embeddings `[B, P+S, D]` and mask `[B, P+S]`."""
@@ -196,7 +200,7 @@ class Seq2SeqBackbone(Backbone):
 
     def _shift_right(self, labels: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
         """What the decoder reads: the start token, then the labels but the last."""
-        start = labels.new_full((len(labels), 1), self._start)
+        start = labels.new_full((len(labels), 1), self.start_token)
         shifted = torch.cat([start, labels[:, :-1]], 1)
         return shifted.masked_fill(shifted == IGNORE, self.tokenizer.pad_token_id)
 

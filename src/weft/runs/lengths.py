@@ -12,12 +12,14 @@ def check_lengths(config: AnyRun, folder: BaseFolder) -> None:
 
     Raises:
         ConfigError: for more tokens than there are positions.
-        UnsupportedError: for more tokens than rotary positions that grow with a batch were trained for.
+        UnsupportedError: for more tokens than a window of the model's attention holds, or than rotary
+            positions that grow with a batch were trained for.
     """
     longest = max(task.max_target_tokens for task in config.tasks)
     text = max(config.source_tokens)
     total = config.prompt.length + text + longest
-    most = min((n for n in (folder.positions, folder.rope_limit) if n is not None), default=total)
+    limits = (folder.positions, folder.rope_limit, folder.window)
+    most = min((n for n in limits if n is not None), default=total)
     if total <= most:
         return
     tokens = (
@@ -28,6 +30,9 @@ def check_lengths(config: AnyRun, folder: BaseFolder) -> None:
     task = config.tasks[config.source_tokens.index(text)].name
     key = f"limits.{f'tasks.{task}.' if task in config.limits.tasks else ''}source_tokens"
     where, fix = f"prompt.length, {key}", f"set {key} to {room} or less" if room > 0 else "shorten the prompt"
+    if folder.window == most:
+        cause = f"{tokens}'s attention sees a window of {most}, beyond which weft does not read"
+        raise UnsupportedError(cause, where=where, fix=fix, code="C08")
     if folder.rope_limit is None:
         raise ConfigError(f"{tokens} has {most} positions", where=where, fix=fix, code="C07")
     cause = f"{tokens} scales its positions beyond {most} by the longest text of a batch"
