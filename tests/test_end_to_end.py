@@ -719,6 +719,39 @@ def test_export_to_peft(job: Path, tmp_path: Path) -> None:
         assert list(mine) == (written[: written.index(end)] if end in written else written)
 
 
+@pytest.mark.filterwarnings("ignore:Position ids are not supported")
+@pytest.mark.filterwarnings("ignore::FutureWarning:transformers.modeling_utils")
+def test_export_of_all_tasks_to_peft(job: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Stock PEFT composes the prompts of the run, task by task, and writes the same tokens."""
+    from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM
+
+    run, plain = of(job, "source-")[0], of(job, "teachers-alpha")[0]
+    code = command("export", run.id, "*", tmp_path / "peft", "--runs", job / "runs")
+    if job.name.startswith("llama-suffix"):
+        assert code == 2
+        return
+    assert code == 0
+    assert command("export", plain.id, "*", tmp_path / "none", "--runs", job / "runs") == 2
+    assert "no shared prompt" in capsys.readouterr().err
+    assert json.loads((tmp_path / "peft" / "tasks.json").read_text()) == ["alpha", "beta"]
+    auto = AutoPeftModelForSeq2SeqLM if job.name.startswith("t5") else AutoPeftModelForCausalLM
+    theirs = auto.from_pretrained(tmp_path / "peft").eval()
+    ours = predictor.load(run.id, root=job / "runs").answerers[0].model
+    with torch.no_grad():
+        prompts = theirs.get_prompt(2, torch.arange(2))
+        torch.testing.assert_close(prompts, ours.prompts(torch.arange(2)), rtol=1e-5, atol=1e-7)
+    tokens = ours.backbone.text_tokens("the good film")[0]
+    ids, end = torch.tensor([tokens]), ours.backbone.tokenizer.eos_token_id
+    for number in range(2):
+        mine = ours.backbone.generate(ours.begin([tokens], [number]), 5)[0]
+        out = theirs.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), task_ids=torch.tensor([number]),
+            max_new_tokens=5, do_sample=False,
+        )[0].tolist()  # fmt: skip
+        written = out[1 if job.name.startswith("t5") else len(tokens) :]
+        assert list(mine) == (written[: written.index(end)] if end in written else written)
+
+
 def test_errors_are_messages_not_tracebacks(job: Path, capsys: Capture) -> None:
     """A misspelt key, a missing file, an unknown run: code and remedy, and no traceback."""
     assert command("run", job / "tiny.yaml", "--runs", job / "runs", "--set", "sedes=1") == 2

@@ -314,7 +314,7 @@ def test_killed_at_any_moment_nothing_finished_is_lost(each_job, tmp_path):
 def every_method():
     """A row of a small experiment for each method of weft; rates for all that it trains."""
     rows = []
-    for name in BUILT_IN:
+    for name in (name for name in BUILT_IN if name != "given"):  # which asks for a file
         made = known()[name](name=name)
         optim = {"lr": dict.fromkeys(sorted(made.groups), 0.01), "steps": 12, "batch_size": 6}
         one = {"label": name, "method": {"name": name}}

@@ -200,11 +200,14 @@ def export(
 ) -> None:  # fmt: skip
     """Write one task's prompt for other programs.
 
-    peft: an adapter that stock PEFT loads (prompts before the text alone). numpy: the prompt as an array, and
-    how to use it through inputs_embeds.
+    peft: an adapter that stock PEFT loads (prompts before the text alone); with '*' as TASK, one adapter of
+    all tasks of a run with a shared prompt. numpy: the prompt as an array, and how to use it.
     """
     from weft.interop import peft_adapter, prompts
 
-    forms = {"peft": peft_adapter.to_peft, "numpy": prompts.to_numpy}
     with open_workspace(runs, data, quiet=True, places=places_of(base, data)) as workspace:
-        print(forms[to](run, task, out, workspace))
+        if task == "*" and to == "peft":
+            print(peft_adapter.to_peft_multitask(run, out, workspace))
+        else:
+            forms = {"peft": peft_adapter.to_peft, "numpy": prompts.to_numpy}
+            print(forms[to](run, task, out, workspace))

@@ -1,4 +1,4 @@
-"""Exchange with PEFT: a task's prompt as a two-file PROMPT_TUNING adapter that stock PEFT loads."""
+"""Exchange with PEFT: prompts as two-file adapters that stock PEFT loads."""
 
 import json
 from collections.abc import Iterable
@@ -12,6 +12,7 @@ from weft.interop.prompts import prompt_of
 from weft.models.base_folder import BaseFolder
 from weft.runs.config import AnyRun
 from weft.runs.workspace import Workspace
+from weft.storage.prompt_files import ADAPTER, CONFIG, MULTITASK, PLAIN
 
 POSITION = "train with prompt.position: prefix"  # the remedy where there is a configuration
 
@@ -48,9 +49,47 @@ def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
         UnsupportedError: for a suffix prompt, which PEFT cannot place, and as `prompt_of`.
         ArtifactError: as `prompt_of`.
     """
-    from safetensors.torch import save
-
     run = runs.find(workspace.root, name)
+    base = _base_of(run, workspace)
+    prompt = prompt_of(run, task, workspace)
+    return _written(folder, {"prompt_embeddings": prompt}, _adapter_config(base, prompt, PLAIN))
+
+
+def to_peft_multitask(name: str, folder: Path, workspace: Workspace) -> Path:
+    """Write all tasks of a run with a shared prompt as one MULTITASK_PROMPT_TUNING adapter.
+
+    `task_ids` of PEFT's `forward` and `generate` are numbers of tasks, in the order of `tasks.json`.
+
+    Args:
+        name: a run's id or folder.
+        folder: where the files go.
+
+    Raises:
+        UnsupportedError: for suffix prompts, which PEFT cannot place, and for runs without a shared prompt.
+    """
+    run = runs.find(workspace.root, name)
+    base, made_by = _base_of(run, workspace), workspace.config_of(run).made_by
+    if made_by is None or made_by.keeps != "bank":
+        raise UnsupportedError(
+            "the run has no shared prompt with factors",
+            where=str(run.path),
+            fix="export its tasks one by one: weft export RUN TASK OUT",
+        )
+    kept = run.tensors()
+    shared, u, v = kept["shared"], kept["u"], kept["v"]
+    tensors = {"prompt_embeddings": shared, "prefix_task_cols": u, "prefix_task_rows": v}
+    tasks = [task.name for task in run.config().tasks]
+    storage.write_text(folder / "tasks.json", json.dumps(tasks, ensure_ascii=False, indent=2))
+    more = {"num_tasks": len(u), "num_ranks": u.shape[2]}
+    return _written(folder, tensors, _adapter_config(base, shared, MULTITASK) | more)
+
+
+def _base_of(run: runs.Run, workspace: Workspace) -> BaseFolder:
+    """The base model of a run, whose prompts stand where PEFT can put them.
+
+    Raises:
+        UnsupportedError: if they stand after the text.
+    """
     config = workspace.config_of(run)
     if workspace.position(config) == "suffix":
         raise UnsupportedError(
@@ -58,20 +97,24 @@ def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
             where=f"{run.path}/config.yaml (prompt.position)",
             fix="export it --to numpy; or train with prompt.position: prefix (weft learn --for peft)",
         )
-    prompt = prompt_of(run, task, workspace)
-    storage.write_bytes(
-        folder / "adapter_model.safetensors", save({"prompt_embeddings": prompt.contiguous()})
-    )
-    base = workspace.base(config)
-    storage.write_text(folder / "adapter_config.json", json.dumps(_adapter_config(base, prompt), indent=2))
+    return workspace.base(config)
+
+
+def _written(folder: Path, tensors: dict[str, torch.Tensor], said: dict[str, object]) -> Path:
+    """An adapter's two files."""
+    from safetensors.torch import save
+
+    data = save({name: one.float().contiguous() for name, one in tensors.items()})
+    storage.write_bytes(folder / ADAPTER, data)
+    storage.write_text(folder / CONFIG, json.dumps(said, indent=2))
     return folder
 
 
-def _adapter_config(base: BaseFolder, prompt: torch.Tensor) -> dict[str, object]:
-    """PEFT's description of a plain soft prompt."""
+def _adapter_config(base: BaseFolder, prompt: torch.Tensor, kind: str) -> dict[str, object]:
+    """PEFT's description of a soft prompt."""
     shape = base.reader
     return {
-        "peft_type": "PROMPT_TUNING",
+        "peft_type": kind,
         "task_type": "SEQ_2_SEQ_LM" if base.family == "seq2seq" else "CAUSAL_LM",
         "base_model_name_or_path": str(base.path),
         "inference_mode": True,

@@ -36,6 +36,7 @@ BUILT_IN = {  # name in a configuration -> where the method is
     "bitfit": "weft.methods.bitfit:BitFit",
     "adapter": "weft.methods.adapter:Adapters",
     "weft": "weft.methods.weft:Weft",
+    "given": "weft.methods.given:GivenPrompt",
 }
 
 

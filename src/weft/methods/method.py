@@ -158,6 +158,7 @@ class Method(Config):
         asks_rows: whether it answers from all training rows at once, although it learns nothing.
         apart: whether the arrays of one task, `K.NAME`, answer with the shared ones alone, so that a bank may
             keep tasks one by one.
+        places: settings that say where something lies, which names no run; what lies there has a setting too.
         composes: whether its arrays give one plain prompt a task, `composed`, which is what a bank keeps.
     """
 
@@ -172,6 +173,7 @@ class Method(Config):
     asks_rows: ClassVar[bool] = False
     apart: ClassVar[bool] = False
     composes: ClassVar[bool] = False
+    places: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def fits_bank(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from weft import storage
 from weft.config.decoding import GREEDY
 from weft.runs import tensor_file
-from weft.runs.config import AnyRun
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun
 
 NUMERICS = 5  # raise by hand when the code changes numbers: old runs then no longer count as done
 FORMAT = tensor_file.FORMAT
@@ -48,6 +48,8 @@ def identity(
         }
         for task in values["tasks"]
     ]
+    for name in config.method.places if isinstance(config, AdaptRun | EvaluateRun) and config.method else ():
+        del values["method"][name]
     values["limits"] = _limits(values["limits"])
     values["order"] = [list((task.labels or {}).items()) for task in config.tasks]
     values["base"] = {"hash": base_hash, "dropout": config.base.dropout, "dtype": config.base.dtype}
