@@ -100,6 +100,9 @@ class Faults(WeftError):
         super().__init__(f"{len(self.faults)} problems")
         self.exit_code = self.faults[0].exit_code
 
+    def __reduce__(self) -> tuple[type["Faults"], tuple[list[WeftError]]]:
+        return Faults, (self.faults,)
+
     def __str__(self) -> str:
         return "\n".join([f"{len(self.faults)} problems", *(str(fault) for fault in self.faults)])
 

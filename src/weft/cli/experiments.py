@@ -1,7 +1,8 @@
 """Commands on whole experiments: run, validate, table, report."""
 
 import re
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,9 +26,10 @@ from weft.cli.app import (
 )
 from weft.config.base import NAME
 from weft.config.files import read_yaml
+from weft.errors import ConfigError
 
 if TYPE_CHECKING:
-    pass
+    from weft.experiments.executors import Executor, Kind
 
 
 def _name_in(experiment: Path) -> str:
@@ -48,6 +50,13 @@ def run(
     deterministic: Deterministic = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
+    workers: Annotated[int, Parameter(help="runs at once, each in a process of its own")] = 1,
+    executor: Annotated[
+        Literal["local", "ray", "slurm"], Parameter(help="who runs them: see docs/how-to/scale.md")
+    ] = "local",
+    option: Annotated[
+        list[str] | None, Parameter(help="of Ray or Slurm, NAME=VALUE; several: give it again")
+    ] = None,
 ) -> None:
     """Run an experiment whole: teachers, source, adaptation, scores, table, report.
 
@@ -77,7 +86,8 @@ def run(
         for line in peft_adapter.note([job.config for job in plan.jobs], workspace):
             workspace.progress.say(line)
         start = time.monotonic()
-        execution.launch(plan, workspace)
+        with _executor(executor, workers, runs, option) as beside:
+            execution.launch(plan, workspace, beside)
         entries = tables.collect(plan, runs)
         print(tables.table_text(entries, plan))
         for sentence in tables.verdict(entries, plan):
@@ -85,6 +95,26 @@ def run(
         path = report or runs / f"{plan.experiment.name}-report.html"
         html_page.write_report(plan, runs, path, time.monotonic() - start)
         print(f"\nreport: {path.resolve()}")
+
+
+@contextmanager
+def _executor(
+    kind: "Kind", workers: int, root: Path, options: list[str] | None
+) -> "Iterator[Executor | None]":
+    """Who runs several runs beside each other; none, where this process runs one after the other."""
+    from weft.experiments.executors import executor
+
+    if workers < 1:
+        raise ConfigError(f"{workers} runs at once", where="--workers", fix="give 1 or more", code="C06")
+    if kind == "local" and workers == 1:
+        yield None
+        return
+    given = dict(one.partition("=")[::2] for one in options or ())
+    found = executor(kind, workers, root.resolve(), given)
+    try:
+        yield found
+    finally:
+        found.close()
 
 
 @app.command

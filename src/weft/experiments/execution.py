@@ -6,7 +6,9 @@ from weft import stages
 from weft.config.base import Split
 from weft.config.training import RowCap
 from weft.errors import Faults, ResourceError, WeftError
+from weft.experiments.executors import Executor
 from weft.experiments.jobs import Job, Plan
+from weft.experiments.spreading import Spreading
 from weft.progress import duration
 from weft.runs import Run
 from weft.runs.config import AnyRun, EvaluateRun, SourceRun
@@ -38,8 +40,13 @@ def _rows(config: AnyRun, workspace: Workspace, split: Split, cap: RowCap) -> in
     return sum(min(count, config.limits.rows(name, cap) or count) for name, count in counts.items())
 
 
-def launch(plan: Plan, workspace: Workspace) -> None:
+def launch(plan: Plan, workspace: Workspace, executor: Executor | None = None) -> None:
     """Run what is missing, tier after tier. A run that fails stops those that need it, and no others.
+
+    Args:
+        plan: the runs.
+        workspace: where.
+        executor: runs several beside each other; none: one after the other, in this process.
 
     Raises:
         ResourceError: at once: a full disk or a folder in use would stop every other run as well.
@@ -48,13 +55,12 @@ def launch(plan: Plan, workspace: Workspace) -> None:
     progress, missing = workspace.progress, _missing(plan, workspace)
     progress.total = sum(units(job.config, workspace) for job in missing)
     failed: dict[str, WeftError] = {}
-    lost: set[str] = set()
-    for group in groups(missing, workspace):
-        workspace.stop.check()
-        without = {job.id for job in group if any(need in failed or need in lost for need in job.needs)}
-        lost |= without
-        progress.total -= sum(units(job.config, workspace) for job in group if job.id in without)
-        _run([job for job in group if job.id not in without], workspace, failed)
+    every = groups(missing, workspace)
+    lost = (
+        _one_by_one(every, workspace, failed)
+        if executor is None
+        else _spread(every, workspace, executor, failed)
+    )
     progress.close()
     workspace.check_frozen()
     _tell(failed, workspace)
@@ -64,6 +70,33 @@ def launch(plan: Plan, workspace: Workspace) -> None:
         )
     if failed:
         raise next(iter(failed.values())) if len(failed) == 1 else Faults(failed.values())
+
+
+def _one_by_one(every: list[list[Job]], workspace: Workspace, failed: dict[str, WeftError]) -> set[str]:
+    """Groups in this process; gives the runs that wait for those that failed."""
+    lost: set[str] = set()
+    for group in every:
+        workspace.stop.check()
+        without = {job.id for job in group if any(need in failed or need in lost for need in job.needs)}
+        lost |= without
+        workspace.progress.total -= sum(units(job.config, workspace) for job in group if job.id in without)
+        _run([job for job in group if job.id not in without], workspace, failed)
+    return lost
+
+
+def _spread(
+    every: list[list[Job]], workspace: Workspace, executor: Executor, failed: dict[str, WeftError]
+) -> set[str]:
+    """Groups on several workers; gives likewise."""
+    workspace.progress.begin(f"{executor.slots} at once", 0.0)
+
+    def told(job: Job, fault: WeftError | None) -> None:
+        if fault is not None:
+            failed[job.id] = fault
+        text = "FAILED" if fault is not None else _outcome(job.config, workspace.run(job.config))
+        workspace.progress.end(f"{job.config.stage} > {job.label}", units(job.config, workspace), text)
+
+    return Spreading(every, workspace, executor, told).run()
 
 
 def _missing(plan: Plan, workspace: Workspace) -> list[Job]:

@@ -1,0 +1,116 @@
+"""Processes of this machine, each with its share of the threads, and a GPU where there are some."""
+
+import multiprocessing
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+
+from weft.experiments.executors import LostWorkerError
+from weft.experiments.orders import Order, Outcomes, fill
+
+ENDS = 60.0  # seconds for a step to end and be saved, after SIGTERM
+
+
+class _Worker:
+    """A process that fills one order after another.
+
+    Args:
+        number: from 0; that of its GPU.
+        threads: of its products.
+    """
+
+    def __init__(self, number: int, threads: int) -> None:
+        self.number = number
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, other = spawn.Pipe()
+        self.process = spawn.Process(target=_serve, args=(other, number, threads), daemon=True)
+        self.process.start()
+        other.close()
+
+    def fill(self, order: Order) -> Outcomes:
+        """What became of an order.
+
+        Raises:
+            LostWorkerError: if the process ended before it was filled.
+        """
+        try:
+            self._pipe.send(order)
+            found = self._pipe.recv()
+        except (EOFError, OSError):
+            self.process.join(ENDS)
+            raise LostWorkerError(f"worker {self.number} ended with {self.process.exitcode}") from None
+        if isinstance(found, BaseException):
+            raise found
+        return dict(found)
+
+    def end(self) -> None:
+        """By SIGTERM, which lets a step end and be saved; by force, if that takes too long."""
+        self.process.terminate()
+        self.process.join(ENDS)
+        if self.process.is_alive():
+            self.process.kill()
+
+
+class Processes:
+    """Several of them. One that was lost is replaced.
+
+    Args:
+        slots: how many.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self._threads = max(1, (os.cpu_count() or 1) // slots)
+        self._workers = [_Worker(number, self._threads) for number in range(slots)]
+        self._free: SimpleQueue[int] = SimpleQueue()
+        for number in range(slots):
+            self._free.put(number)
+        self._asking = ThreadPoolExecutor(slots)
+
+    def submit(self, order: Order) -> "Future[Outcomes]":
+        """See `Executor`."""
+        return self._asking.submit(self._fill, order)
+
+    def _fill(self, order: Order) -> Outcomes:
+        number = self._free.get()
+        try:
+            return self._workers[number].fill(order)
+        except LostWorkerError:
+            self._workers[number] = _Worker(number, self._threads)
+            raise
+        finally:
+            self._free.put(number)
+
+    def close(self) -> None:
+        """See `Executor`."""
+        self._asking.shutdown(wait=False, cancel_futures=True)
+        for worker in self._workers:
+            worker.end()
+
+
+def _serve(pipe: "Connection[object, Order]", number: int, threads: int) -> None:
+    """The life of a worker."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # before torch is loaded
+    os.environ["CUDA_VISIBLE_DEVICES"] = _device(number)
+    import torch
+
+    torch.set_num_threads(threads)
+    while True:
+        try:
+            order = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send(fill(order))
+        except Exception as error:
+            pipe.send(error)
+
+
+def _device(number: int) -> str:
+    """Of the GPUs that may be used, one, in turn; whatever there is, if they are not named."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return str(number)
+    devices = [one for one in named.split(",") if one]
+    return devices[number % len(devices)] if devices else ""
