@@ -38,7 +38,7 @@ def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
     """Write `adapter_config.json` and `adapter_model.safetensors` for one task of a run.
 
     The prompt is composed (P* o (u v)), because PEFT would serve P* alone for its own multitask format.
-    `num_transformer_submodules` is 1: the default of 2 would also train, and never use, a decoder prompt.
+    `num_transformer_submodules` is 1: the default of 2 would hold as many vectors again, which nobody reads.
 
     Args:
         name: a run's id or folder.
