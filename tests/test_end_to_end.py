@@ -752,6 +752,32 @@ def test_export_of_all_tasks_to_peft(job: Path, tmp_path: Path, capsys: Capture)
         assert list(mine) == (written[: written.index(end)] if end in written else written)
 
 
+def test_records_of_runs_give_the_same_table_and_hold_no_text(
+    job: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Packed and unpacked elsewhere; the experiment has nothing left to do, and no path is told."""
+    import tarfile
+
+    from benchmarks import records
+
+    def table(root: Path) -> str:
+        capsys.readouterr()
+        assert command("table", job / "tiny.yaml", "--runs", root, "--format", "markdown") == 0
+        return capsys.readouterr().out
+
+    records.pack(job / "runs", tmp_path / "records.tar.xz")
+    with tarfile.open(tmp_path / "records.tar.xz") as archive:
+        archive.extractall(tmp_path / "again", filter="data")
+    assert table(tmp_path / "again") == table(job / "runs")
+    assert command("run", job / "tiny.yaml", "--runs", tmp_path / "again", "--dry-run") == 0
+    assert " 0 to do" in capsys.readouterr().out
+    said = b"".join(path.read_bytes() for path in (tmp_path / "again").glob("*/*.json*"))
+    assert b"the good" not in said
+    assert str(job).encode() not in b"".join(
+        path.read_bytes() for path in (tmp_path / "again").glob("*/env.json")
+    )
+
+
 def test_errors_are_messages_not_tracebacks(job: Path, capsys: Capture) -> None:
     """A misspelt key, a missing file, an unknown run: code and remedy, and no traceback."""
     assert command("run", job / "tiny.yaml", "--runs", job / "runs", "--set", "sedes=1") == 2
