@@ -12,6 +12,7 @@ from weft.errors import UnsupportedError
 from weft.models import load_backbone
 from weft.models.base_folder import resolve
 from weft.models.fresh_prompt import fresh_prompt
+from weft.models.own_embeddings import check_embeddings
 from weft.models.windows import window_of
 
 
@@ -72,3 +73,16 @@ def test_windows_as_settings_name_them():
     backbone = build_backbone("mistral-prefix")
     assert (backbone.lm.config.sliding_window, backbone.positions) == (128, 96)
     assert type(backbone)(backbone.lm, backbone.tokenizer, suffix=False).positions == 96
+
+
+def test_the_check_of_a_large_vocabulary_takes_no_time(monkeypatch):
+    """Which tokens are special is asked once: of 50,000 tokens, each time takes as long as a pass."""
+    backbone, asked = build_backbone("llama-prefix"), []
+
+    def counted(*args):
+        asked.append(args)
+        return {0, 1, 2}
+
+    monkeypatch.setattr("weft.models.backbone.textless_ids", counted)
+    check_embeddings(backbone)
+    assert len(asked) == 1

@@ -1,5 +1,6 @@
 """Whether a model reads embeddings that it is given as it reads tokens: all prompts stand on that."""
 
+from itertools import islice
 from typing import Any
 
 import torch
@@ -23,7 +24,8 @@ def check_embeddings(backbone: Backbone) -> None:
     Raises:
         UnsupportedError: with the difference.
     """
-    known = [token for token in range(len(backbone.embeddings)) if token not in backbone.special_ids][:TOKENS]
+    special = backbone.special_ids
+    known = list(islice((token for token in range(len(backbone.embeddings)) if token not in special), TOKENS))
     with backbone.mode(dropout=False):
         ours = _from_embeddings(backbone, tuple(known)).float()
         theirs = _from_tokens(backbone, known).float()
