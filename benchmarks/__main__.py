@@ -54,7 +54,8 @@ BENCHMARKS = {
     "bank": bank.run,
     "soak": soak.run,
     "serve": serve.run,
-    "http": over_http.run,
+    "http": over_http.sizes,
+    "overload": over_http.overload,
 }
 DOCS = Path(__file__).parents[1] / "docs"
 app = App(name="weft bench", result_action="return_value")
@@ -77,7 +78,7 @@ def bench(
 
     Args:
         names: t5-step, smollm2-step, pocket-step, whole-job, predict, closed, distill, together,
-            products, linear, memory, neighbour, readers, learn, demo, bank, soak, serve, http.
+            products, linear, memory, neighbour, readers, learn, demo, bank, soak, serve, http, overload.
         rounds: how often each side is timed.
         out: folder of bench.json, in which what other benchmarks found stays.
         data: folder of task data: rows of CR, else of the demo.

@@ -21,12 +21,7 @@ TEXTS, TASKS = 32, 32
 ASKED, CLIENTS = 48, 16  # requests of a round; of those that come at once
 TIMES, SECONDS, DEADLINE = 10, 8, 5  # overload: of what the server does, for how long, and what it promises
 PATIENCE = 60.0
-
-
-def run(settings: Settings) -> list[Result]:
-    """Both, on smollm2."""
-    backbone = inputs.load("smollm2", settings, length=4 if settings.quick else LENGTH)
-    return [*_sizes(settings, backbone), *_overload(settings, backbone)]
+REFUSED = (429, 503)
 
 
 def _bank(settings: Settings, backbone: Backbone, size: int, name: str) -> Served:
@@ -36,11 +31,16 @@ def _bank(settings: Settings, backbone: Backbone, size: int, name: str) -> Serve
     return served
 
 
-def _sizes(settings: Settings, backbone: Backbone) -> list[Result]:
+def _backbone(settings: Settings) -> Backbone:
+    return inputs.load("smollm2", settings, length=4 if settings.quick else LENGTH)
+
+
+def sizes(settings: Settings) -> list[Result]:
     """Servers of banks of any size, asked in turn: one request after the other, and many at once."""
-    sizes = QUICK if settings.quick else SIZES
+    backbone = _backbone(settings)
+    counts = QUICK if settings.quick else SIZES
     texts = inputs.texts(settings, TEXTS)
-    banks = {size: _bank(settings, backbone, size, f"http-{size}").folder for size in sizes}
+    banks = {size: _bank(settings, backbone, size, f"http-{size}").folder for size in counts}
     with ExitStack() as servers:
         urls = {size: servers.enter_context(serving(path)) for size, path in banks.items()}
         arms = {
@@ -50,9 +50,9 @@ def _sizes(settings: Settings, backbone: Backbone) -> list[Result]:
         }
         seconds, _ = measure.interleave(arms, settings.rounds)
     return [
-        _flat(seconds, sizes, size, way, "http-latency" if way == "one by one" else "http-throughput")
+        _flat(seconds, counts, size, way, "http-latency" if way == "one by one" else "http-throughput")
         for way in ("one by one", "at once")
-        for size in sizes[1:]
+        for size in counts[1:]
     ]
 
 
@@ -109,10 +109,10 @@ async def _ask(http: httpx.AsyncClient, task: str, text: str) -> tuple[int, floa
     return reply.status_code, time.perf_counter() - began, reply.headers.get("retry-after", "")
 
 
-def _overload(settings: Settings, backbone: Backbone) -> list[Result]:
+def overload(settings: Settings) -> list[Result]:
     """Ten times as many requests as the server answers, whether it keeps up or not."""
     texts = inputs.texts(settings, TEXTS)
-    path = _bank(settings, backbone, TASKS, "http-overload").folder
+    path = _bank(settings, _backbone(settings), TASKS, "http-overload").folder
     refused: dict[str, list[float]] = {"median": [], "p99": []}
     facts: list[dict[str, Any]] = []
     with serving(path, "--set", f"deadline_seconds={DEADLINE}") as url:
@@ -159,15 +159,16 @@ async def _flood(url: str, texts: list[str], rate: float, seconds: float) -> lis
 
 def _judged(replies: list[tuple[int, float, str]]) -> dict[str, Any]:
     """Counts, and milliseconds of refusals; whoever is refused is told when to come again."""
-    took = {status: [one for code, one, _ in replies if code == status] for status in (200, 429)}
-    others = sorted({code for code, _, _ in replies} - set(took))
+    answered = [one for code, one, _ in replies if code == 200]
+    refused = [one for code, one, _ in replies if code in REFUSED]
+    others = sorted({code for code, _, _ in replies} - {200, *REFUSED})
     assert not others, f"statuses {others}"
-    assert all(int(after) >= 1 for code, _, after in replies if code == 429)
-    cuts = quantiles(took[429], n=100) if len(took[429]) > 1 else [float("nan")] * 99
+    assert all(after.isdigit() and int(after) >= 1 for code, _, after in replies if code in REFUSED)
+    cuts = quantiles(refused, n=100) if len(refused) > 1 else [float("nan")] * 99
     return {
-        "answered": len(took[200]),
-        "refused": len(took[429]),
-        "late": sum(one > DEADLINE for one in took[200]),
+        "answered": len(answered),
+        "refused": len(refused),
+        "late": sum(one > DEADLINE for one in answered),
         "median ms": 1000 * cuts[49],
         "p99 ms": 1000 * cuts[98],
     }

@@ -151,6 +151,26 @@ def test_whoever_leaves_while_sending_leaves_nothing(server):
     assert server.service.batcher.idle
 
 
+def test_more_requests_than_may_be_open_are_refused_with_a_time(tmp_path):
+    """S12: beyond the most that are held, before a body is read; the others are answered."""
+    bank = write_bank(tmp_path / "bank", poem={"closed": False})
+    with served(bank, QUICK.model_copy(update={"connections": 3})) as server:
+        waiting = [connect(server) for _ in range(3)]
+        for one in waiting:
+            one.sendall(head(f"content-length: {len(GOOD)}"))  # and no body yet
+        time.sleep(0.2)
+        with server.client() as http:
+            reply = http.post("/v1/completions", content=GOOD, headers={"content-type": "application/json"})
+            assert (reply.status_code, reply.json()["error"]["code"]) == (503, "too_many_connections")
+            assert reply.headers["retry-after"] == "1"
+            assert http.get("/health").status_code == 200
+        for one in waiting:
+            one.sendall(GOOD)
+            assert one.recv(65536).startswith(b"HTTP/1.1 200")
+            one.close()
+        good(server)
+
+
 def test_whoever_does_not_read_is_cut_off(tmp_path, monkeypatch):
     """S09: an answer waits for its reader as long as the settings say, and then its room is free."""
     bank, bound = write_bank(tmp_path / "bank", banking={}), run.bound

@@ -7,13 +7,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from weft.server.refusals import Refusal
 from weft.server.settings import ServeConfig
 
+COUNTED = "/v1/"  # who looks whether the server lives is always answered
+
 
 class GoneError(Exception):
     """The client went away before its request was here."""
 
 
 class Receiving:
-    """Refuses bodies that are too large or too slow.
+    """Refuses bodies that are too large or too slow, and requests beyond the most that are held at once.
 
     Args:
         app: what answers whole requests.
@@ -21,13 +23,22 @@ class Receiving:
     """
 
     def __init__(self, app: ASGIApp, settings: ServeConfig) -> None:
-        self.app, self.settings = app, settings
+        self.app, self.settings, self._held = app, settings, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        self._held += 1
         try:
+            await self._answered(scope, receive, send)
+        finally:
+            self._held -= 1
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if self._held > self.settings.connections and scope["path"].startswith(COUNTED):
+                raise _crowded(self.settings.connections)
             body = await self._body(scope, receive)
         except Refusal as refusal:
             response = refusal.response()
@@ -58,6 +69,11 @@ class Receiving:
         except TimeoutError:
             message_ = f"the request was not here within {seconds:g} s"
             raise Refusal(408, message_, code="request_timeout") from None
+
+
+def _crowded(limit: int) -> Refusal:
+    message = f"{limit} requests are open, which is the most here"
+    return Refusal(503, message, code="too_many_connections", retry_after=1)
 
 
 def _large(limit: int) -> Refusal:

@@ -20,6 +20,7 @@ from weft.server.service import Service
 from weft.server.settings import ServeConfig
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+BESIDE = 2  # times the requests at once: connections that are open beside them; more get uvicorn's bare 503
 LAST_WORDS = 5  # seconds for answers that are on their way when nothing is worked on any more
 HEAD = 64 << 10  # bytes of a request's head
 log = logging.getLogger("weft.server")
@@ -94,7 +95,7 @@ async def _serve(
     app = create_app(service, place.keys, allow_admin=place.allow_admin)
     server = Server(
         uvicorn.Config(
-            app, http=timed_protocol(settings), limit_concurrency=settings.connections,
+            app, http=timed_protocol(settings), limit_concurrency=BESIDE * settings.connections,
             ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
             proxy_headers=False, timeout_graceful_shutdown=LAST_WORDS, h11_max_incomplete_event_size=HEAD,
         )

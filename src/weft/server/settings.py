@@ -13,7 +13,7 @@ class ServeConfig(Config):
         10, gt=0, description="until a request's head, and then its body, are here"
     )
     send_seconds: float = Field(30, gt=0, description="until a reader has taken what is sent to it")
-    connections: int = Field(2048, gt=0, description="most connections at once")
+    connections: int = Field(2048, gt=0, description="most requests that are open at once")
     text_signs: int = Field(100_000, gt=0, description="most characters of one text, or of one row's fields")
     items: int = Field(256, gt=0, description="most texts or rows of one request")
     answers: int = Field(2048, gt=0, description="most answers of one request: texts times tasks")
