@@ -1,5 +1,6 @@
 """A server in a process of its own."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -14,20 +15,25 @@ import httpx
 ENDS = 60  # seconds for what is admitted, after SIGTERM
 
 
-def start(module: str, path: Path, *options: str) -> tuple[subprocess.Popen[bytes], str]:
+def start(module: str, path: Path, *options: str, threads: int = 0) -> tuple[subprocess.Popen[bytes], str]:
     """`python -m MODULE` that serves a bank on a free port, ready; its process and address.
 
     Args:
         module: with its first words, such as `weft serve`.
         path: the bank.
         options: with PORT where the port shall stand.
+        threads: of the model; 0: as the library has it.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [*module.split(), str(path), *(str(port) if word == "PORT" else word for word in options)]
+    own = {"OMP_NUM_THREADS": str(threads)} if threads else {}
     process = subprocess.Popen(
-        [sys.executable, "-m", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **own},
     )
     url = f"http://127.0.0.1:{port}"
     while not _ready(url):
@@ -51,9 +57,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def serving(path: Path, *options: str) -> Iterator[str]:
+def serving(path: Path, *options: str, threads: int = 0) -> Iterator[str]:
     """`weft serve` on a bank, at the address that is given."""
-    process, url = start("weft serve", path, "--port", "PORT", *options)
+    process, url = start("weft serve", path, "--port", "PORT", *options, threads=threads)
     try:
         yield url
     finally:
