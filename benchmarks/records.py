@@ -21,6 +21,7 @@ from cyclopts import App
 
 from weft import storage
 from weft.runs import TENSORS, Run
+from weft.runs.config import EvaluateRun
 
 KEPT = ("config.yaml", "env.json", "result.json", "timing.json", "notes.json")
 PREDICTIONS, DIGITS = "predictions.jsonl", 6
@@ -40,7 +41,7 @@ def pack(runs: Path, out: Path, *, only: str = "") -> None:
     """
     wanted = set(Path(only).read_text().split()) if only else None
     folders = sorted(path.parent for path in runs.glob(f"*/{storage.MANIFEST}"))
-    chosen = [folder for folder in folders if wanted is None or folder.name in wanted]
+    chosen = _scored([folder for folder in folders if wanted is None or folder.name in wanted])
     data = io.BytesIO()
     with TemporaryDirectory() as place, tarfile.open(fileobj=data, mode="w") as archive:
         for folder in chosen:
@@ -49,6 +50,13 @@ def pack(runs: Path, out: Path, *, only: str = "") -> None:
                 archive.addfile(_entry(f"{folder.name}/{file.name}", file), io.BytesIO(file.read_bytes()))
     storage.write_bytes(out, lzma.compress(data.getvalue(), preset=9 | lzma.PRESET_EXTREME))
     print(f"{len(chosen)} runs, {out.stat().st_size:,} bytes: {out}")
+
+
+def _scored(folders: list[Path]) -> list[Path]:
+    """Without adaptations that no evaluation among them has scored: nothing could do so any more."""
+    configs = {folder: Run(folder).config() for folder in folders}
+    scored = {config.run for config in configs.values() if isinstance(config, EvaluateRun)}
+    return [one for one, config in configs.items() if config.stage != "adapt" or one.name in scored]
 
 
 def copied(folder: Path, place: Path) -> Path:
