@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import signal
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
+from weft.errors import Stopped
 from weft.experiments.executors import LostWorkerError
 from weft.experiments.orders import Order, Outcomes, fill
 
@@ -16,15 +18,16 @@ class _Worker:
     """A process that fills one order after another.
 
     Args:
-        number: from 0; that of its GPU.
+        number: from 0.
         threads: of its products.
+        device: the GPU that it sees; none: all there are.
     """
 
-    def __init__(self, number: int, threads: int) -> None:
+    def __init__(self, number: int, threads: int, device: str | None) -> None:
         self.number = number
         spawn = multiprocessing.get_context("spawn")
         self._pipe, other = spawn.Pipe()
-        self.process = spawn.Process(target=_serve, args=(other, number, threads), daemon=True)
+        self.process = spawn.Process(target=_serve, args=(other, threads, device), daemon=True)
         self.process.start()
         other.close()
 
@@ -62,7 +65,8 @@ class Processes:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self._threads = max(1, (os.cpu_count() or 1) // slots)
-        self._workers = [_Worker(number, self._threads) for number in range(slots)]
+        self._devices = _devices()
+        self._workers = [self._worker(number) for number in range(slots)]
         self._free: SimpleQueue[int] = SimpleQueue()
         for number in range(slots):
             self._free.put(number)
@@ -77,10 +81,14 @@ class Processes:
         try:
             return self._workers[number].fill(order)
         except LostWorkerError:
-            self._workers[number] = _Worker(number, self._threads)
+            self._workers[number] = self._worker(number)
             raise
         finally:
             self._free.put(number)
+
+    def _worker(self, number: int) -> _Worker:
+        device = self._devices[number % len(self._devices)] if self._devices else None
+        return _Worker(number, self._threads, device)
 
     def close(self) -> None:
         """See `Executor`."""
@@ -89,10 +97,12 @@ class Processes:
             worker.end()
 
 
-def _serve(pipe: "Connection[object, Order]", number: int, threads: int) -> None:
+def _serve(pipe: "Connection[object, Order]", threads: int, device: str | None) -> None:
     """The life of a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the main process tells what to do
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # before torch is loaded
-    os.environ["CUDA_VISIBLE_DEVICES"] = _device(number)
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
     import torch
 
     torch.set_num_threads(threads)
@@ -103,14 +113,16 @@ def _serve(pipe: "Connection[object, Order]", number: int, threads: int) -> None
             return
         try:
             pipe.send(fill(order))
+        except Stopped as stop:
+            raise SystemExit(stop.exit_code) from None
         except Exception as error:
             pipe.send(error)
 
 
-def _device(number: int) -> str:
-    """Of the GPUs that may be used, one, in turn; whatever there is, if they are not named."""
+def _devices() -> list[str]:
+    """The GPUs that may be used."""
+    import torch
+
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is None:
-        return str(number)
-    devices = [one for one in named.split(",") if one]
-    return devices[number % len(devices)] if devices else ""
+    every = map(str, range(torch.cuda.device_count())) if named is None else named.split(",")
+    return [one for one in every if one]

@@ -15,7 +15,7 @@ class RayTasks:
 
     Args:
         slots: how many at once.
-        options: `address` of a cluster; `num_cpus`, `num_gpus`, `resources` of a task.
+        options: `address` of a cluster, and what else Ray's `init` takes; `num_cpus`, `num_gpus` of a task.
 
     Raises:
         UnsupportedError: if Ray is not installed.
