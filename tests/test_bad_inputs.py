@@ -283,7 +283,7 @@ CONFIG: dict[str, Case] = {
     "base misspelt": (setting("model: base", "model: smollm"), "C24", 4, "there is no base model 'smollm'", "base.model", "did you mean 'smollm2'?"),
     "base without weights": (both(model(), remove("base/model.safetensors")), "C24", 4, "no model.safetensors", "base", ""),
     "base without config": (both(model(), remove("base/config.json")), "", 4, "", "config.json", ""),
-    "base of a strange family": (model(model_type="mamba"), "C08", 2, "does not know models of type 'mamba'", "config.json", "use one of bert, distilbert, encoder-decoder, gpt2"),
+    "base of a strange family": (model(model_type="mamba"), "C08", 2, "does not know models of type 'mamba'", "config.json", "use one of bart, bert, distilbert, encoder-decoder, gemma3_text, gpt2"),
     "base with an encoder that is no BERT": (model(model_type="encoder-decoder", encoder={"model_type": "vit"}), "C08", 2, "does not know models of type 'encoder-decoder of vit'", "config.json", ""),
     "base with code of its own": (model(auto_map={"AutoModel": "x.Y"}), "A10", 2, "the model brings its own code", "base", ""),
     "base without tokenizer": (both(model(), remove("base/tokenizer.json"), remove("base/tokenizer_config.json")), "A09", 4, "no tokenizer that can be read", "base", "needs tokenizer.json"),

@@ -62,8 +62,9 @@ def test_two_processes_make_the_runs_of_one(job, tmp_path, capsys):
     assert command("run", job, "--runs", tmp_path / "runs", "--workers", 2) == 0  # nothing is left to do
 
 
-def test_submitit_makes_the_same_runs(job, tmp_path):
-    """Its local cluster: the jobs that Slurm would be given, as processes."""
+def test_submitit_makes_the_same_runs(job, tmp_path, monkeypatch):
+    """Its local cluster: the jobs that Slurm would be given, as processes, with as many threads."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     on = ("--executor", "slurm", "--option", "cluster=local", "--option", "timeout_min=5")
     assert command("run", job, "--runs", tmp_path / "runs", "--workers", 2, "--quiet", *on) == 0
     assert held(tmp_path / "runs") == held(job.parent / "runs")
@@ -212,8 +213,9 @@ def test_settings_of_executors_are_checked(job, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_node_of_a_ray_cluster_is_killed_in_the_middle(job, tmp_path):
+def test_a_node_of_a_ray_cluster_is_killed_in_the_middle(job, tmp_path, monkeypatch):
     """Two nodes; the one that works on a training goes; the other one finishes all, with the same bits."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
