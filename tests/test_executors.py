@@ -40,6 +40,12 @@ def job(tmp_path_factory):
     return path
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Of each worker, as this process has."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 def held(root: Path) -> dict[str, dict[str, bytes]]:
     """Every finished run's numbers, bit by bit."""
     names = ("prompts.safetensors", "result.json", "predictions.jsonl")
@@ -62,9 +68,8 @@ def test_two_processes_make_the_runs_of_one(job, tmp_path, capsys):
     assert command("run", job, "--runs", tmp_path / "runs", "--workers", 2) == 0  # nothing is left to do
 
 
-def test_submitit_makes_the_same_runs(job, tmp_path, monkeypatch):
+def test_submitit_makes_the_same_runs(job, tmp_path):
     """Its local cluster: the jobs that Slurm would be given, as processes, with as many threads."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     on = ("--executor", "slurm", "--option", "cluster=local", "--option", "timeout_min=5")
     assert command("run", job, "--runs", tmp_path / "runs", "--workers", 2, "--quiet", *on) == 0
     assert held(tmp_path / "runs") == held(job.parent / "runs")
@@ -213,9 +218,8 @@ def test_settings_of_executors_are_checked(job, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_node_of_a_ray_cluster_is_killed_in_the_middle(job, tmp_path, monkeypatch):
+def test_a_node_of_a_ray_cluster_is_killed_in_the_middle(job, tmp_path):
     """Two nodes; the one that works on a training goes; the other one finishes all, with the same bits."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 

@@ -56,7 +56,7 @@ class _Worker:
 
 
 class Processes:
-    """Several of them. One that was lost is replaced.
+    """Several of them. One that was lost is replaced. OMP_NUM_THREADS, where it is set, is each one's.
 
     Args:
         slots: how many.
@@ -64,7 +64,8 @@ class Processes:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self._threads = max(1, (os.cpu_count() or 1) // slots)
+        share = max(1, (os.cpu_count() or 1) // slots)
+        self._threads = int(os.environ.get("OMP_NUM_THREADS") or share)
         self._devices = _devices()
         self._workers = [self._worker(number) for number in range(slots)]
         self._free: SimpleQueue[int] = SimpleQueue()
@@ -100,7 +101,7 @@ class Processes:
 def _serve(pipe: "Connection[object, Order]", threads: int, device: str | None) -> None:
     """The life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the main process tells what to do
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # before torch is loaded
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is loaded
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     import torch
