@@ -145,6 +145,11 @@ def test_what_holds_no_prompt_says_so(tmp_path):
     torch.save({"x": tmp_path}, tmp_path / "code.pt")
     with pytest.raises(ArtifactError, match="holds more than arrays"):
         read_prompt(tmp_path / "code.pt")
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"peft_type": "PROMPT_TUNING"}')
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"torn")
+    with pytest.raises(ArtifactError, match="no arrays that weft reads"):
+        read_prompt(tmp_path / "adapter")
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     save_file({"a": PROMPT}, tmp_path / "lora" / "adapter_model.safetensors")

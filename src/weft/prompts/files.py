@@ -1,6 +1,5 @@
 """Prompts as other programs leave them: PEFT's adapters, arrays of NumPy, tensors of torch."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,8 +13,6 @@ from weft import storage
 from weft.errors import ArtifactError, UnsupportedError
 from weft.prompts.bank import compose
 from weft.storage.prompt_files import ADAPTER, CONFIG, FORMS, MULTITASK, PLAIN
-
-LARGEST = 1 << 30  # bytes
 
 
 def read_prompt(path: Path, number: int = 0) -> Float[Tensor, "P D"]:
@@ -31,24 +28,22 @@ def read_prompt(path: Path, number: int = 0) -> Float[Tensor, "P D"]:
         ArtifactError: if there is no prompt, or not one array of two axes with finite numbers.
         UnsupportedError: for a form, or a kind of adapter, that holds none.
     """
-    if path.is_dir():
-        return _checked(_of_peft(path, number), path)
     readers: dict[str, Callable[[Path], object]] = {
         ".npy": lambda file: torch.from_numpy(np.load(file, allow_pickle=False)),
         ".pt": _of_torch,
         ".bin": _of_torch,
         ".safetensors": _tensors,
     }
-    if path.suffix not in readers:
+    if not path.is_dir() and path.suffix not in readers:
         raise UnsupportedError(
             f"{path.name!r} is no form of a prompt", fix=f"give a file {FORMS}", code="C08"
         )
     try:
-        found = readers[path.suffix](path)
+        prompt = _of_peft(path, number) if path.is_dir() else _only(readers[path.suffix](path), path)
     except (ValueError, RuntimeError, OSError, KeyError) as error:
         line = " ".join(str(error).split())[:200]
         raise ArtifactError(f"the file holds no arrays that weft reads: {line}", where=str(path)) from None
-    return _checked(_only(found, path), path)
+    return _checked(prompt, path)
 
 
 def _of_torch(path: Path) -> object:
@@ -83,7 +78,7 @@ def _only(found: object, path: Path) -> Tensor:
 
 def _of_peft(path: Path, number: int) -> Tensor:
     """The prompt that an adapter puts before a text."""
-    said = json.loads(storage.read_plain(path / CONFIG, LARGEST))
+    said = storage.read_json(path / CONFIG)
     kind, length = said.get("peft_type"), int(said.get("num_virtual_tokens") or 0)
     if kind not in (PLAIN, MULTITASK):
         raise UnsupportedError(
