@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
@@ -14,8 +15,8 @@ import httpx
 
 from benchmarks import inputs, measure
 from benchmarks.goals import Result, Settings
-from benchmarks.serve import LENGTH, QUICK, SIZES
-from benchmarks.served import Served, name_of
+from benchmarks.serve import LENGTH, QUICK, SIZES, bank_of
+from benchmarks.served import name_of
 from benchmarks.server_process import serving
 from weft.models import Backbone
 
@@ -26,11 +27,11 @@ PATIENCE = 60.0
 Reply = tuple[int, float, str]  # status, seconds, when to come again
 
 
-def _bank(settings: Settings, backbone: Backbone, size: int, name: str) -> Served:
-    length = 4 if settings.quick else LENGTH
-    served = Served(settings.folder / name, backbone, length, dtype="bfloat16")
+def _bank(settings: Settings, backbone: Backbone, size: int, name: str) -> Path:
+    """The folder of a bank with so many tasks."""
+    served = bank_of(settings, backbone, name, dtype="bfloat16")
     served.grown(size).close()
-    return served
+    return served.folder
 
 
 def _backbone(settings: Settings) -> Backbone:
@@ -42,7 +43,7 @@ def sizes(settings: Settings) -> list[Result]:
     backbone = _backbone(settings)
     counts = QUICK if settings.quick else SIZES
     texts = inputs.texts(settings, TEXTS)
-    banks = {size: _bank(settings, backbone, size, f"http-{size}").folder for size in counts}
+    banks = {size: _bank(settings, backbone, size, f"http-{size}") for size in counts}
     with ExitStack() as servers:
         urls = {size: servers.enter_context(serving(path)) for size, path in banks.items()}
         arms = {
@@ -91,30 +92,19 @@ async def _closed(url: str, asked: list[tuple[str, str]], clients: int) -> None:
 
     async def client(http: httpx.AsyncClient) -> None:
         for task, text in waiting:
-            while (status := (await _ask(http, task, text))[0]) == 429:
+            asked = {"model": task, "inputs": [text]}
+            while (reply := await http.post("/v1/classify", json=asked)).status_code == 429:
                 await asyncio.sleep(0.2)
-            assert status == 200, f"status {status}"
+            assert reply.status_code == 200, f"status {reply.status_code}"
 
-    async with _client(url) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False) as http:
         await asyncio.gather(*(client(http) for _ in range(clients)))
-
-
-def _client(url: str) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=None)
-    return httpx.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False, limits=limits)
-
-
-async def _ask(http: httpx.AsyncClient, task: str, text: str) -> Reply:
-    """Status, seconds and when to come again."""
-    began = time.perf_counter()
-    reply = await http.post("/v1/classify", json={"model": task, "inputs": [text]})
-    return reply.status_code, time.perf_counter() - began, reply.headers.get("retry-after", "")
 
 
 def overload(settings: Settings) -> list[Result]:
     """Ten times as many requests as the server answers, whether it keeps up or not."""
     texts = inputs.texts(settings, TEXTS)
-    path = _bank(settings, _backbone(settings), TASKS, "http-overload").folder
+    path = _bank(settings, _backbone(settings), TASKS, "http-overload")
     refused: dict[str, list[float]] = {"median": [], "p99": []}
     facts: list[dict[str, Any]] = []
     threads = max(1, (os.cpu_count() or 2) - 1)  # a core for those who ask, and for the server's own process
@@ -161,7 +151,7 @@ async def _flood(url: str, texts: list[str], rate: float, seconds: float) -> tup
 
 
 async def _plain(url: str, task: str, text: str) -> Reply:
-    """As `_ask` by a connection of its own: a pool's bookkeeping grows with what is open."""
+    """A request by a connection of its own: a pool's bookkeeping grows with what is open."""
     began, place = time.perf_counter(), httpx.URL(url)
     body = json.dumps({"model": task, "inputs": [text]}).encode()
     lines = ("POST /v1/classify HTTP/1.1", f"host: {place.host}", "content-type: application/json")

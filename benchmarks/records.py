@@ -31,17 +31,15 @@ app = App(name="records", result_action="return_value")
 
 
 @app.default
-def pack(runs: Path, out: Path, *, only: str = "") -> None:
-    """Pack finished runs.
+def pack(runs: Path, out: Path) -> None:
+    """Pack all finished runs.
 
     Args:
         runs: the folder of runs.
         out: the file, NAME.tar.xz.
-        only: a file with the names of runs, one a line; none: all of them.
     """
-    wanted = set(Path(only).read_text().split()) if only else None
     folders = sorted(path.parent for path in runs.glob(f"*/{storage.MANIFEST}"))
-    chosen = _scored([folder for folder in folders if wanted is None or folder.name in wanted])
+    chosen = _scored(folders)
     data = io.BytesIO()
     with TemporaryDirectory() as place, tarfile.open(fileobj=data, mode="w") as archive:
         for folder in chosen:

@@ -41,7 +41,7 @@ def run(settings: Settings) -> list[Result]:
     ]
 
 
-def _bank(settings: Settings, backbone: Backbone, name: str, **how: Any) -> Served:
+def bank_of(settings: Settings, backbone: Backbone, name: str, **how: Any) -> Served:
     return Served(settings.folder / f"bank-{name}", backbone, 4 if settings.quick else LENGTH, **how)
 
 
@@ -54,7 +54,7 @@ def _forget(backbone: Backbone) -> None:
 def _mixed(settings: Settings, backbone: Backbone, name: str) -> Result:
     """A batch of as many tasks as rows beside a batch of one task; the tasks answer alike."""
     rows = 4 if settings.quick else ROWS
-    served = _bank(settings, backbone, name, alike=True, closed=False, tokens=TOKENS)
+    served = bank_of(settings, backbone, name, alike=True, closed=False, tokens=TOKENS)
     engine = Engine(backbone, served.grown(rows), EngineSettings(rows=rows))
     texts = inputs.texts(settings, rows)
     many = [Request(name_of(i), text=text) for i, text in enumerate(texts)]
@@ -76,7 +76,7 @@ def _mixed(settings: Settings, backbone: Backbone, name: str) -> Result:
 def _peers(settings: Settings, backbone: Backbone) -> list[Result]:
     """The same requests answered task by task by PEFT, and all in one batch by transformers."""
     tasks, each = (2, 2) if settings.quick else (TASKS, EACH)
-    served = _bank(settings, backbone, "peers", closed=False, tokens=TOKENS)
+    served = bank_of(settings, backbone, "peers", closed=False, tokens=TOKENS)
     snapshot = served.grown(tasks)
     texts = inputs.texts(settings, tasks * each)
     requests = [Request(name_of(i % tasks), text=text) for i, text in enumerate(texts)]
@@ -167,7 +167,7 @@ def _share(one: Any, two: Any) -> float:
 def _one_text(settings: Settings, backbone: Backbone) -> list[Result]:
     """A long text under many tasks at once, beside as many requests of one task each."""
     count, sample = (6, 2) if settings.quick else (MANY, SAMPLE)
-    engine = Engine(backbone, _bank(settings, backbone, "text").grown(count), EngineSettings())
+    engine = Engine(backbone, bank_of(settings, backbone, "text").grown(count), EngineSettings())
     text = _long(settings)
     requests = [Request(name_of(i), text=text) for i in range(count)]
 
@@ -229,7 +229,9 @@ def _sizes(settings: Settings, backbone: Backbone) -> list[Result]:
     texts = inputs.texts(settings, rows)
     bounds = EngineSettings(rows=rows)
     banks = {
-        size: Engine(backbone, _bank(settings, backbone, f"of-{size}", dtype="bfloat16").grown(size), bounds)
+        size: Engine(
+            backbone, bank_of(settings, backbone, f"of-{size}", dtype="bfloat16").grown(size), bounds
+        )
         for size in sizes
     }
     memory: dict[int, float] = {}

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from tiny_job import command, write_job
+from tiny_job import SHORT, command, write_job
 from transformers import T5Config, T5ForConditionalGeneration
 
 from weft import runs
@@ -455,23 +455,10 @@ def test_who_shares_batches():
 
 # whole runs
 
-ROWS = """
-name: tiny
-base: {{model: {base}, dtype: float32, attention: eager}}
-prompt: {{length: 4, position: {position}}}
-limits: {{source_tokens: 16}}
-tasks: [tasks]
-sources: [alpha, beta]
-targets: [gamma, delta]
-allow: [leaks, duplicates]
-shots: 6
-seeds: [0]
-teachers:
-  optim: {{lr: {{prompt: 0.1}}, steps: 3, batch_size: 6}}
-source:
-  optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 3, batch_size: 6}}
-rows:
-  - label: ATTEMPT
+LIMITED = SHORT.replace("tasks: [tasks]", "limits: {{source_tokens: 16}}\ntasks: [tasks]")
+ROWS = (
+    LIMITED.replace("steps: 2", "steps: 3")
+    + """  - label: ATTEMPT
     method: {{name: attempt, bottleneck: 5}}
     optim: {{lr: {{prompt: 0.1, attention: 0.1}}, steps: 4, batch_size: 6, eval_every: 2}}
   - label: ATTEMPT group
@@ -491,6 +478,7 @@ rows:
     method: {{name: prompt_tuning}}
     optim: {{lr: {{prompt: 0.1}}, steps: 4, batch_size: 6}}
 """
+)
 
 
 @pytest.fixture(scope="module", params=["t5-prefix", "llama-prefix", "llama-suffix"])

@@ -95,23 +95,11 @@ source:
   optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6}}
 rows:
 """  # rows follow
-READERS = """
-name: readers
-base: {{model: {base}, dtype: float32, attention: eager}}
-prompt: {{length: 4, position: {position}}}
-tasks: [tasks]
-sources: [alpha, beta]
-targets: [gamma, delta]
-allow: [leaks, duplicates]
-shots: 8
-seeds: [0]
-teachers:
-  optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 4}}
-source:
-  optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 4}}
-rows:
-  - {{label: weft, method: {{name: weft, encoders: [], worth: -1000}}, group: true}}
-"""
+READERS = SHORT.replace("name: tiny", "name: readers").replace("shots: 6", "shots: 8")
+READERS = (
+    READERS.replace("batch_size: 6", "batch_size: 4")
+    + "  - {{label: weft, method: {{name: weft, encoders: [], worth: -1000}}, group: true}}\n"
+)
 
 TASKS = (
     ("alpha", ("yes", "no"), False),

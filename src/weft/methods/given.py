@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from weft.errors import ArtifactError, ConfigError, WeftError
+from weft.methods.kept import with_kept_prompts
 from weft.methods.method import FittedMethod, Saved, Setup
 from weft.storage import prompt_files
 
@@ -76,9 +77,4 @@ class GivenPrompt(FittedMethod):
 
     def restore(self, setup: Setup, saved: Saved) -> "TunedAnswerer":
         """The model under the prompt."""
-        from weft.evaluation.answering import TunedAnswerer
-        from weft.models.tuned import restored
-        from weft.prompts.bank import SoftPrompts
-
-        prompts = SoftPrompts(saved.tensors["prompts"], setup.names)
-        return TunedAnswerer(restored(setup.backbone, prompts), setup.tasks, setup.source_tokens)
+        return with_kept_prompts(setup, saved)

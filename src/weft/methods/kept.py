@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from weft.errors import ArtifactError
+from weft.methods.method import Saved, Setup
 from weft.tasks import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from weft.evaluation.answering import TunedAnswerer
 
 
 def check_shapes(tensors: "Mapping[str, Tensor]", axes: Mapping[str, Sequence[str]], **sizes: int) -> None:
@@ -81,3 +84,13 @@ def check_once(what: str, values: Sequence[str], task: Task) -> None:
     """
     if len(set(values)) < len(values):
         raise ArtifactError(f"the run kept one of the {what} of task {task.name!r} twice", code="A14")
+
+
+def with_kept_prompts(setup: Setup, saved: Saved) -> "TunedAnswerer":
+    """The model under the plain prompts that a run kept, one for each task."""
+    from weft.evaluation.answering import TunedAnswerer
+    from weft.models.tuned import restored
+    from weft.prompts.bank import SoftPrompts
+
+    prompts = SoftPrompts(saved.tensors["prompts"], setup.names)
+    return TunedAnswerer(restored(setup.backbone, prompts), setup.tasks, setup.source_tokens)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from weft.methods.kept import with_kept_prompts
 from weft.methods.method import Need, Saved, Setup, Starts, TrainedMethod
 
 if TYPE_CHECKING:
@@ -48,9 +49,4 @@ class PromptTuning(TrainedMethod):
 
     def restore(self, setup: Setup, saved: Saved) -> "TunedAnswerer":
         """The model under the prompts that a run kept."""
-        from weft.evaluation.answering import TunedAnswerer
-        from weft.models.tuned import restored
-        from weft.prompts.bank import SoftPrompts
-
-        prompts = SoftPrompts(saved.tensors["prompts"], setup.names)
-        return TunedAnswerer(restored(setup.backbone, prompts), setup.tasks, setup.source_tokens)
+        return with_kept_prompts(setup, saved)
