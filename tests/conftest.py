@@ -249,15 +249,7 @@ def make_backbone() -> Callable[..., Backbone]:
 @pytest.fixture(scope="session")
 def backbones() -> dict[str, Backbone]:
     """Every backbone by its id; shared by all tests, which must leave them as they were."""
-    return Built()
-
-
-class Built(dict[str, Backbone]):
-    """Backbones, each built when it is first asked for."""
-
-    def __missing__(self, name: str) -> Backbone:
-        self[name] = build_backbone(name)
-        return self[name]
+    return {name: build_backbone(name) for name in (*BACKBONE_IDS, *FURTHER_IDS)}
 
 
 @pytest.fixture(params=EVERY_BACKBONE)
