@@ -14,6 +14,7 @@ from weft.server.batcher import Batcher, RefusedError
 from weft.server.fair_queue import Bounds, FairQueue, Full
 from weft.server.jobs import Asked, Fault, Job
 from weft.server.metrics import Metrics
+from weft.server.pace import Pace
 from weft.server.settings import ServeConfig
 
 SMALL = ServeConfig(queue_rows=8, queue_tokens=100, running_rows=4, running_tokens=40, share=0.5)
@@ -277,6 +278,42 @@ def test_a_wait_beyond_the_deadline_is_refused():
     assert caught.value.seconds == 3  # 120 tokens at 40 a second
     world.batcher.submit(job(tokens=20, deadline=world.now + 10))
     world.batcher.submit(job("b", tokens=5, deadline=world.now + 1))  # its task's turn comes soon
+
+
+def test_a_pace_that_halves_leaves_nobody_late():
+    """Ten times more than are answered, on a model that is at times half as fast: nobody admitted is late."""
+    roomy = SMALL.model_copy(update={"queue_tokens": 10_000, "queue_rows": 1000, "running_rows": 1})
+    pick, world = random.Random(0), World(roomy)
+    admitted, spare, free = {}, [], 0.0
+    world.batcher.pace.begin(-1.0)
+    world.batcher.pace.add(100, 0.0)  # what it did before
+    while world.now < 60:
+        world.now += 0.02
+        one = job(tokens=20, deadline=world.now + 5)
+        try:
+            world.batcher.submit(one)
+            admitted[one.asked[0].id] = one
+        except RefusedError:
+            pass
+        if world.batcher.running and world.now >= free:
+            now = admitted.pop(world.asked[-1]["id"])
+            world.batcher.hear(answer(world.asked[-1]))
+            spare.append(now.deadline - world.now)
+            free = world.now + pick.uniform(0.8, 1.2) * (0.4 if world.now % 20 > 10 else 0.2)
+    assert 150 < len(spare) < 250  # of 3,000
+    assert min(spare) > 0
+    assert not [one for one in admitted.values() if one.deadline < world.now]
+
+
+def test_the_pace_to_count_on_is_that_of_the_slower_windows():
+    """Twelve windows of half a second: the fourth slowest; older ones are forgotten."""
+    pace = Pace()
+    assert pace.seconds(100) == 0
+    pace.begin(0.0)
+    for number, rate in enumerate([1000] * 5 + [100, 20, 40, 30, 90, 80, 70, 60, 50, 120, 110, 130], 1):
+        pace.add(rate // 2, number * 0.5)
+    assert pace.rate == pytest.approx(50)
+    assert pace.seconds(100) == pytest.approx(2)
 
 
 def test_cancelled_rows_are_dropped_in_the_worker():

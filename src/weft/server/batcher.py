@@ -18,7 +18,7 @@ from weft.server.pace import Pace
 from weft.server.settings import ServeConfig
 
 REMEMBERED = 4096  # questions that were with a worker when it ended
-HURRY = 0.8  # of its deadline, which a newcomer's wait may take at most
+HURRY = 0.4  # of its deadline, which a newcomer's wait may take: the model may become half as fast
 log = logging.getLogger("weft.server")
 
 
