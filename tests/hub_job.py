@@ -8,7 +8,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from hub_stub import WRITER, Hub, running
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_api
 from tiny_job import command, write_job
 
 from weft.runs import Run, finished
@@ -41,15 +41,21 @@ rows:
 ROWS = [{"text": text} for text in ("the good film", "the bad dog is", "a song", "not true")]
 
 
-def make(folder: Path) -> Path:
-    """A finished experiment; the task that is adapted says its licence."""
-    home = folder / PERSON / "job"
+def made(factory: pytest.TempPathFactory) -> Path:
+    """A finished experiment, made once for all files of tests, which leave it as it is."""
+    home = factory.getbasetemp() / PERSON / "job"
+    if not home.exists():
+        _make(home)
+    return home
+
+
+def _make(home: Path) -> None:
+    """The task that is adapted says its licence."""
     home.mkdir(parents=True)
     write_job(home, "t5", "prefix", EXPERIMENT)
     with (home / "tasks" / "gamma.yaml").open("a", encoding="utf-8") as file:
         file.write("licence: CC BY 4.0\n")
     assert command("run", home / "tiny.yaml", "--runs", home / "runs", "--quiet") == 0
-    return home
 
 
 def named(home: Path, start: str, seed: int = 0) -> Run:
@@ -72,6 +78,7 @@ def hub_of(patch: pytest.MonkeyPatch, cache: Path, token: str = WRITER) -> Itera
         url = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
         patch.setattr(constants, "ENDPOINT", hub.endpoint)
         patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
+        patch.setattr(hf_api.api, "endpoint", hub.endpoint)  # which PEFT asks
         patch.setattr(constants, "HF_HUB_CACHE", str(cache))
         patch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
         patch.setattr(constants, "HF_HUB_DISABLE_XET", True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_job import BASE, PERSON, ROWS, base_files, evaluation, hub_of, make, named
+from hub_job import BASE, PERSON, ROWS, base_files, evaluation, hub_of, made, named
 from hub_stub import Hub
 from tiny_bank import held
 from tiny_job import command
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Finished runs of one person."""
-    return make(tmp_path_factory.mktemp("shared"))
+    return made(tmp_path_factory)
 
 
 @pytest.fixture
@@ -78,6 +78,7 @@ def test_a_run_of_the_hub_is_scored_and_starts_others(hub: Hub, home: Path, tmp_
     assert command("adapt", tmp_path / "adapt.yaml", "--runs", runs, "--quiet") == 0
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks transformers
 def test_stock_peft_loads_the_repository(hub: Hub, home: Path) -> None:
     """The base model by its name on the hub, and the prompt as P* and the factors give it."""
     from peft import AutoPeftModelForSeq2SeqLM

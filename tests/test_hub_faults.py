@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hub_job import BASE, base_files, hub_of, make, named
+from hub_job import BASE, base_files, hub_of, made, named
 from hub_stub import READER, Hub, Repo
 from huggingface_hub import constants
 
@@ -23,7 +23,7 @@ PROMPTS = "prompts.safetensors"
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Finished runs."""
-    return make(tmp_path_factory.mktemp("faults"))
+    return made(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_missing_file_is_refused(hub: Hub, repository: dict[str, bytes], tmp_p
 def test_what_was_torn_on_its_way_is_fetched_again(
     hub: Hub, repository: dict[str, bytes], tmp_path: Path, name: str
 ) -> None:
-    """The hub's client keeps what it once had; weft sees that it is another thing, and has it brought anew."""
+    """The hub's client keeps what it once had; weft sees that it is another thing, and has it sent anew."""
     hub.add("me/run", repository)
     served: list[str] = []
 
@@ -184,7 +184,7 @@ def push(home: Path, repo: str, **more: bool) -> str:
 
 def test_who_may_not_write(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No token, and one that only reads."""
-    for token, cause in ((READER, "may not write"), ("hf_nobody", "knows no token, or not this one")):
+    for token, cause in ((READER, "may not do that"), ("hf_nobody", "knows no token, or not this one")):
         monkeypatch.setenv("HF_TOKEN", token)
         fault = refusal(lambda: push(home, "me/run"))
         assert cause in fault.cause
@@ -222,6 +222,7 @@ def test_a_broken_push_leaves_the_last(hub: Hub, home: Path, monkeypatch: pytest
     assert hub.files("me/run") == {".gitattributes": b""}
 
 
+@pytest.mark.slow
 def test_the_hub_is_that_of_the_environment(hub: Hub, repository: dict[str, bytes], tmp_path: Path) -> None:
     """`HF_ENDPOINT`, `HF_HOME` and `HF_TOKEN`, as of every program that speaks to a hub."""
     hub.add("me/run", repository, private=True)

@@ -64,6 +64,7 @@ def card(told: Told) -> str:
 def _data(told: Told, config: AnyRun) -> str:
     kind = "text-classification" if all(spec.labels for spec in config.tasks) else "text-generation"
     specs = {spec.name: spec for spec in config.tasks}
+    scored = [one for one in told.scores if one.score is not None]
     hubs = [spec.hub.path for spec in config.tasks if spec.hub and "/" in spec.hub.path]
     known, shared = hub_id(told.base.model), config.made_by is not None and config.made_by.keeps == "bank"
     return front_matter(
@@ -74,8 +75,8 @@ def _data(told: Told, config: AnyRun) -> str:
         pipeline_tag=kind,
         tags=["weft", "prompt-tuning", *["multitask-prompt-tuning"] * shared, *["peft"] * bool(told.peft)],
         datasets=list(dict.fromkeys(hubs)),
-        model_name=told.run.id,
-        eval_results=[result(specs[one.task], one, kind) for one in told.scores if one.score is not None],
+        model_name=told.run.id if scored else None,
+        eval_results=[result(specs[one.task], one, kind) for one in scored],
     )
 
 
