@@ -289,15 +289,16 @@ class _Handler(BaseHTTPRequestHandler):
             where = {"Location": f"{self.hub.elsewhere}/cdn/{oid}/{path}"}
             return self._send(b"", 302, {"X-Repo-Commit": sha, **linked, **where})
         tag = {"X-Repo-Commit": sha, "ETag": f'"{hashlib.sha1(data).hexdigest()}"'}
-        self._part(self.hub.serve(path, data), len(data), tag)
+        self._part(path, data, tag)
         return None
 
     def _cdn(self, oid: str, path: str) -> None:
         data = self.hub.stored[oid]
-        self._part(self.hub.serve(path, data), len(data), {"ETag": f'"{oid}"'})
+        self._part(path, data, {"ETag": f'"{oid}"'})
 
-    def _part(self, data: bytes, size: int, headers: dict[str, str]) -> None:
+    def _part(self, path: str, whole: bytes, headers: dict[str, str]) -> None:
         """What is left of a file that was begun; fewer bytes than are said end the connection."""
+        data, size = self.hub.serve(path, whole) if self.command == "GET" else whole, len(whole)
         begun = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(begun[1]) if begun else 0
         if begun:

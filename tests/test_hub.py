@@ -182,9 +182,14 @@ def test_a_push_takes_the_place_of_the_last(hub: Hub, home: Path, tmp_path: Path
     """One run a repository, in one commit; an older one is had by its revision."""
     first, second = named(home, "source"), named(home, "adapt-mpt")
     pushed(home, second, "me/run")
-    old = hub.repos["me/run"].commits[-1][0]
+    repo = hub.repos["me/run"]
+    old = repo.commits[-1][0]
     pushed(home, first, "me/run")
     assert not [name for name in hub.files("me/run") if name.startswith((second.id, "adapter_"))]
-    assert len(hub.repos["me/run"].commits) == 3  # made, pushed, pushed
+    assert len(repo.commits) == 3  # made, pushed, pushed
     assert weft.pull("me/run", root=tmp_path / "runs").name == first.id
     assert weft.pull("me/run", root=tmp_path / "runs", revision=old).name == second.id
+    repo.commit({**hub.files("me/run"), "LICENSE": b"mine", "img/a.png": b"mine"})
+    pushed(home, second, "me/run")
+    assert {"LICENSE", "img/a.png"} <= set(hub.files("me/run"))  # what a person put there stays
+    assert not [name for name in hub.files("me/run") if name.startswith(first.id)]

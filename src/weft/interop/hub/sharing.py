@@ -9,7 +9,7 @@ from weft.bank import exchange
 from weft.errors import ArtifactError, ConfigError, UnsupportedError
 from weft.interop.hub import repository, transfers
 from weft.interop.hub.repository import Wish
-from weft.interop.hub.transfers import Fetched
+from weft.interop.hub.transfers import AGAIN, Fetched
 from weft.runs import packs
 from weft.storage import LARGEST_FILE, seal
 from weft.storage.durable import write_parts
@@ -18,8 +18,6 @@ from weft.storage.sealed import Entries
 
 if TYPE_CHECKING:
     from weft.serving.predictor import Predictor
-
-AGAIN = "ask for it to be pushed again; nothing was put in its place"
 
 
 def save_pretrained(
@@ -120,15 +118,18 @@ def pull(
     """
     bank = Path(out or repo_id.rpartition("/")[2])
 
-    def put(found: Fetched) -> Path:
-        if exchange.ABOUT in found.files:
-            return _put_bank(found, bank, replace)
-        if out is not None or replace:
+    def check(files: Entries) -> None:
+        if exchange.ABOUT not in files and (out is not None or replace):
             cause = f"{repo_id} is a run, which goes into the folder of runs"
-            raise ConfigError(cause, where="BANK", fix="name --runs", code="C12")
-        return _put_run(found, Path(root))
+            raise ConfigError(
+                cause, where="BANK", fix="leave BANK and --replace out; name --runs", code="C12"
+            )
 
-    return _pulled(repo_id, revision, put)
+    def put(found: Fetched) -> Path:
+        to_bank = exchange.ABOUT in found.files
+        return _put_bank(found, bank, replace) if to_bank else _put_run(found, Path(root))
+
+    return _pulled(repo_id, revision, check, put)
 
 
 def from_pretrained(
@@ -154,12 +155,14 @@ def from_pretrained(
     """
     from weft.serving.predictor import load
 
-    def put(found: Fetched) -> Path:
-        if exchange.ABOUT in found.files:
-            raise _no_run(found.repo, f"weft pull {found.repo} BANK, and weft serve BANK")
-        return _put_run(found, Path(root))
+    def check(files: Entries) -> None:
+        if exchange.ABOUT in files:
+            raise _no_run(str(name), f"weft pull {name} BANK, and weft serve BANK")
 
-    path = _in_folder(Path(name)) if Path(name).is_dir() else _pulled(str(name), revision, put)
+    def pulled() -> Path:
+        return _pulled(str(name), revision, check, lambda found: _put_run(found, Path(root)))
+
+    path = _in_folder(Path(name)) if Path(name).is_dir() else pulled()
     return load(path, root=root, base=base, encoders=encoders)
 
 
@@ -191,12 +194,12 @@ def _check_wanted(files: Entries, where: str) -> None:
     """
     fix = "name a repository that weft push made, and use the version of weft that made it"
     if exchange.ABOUT not in files:
-        return packs.check_files(files, where, fix)
+        packs.check_files(files, where, fix)
+        return
     for name, row in files.items():
         if not name.endswith((".json", ".jsonl", ".safetensors", ".yaml")) or row["bytes"] > LARGEST_FILE:
             cause = f"{name!r} with {row['bytes']:,} bytes is no file of a bank's export"
             raise ArtifactError(cause, where=where, fix=fix, code="A03")
-    return None
 
 
 def _fill(found: Fetched, folder: Path) -> None:
@@ -210,15 +213,29 @@ def _fill(found: Fetched, folder: Path) -> None:
     seal(folder, list(found.files))
 
 
-def _pulled(repo: str, revision: str | None, put: Callable[[Fetched], Path]) -> Path:
-    """Download, and put it where it goes; once more from the start, if what was downloaded before is torn."""
+def _pulled(
+    repo: str, revision: str | None, check: Callable[[Entries], None], put: Callable[[Fetched], Path]
+) -> Path:
+    """Download, and put it where it goes; once more from the start, if what was downloaded before is torn.
+
+    Args:
+        repo: name of the repository.
+        revision: of it.
+        check: refuses what is not asked for, before it is downloaded.
+        put: gives a download its place.
+    """
+
+    def wanted(files: Entries, where: str) -> None:
+        _check_wanted(files, where)
+        check(files)
+
     transfers.check_name(repo)
     try:
-        return put(transfers.fetched(repo, revision, _check_wanted))
+        return put(transfers.fetched(repo, revision, wanted))
     except ArtifactError as fault:
         if fault.code != "A01":
             raise
-    return put(transfers.fetched(repo, revision, _check_wanted, again=True))
+    return put(transfers.fetched(repo, revision, wanted, again=True))
 
 
 def _put_run(found: Fetched, root: Path) -> Path:

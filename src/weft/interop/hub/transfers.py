@@ -8,12 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from weft.bank import exchange
 from weft.errors import ArtifactError, ConfigError
 from weft.interop.hub.refusals import client, told
-from weft.storage import LARGEST_MANIFEST, MANIFEST, read_plain
+from weft.storage import LARGEST_MANIFEST, MANIFEST, prompt_files, read_plain
 from weft.storage.pack import FOLDER_NAME
 from weft.storage.sealed import Entries, entries_in
 
+AGAIN = "ask for it to be pushed again; nothing was put in its place"
+CONFIG, PEFT = "config.yaml", (prompt_files.CONFIG, prompt_files.ADAPTER)
 KEPT = (".gitattributes", "README.md")  # what a repository may hold that is not weft's
 
 
@@ -76,7 +79,7 @@ def upload(folder: Path, repo: str, *, private: bool, message: str) -> str:
         info = api.model_info(repo)
         there = [one.rfilename for one in info.siblings or []]
         _check_free(repo, there, exposed=private and info.private is False)
-        gone = [name for name in there if name not in (*KEPT, *names)]
+        gone = [name for name in _ours(there) if name not in names]
         add = [CommitOperationAdd(name, str(folder / name)) for name in names]
         drop = [CommitOperationDelete(name) for name in gone]
         commit = api.create_commit(repo, [*drop, *add], commit_message=message, parent_commit=info.sha)
@@ -94,9 +97,17 @@ def _check_free(repo: str, there: list[str], *, exposed: bool) -> None:
         fix = "make it private on the hub, or name another"
         raise ConfigError(cause, where=repo, fix=fix, code="C23")
     others = [name for name in there if name not in KEPT]
-    if others and not _sealed(there):
+    if others and not _ours(there):
         cause = f"the repository holds other things, {others[0]!r} among them, which a push would replace"
         raise ConfigError(cause, where=repo, fix="name another repository", code="C23")
+
+
+def _ours(names: list[str]) -> list[str]:
+    """The files of a repository that a push left there, but for the card."""
+    marks = (CONFIG, exchange.ABOUT)
+    folders = [one for one in _sealed(names) if any(f"{one}/{mark}" in names for mark in marks)]
+    own = [name for name in names if name.partition("/")[0] in folders]
+    return [*own, *(name for name in names if name in PEFT)] if own else []
 
 
 def _sealed(names: list[str]) -> list[str]:
@@ -129,12 +140,24 @@ def fetched(
         fix = "name a repository that weft push made; an adapter of PEFT comes in by method: given"
         raise ArtifactError(cause, where=f"{repo}@{revision or 'main'}", fix=fix, code="C16")
     [name], commit = names, found.name
-    said = found / name / MANIFEST
-    files = entries_in(read_plain(said.resolve(), LARGEST_MANIFEST), Path(repo, name, MANIFEST))
-    check(files, f"{repo}@{commit[:12]}, {name}")
+    where = f"{repo}@{commit[:12]}, {name}"
+    files = _said(found / name / MANIFEST, where)
+    check(files, where)
     with told(repo, revision):
         found = _snapshot(repo, commit, [f"{name}/{file}" for file in [MANIFEST, *files]], again)
     return Fetched(repo, commit, name, files, found / name)
+
+
+def _said(path: Path, where: str) -> Entries:
+    """What a downloaded manifest names.
+
+    Raises:
+        ArtifactError: if it is none.
+    """
+    try:
+        return entries_in(read_plain(path.resolve(), LARGEST_MANIFEST), path)
+    except ArtifactError as fault:
+        raise ArtifactError(fault.cause, where=f"{where}/{MANIFEST}", fix=AGAIN, code=fault.code) from None
 
 
 def _snapshot(repo: str, revision: str | None, patterns: list[str], again: bool) -> Path:
