@@ -14,7 +14,7 @@ import weft
 from weft import storage
 from weft.errors import ArtifactError, ResourceError, WeftError
 from weft.runs import Run, finished, packs
-from weft.storage import durable, pack
+from weft.storage import durable, pack, placing
 
 Capture = pytest.CaptureFixture[str]
 EXPERIMENT = """
@@ -127,7 +127,7 @@ def test_unpacking_again_changes_nothing(tmp_path: Path, one: bytes) -> None:
     assert packs.unpacked(tmp_path / "run.pack", tmp_path / "runs").path == run.path
     assert (run.path / "manifest.json").stat().st_mtime_ns == before
     (run.path / "result.json").write_bytes(b"{}")
-    with pytest.raises(ArtifactError, match="is not what the pack holds"):
+    with pytest.raises(ArtifactError, match="is not what would be put there"):
         packs.unpacked(tmp_path / "run.pack", tmp_path / "runs")
     assert (run.path / "result.json").read_bytes() == b"{}"
 
@@ -269,14 +269,14 @@ def test_a_disk_that_refuses_leaves_nothing(
         with pytest.raises(ResourceError):
             packs.unpacked(tmp_path / "run.pack", tmp_path / "runs")
     left = {path.name for path in tmp_path.rglob("*")} - {"run.pack"}
-    assert left <= ({"runs", pack.PLACE, "lock", "lock.owner"} if call == "write" else set())
+    assert left <= ({"runs", placing.PLACE, "lock", "lock.owner"} if call == "write" else set())
     assert packs.unpacked(tmp_path / "run.pack", tmp_path / "runs").done
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path, one: bytes) -> None:
     """Half of a run is not taken for a run, and goes with the next one that is unpacked."""
     (tmp_path / "run.pack").write_bytes(one)
-    half = tmp_path / "runs" / pack.PLACE / "adapt-half"
+    half = tmp_path / "runs" / placing.PLACE / "adapt-half"
     half.mkdir(parents=True)
     (half / "config.yaml").write_text("stage: adapt\n", "utf-8")
     assert finished(tmp_path / "runs") == []

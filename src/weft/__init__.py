@@ -21,6 +21,7 @@ from weft.errors import (
 
 if TYPE_CHECKING:
     from weft.config.decoding import Decoding
+    from weft.interop.hub import from_pretrained, pull, push_to_hub, save_pretrained
     from weft.learning.classifier import Classifier
     from weft.serving.predictor import Prediction, Predictor, load
 
@@ -36,12 +37,17 @@ __all__ = [
     "ResourceError",
     "UnsupportedError",
     "WeftError",
+    "from_pretrained",
     "load",
+    "pull",
+    "push_to_hub",
+    "save_pretrained",
 ]
 
 process.prepare()  # before anything loads torch
 
 _LAZY = ("Prediction", "Predictor", "load")  # these need torch, which takes seconds to import
+_HUB = ("from_pretrained", "pull", "push_to_hub", "save_pretrained")
 
 
 def __getattr__(name: str) -> Any:
@@ -57,4 +63,8 @@ def __getattr__(name: str) -> Any:
         from weft.serving import predictor
 
         return getattr(predictor, name)
+    if name in _HUB:
+        from weft.interop import hub
+
+        return getattr(hub, name)
     raise AttributeError(f"module 'weft' has no attribute {name!r}")

@@ -64,13 +64,14 @@ class Task(Config):
     length: int | None
 
 
-def export(snapshot: Snapshot, folder: Path, names: Iterable[str] = ()) -> int:
+def export(snapshot: Snapshot, folder: Path, names: Iterable[str] = (), base: BaseFacts | None = None) -> int:
     """Write tasks as a sealed folder; how many they are.
 
     Args:
         snapshot: of the bank.
         folder: a place where nothing is.
         names: of the tasks; none: all.
+        base: the base model as others know it; none: as the bank does.
 
     Raises:
         UnknownTaskError: if a task is not there.
@@ -89,7 +90,7 @@ def export(snapshot: Snapshot, folder: Path, names: Iterable[str] = ()) -> int:
         groups |= {row.group for _, row in rows if row.group}
     kept = {name: snapshot.manifest.groups[name] for name in sorted(groups)}
     arrays = sorted({sha256 for group in kept.values() for sha256 in group.arrays.values()})
-    about = About(base=snapshot.base, dtype=snapshot.manifest.dtype, groups=kept, parts=tuple(parts))
+    about = About(base=base or snapshot.base, dtype=snapshot.manifest.dtype, groups=kept, parts=tuple(parts))
     storage.write_json(folder / ABOUT, about.model_dump(mode="json"))
     storage.write_bytes(folder / SHARED, _packed({one: ("F32", snapshot.array(one)) for one in arrays}))
     storage.seal(folder, [ABOUT, SHARED, *files])

@@ -156,7 +156,7 @@ def figures(task: Task, lines: Iterable[Mapping[str, Any]]) -> Figures:
     own = [line for line in lines if line["task"] == task.name]
     closed = {"accuracy": accuracy} if task.choices else {}
     task = replace(task, metrics={**task.metrics, **closed})
-    scores = score(task, [_example(line) for line in own], [_answer(task, line) for line in own])
+    scores = score(task, [example_of(line) for line in own], [_answer(task, line) for line in own])
     given, accepted = [line["answer"] for line in own], [tuple(line["references"]) for line in own]
     groups = [line.get("group", "") for line in own]
     true = [_true(*pair) for pair in zip(given, accepted, strict=True)]
@@ -174,7 +174,8 @@ def figures(task: Task, lines: Iterable[Mapping[str, Any]]) -> Figures:
     )
 
 
-def _example(line: Mapping[str, Any]) -> Example:
+def example_of(line: Mapping[str, Any]) -> Example:
+    """The row that became a line."""
     return Example(line["text"], line["references"][0], tuple(line["references"]), line.get("group", ""))
 
 

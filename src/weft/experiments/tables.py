@@ -107,16 +107,17 @@ def table_markdown(entries: Sequence[Entry], plan: "Plan") -> str:
     for label, cells in _printed(plan):
         scores = [(cell, OPEN) if written else (cell,) for cell in cells[: len(names)]]
         rows.append([label, *chain(*scores), *cells[len(names) :]])
-    tables = [_markdown_table(head, rows)]
+    tables = [markdown_table(head, rows)]
     for one in small_tables(table, plan):
-        tables += [f"{one.title}:", _markdown_table(one.head, one.rows)]
+        tables += [f"{one.title}:", markdown_table(one.head, one.rows)]
     said = [*notes(entries, plan), *_silent(entries, plan)]
     source = f" Source run: `{plan.source}`." if plan.source else ""
     below = f"[^{experiment.name}]: {' '.join(said)}{source}"
     return "\n\n".join([f"Experiment **{experiment.name}**[^{experiment.name}]", *tables, below]) + "\n"
 
 
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for documents; the first column is of words, the others of numbers."""
     rules = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(_markdown_row(row) for row in [head, rules, *rows])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from weft import runs, storage
+from weft.config.model import BaseConfig
 from weft.errors import UnsupportedError
 from weft.interop.prompts import prompt_of
 from weft.models.base_folder import BaseFolder
@@ -34,7 +35,9 @@ def note(configs: Iterable[AnyRun], workspace: Workspace, remedy: str = POSITION
     return []
 
 
-def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
+def to_peft(
+    name: str, task: str, folder: Path, workspace: Workspace, known_as: BaseConfig | None = None
+) -> Path:
     """Write `adapter_config.json` and `adapter_model.safetensors` for one task of a run.
 
     The prompt is composed (P* o (u v)), because PEFT would serve P* alone for its own multitask format.
@@ -44,6 +47,7 @@ def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
         name: a run's id or folder.
         task: one of its tasks.
         folder: where the two files go.
+        known_as: the base model as others know it; none: by its folder here.
 
     Raises:
         UnsupportedError: for a suffix prompt, which PEFT cannot place, and as `prompt_of`.
@@ -52,7 +56,10 @@ def to_peft(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
     run = runs.find(workspace.root, name)
     base = _base_of(run, workspace)
     prompt = prompt_of(run, task, workspace)
-    return _written(folder, {"prompt_embeddings": prompt}, _adapter_config(base, prompt, PLAIN))
+    said = _adapter_config(base, prompt, PLAIN)
+    if known_as is not None:
+        said |= {"base_model_name_or_path": known_as.model, "revision": known_as.revision}
+    return _written(folder, {"prompt_embeddings": prompt}, said)
 
 
 def to_peft_multitask(name: str, folder: Path, workspace: Workspace) -> Path:

@@ -201,9 +201,16 @@ def _old_rows(spec: TaskSpec, columns: Columns) -> list[dict[str, str]]:
     """Rows that an earlier run learnt from, held-out ones among them.
 
     Raises:
-        DataError: if they are gone.
+        DataError: if they are gone, or did not come with the run.
     """
     rows: list[Row] = []
+    if not spec.files:
+        raise DataError(
+            "the rows of the earlier run did not come with it",
+            where=f"--from, task {spec.name}",
+            fix="learn from a file with all rows, without --from",
+            code="D23",
+        )
     for name in spec.files.values():
         path = Path(spec.folder) / name
         if not path.is_file():

@@ -54,6 +54,7 @@ class InContext(FittedMethod):
     )
 
     noted: ClassVar[type[BaseModel]] = Noted
+    quotes: ClassVar[bool] = True
 
     @property
     def title(self) -> str:

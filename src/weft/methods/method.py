@@ -159,6 +159,7 @@ class Method(Config):
         apart: whether the arrays of one task, `K.NAME`, answer with the shared ones alone, so that a bank may
             keep tasks one by one.
         places: settings that say where something lies, which names no run; what lies there has a setting too.
+        quotes: whether what it keeps quotes its rows, or holds their words, and so is not published.
         composes: whether its arrays give one plain prompt a task, `composed`, which is what a bank keeps.
     """
 
@@ -172,6 +173,7 @@ class Method(Config):
     reads_base: ClassVar[bool] = True
     asks_rows: ClassVar[bool] = False
     apart: ClassVar[bool] = False
+    quotes: ClassVar[bool] = False
     composes: ClassVar[bool] = False
     places: ClassVar[frozenset[str]] = frozenset()
 

@@ -41,6 +41,7 @@ class TfIdf(FittedMethod):
     closed_only: ClassVar[bool] = True
     only_reads: ClassVar[bool] = True
     reads_base: ClassVar[bool] = False
+    quotes: ClassVar[bool] = True
 
     @property
     def title(self) -> str:

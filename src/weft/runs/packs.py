@@ -7,6 +7,7 @@ from weft.runs import config_file, contents
 from weft.runs.folder import NOTES, Run
 from weft.runs.root import find
 from weft.storage import LARGEST_FILE, pack, tensor_header
+from weft.storage.sealed import Entries
 
 LARGEST = {  # bytes of the files that a trained run has
     **dict.fromkeys(("env.json", "metrics.jsonl", "timing.json", contents.RESULT, NOTES), LARGEST_FILE),
@@ -28,7 +29,7 @@ def packed(root: Path, name: str, out: Path) -> Path:
         ResourceError: if there is a file of that name, or the disk refuses.
     """
     run = find(root, name)
-    _check_answers(run)
+    check_answers(run)
     pack.pack(run.path, out)
     return out
 
@@ -45,26 +46,41 @@ def unpacked(file: Path, root: Path) -> Run:
         ResourceError: if the disk refuses.
     """
     head = pack.head(file)
-    for name, row in head.files.items():
+    check_files(head.files, str(file), "unpack what weft pack wrote, with the version of weft that wrote it")
+    return Run(pack.unpack(file, head, root, lambda folder: check_moved(folder, str(file), pack.AGAIN)))
+
+
+def check_files(files: Entries, where: str, fix: str) -> None:
+    """Refuse files that no trained run has, before any of them is read.
+
+    Raises:
+        ArtifactError: naming the first.
+    """
+    for name, row in files.items():
         if row["bytes"] > LARGEST.get(name, -1):
-            raise ArtifactError(
-                f"{name!r} with {row['bytes']:,} bytes is no file of a trained run",
-                where=str(file),
-                fix="unpack what weft pack wrote, with the version of weft that wrote it",
-                code="A03",
-            )
-
-    def accept(folder: Path) -> None:
-        try:
-            _check_answers(Run(folder))
-        except ArtifactError as fault:
-            fix = fault.fix if fault.code == "A20" else pack.AGAIN  # another version of weft reads it
-            raise ArtifactError(fault.cause, where=f"{file}", fix=fix, code=fault.code) from None
-
-    return Run(pack.unpack(file, head, root, accept))
+            cause = f"{name!r} with {row['bytes']:,} bytes is no file of a trained run"
+            raise ArtifactError(cause, where=where, fix=fix, code="A03")
 
 
-def _check_answers(run: Run) -> None:
+def check_moved(folder: Path, where: str, again: str) -> None:
+    """Refuse a run that was brought from elsewhere, and does not answer.
+
+    Args:
+        folder: of the run.
+        where: it comes from, for messages.
+        again: the remedy.
+
+    Raises:
+        ArtifactError: for the first fault.
+    """
+    try:
+        check_answers(Run(folder))
+    except ArtifactError as fault:
+        fix = fault.fix if fault.code == "A20" else again  # another version of weft reads it
+        raise ArtifactError(fault.cause, where=where, fix=fix, code=fault.code) from None
+
+
+def check_answers(run: Run) -> None:
     """Refuse a run that holds nothing to answer with, or of which something is not as it was written.
 
     Raises:

@@ -7,37 +7,32 @@ Names are no paths; there is no link, no compression, and no byte between or beh
 what its head says, as large as it is, and nothing of it is written before all of it was hashed.
 """
 
-import hashlib
 import os
 import re
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from weft.errors import ArtifactError, ResourceError
-from weft.storage.durable import disk_faults, sync_folder, write_parts
-from weft.storage.hashing import READ_CHUNK, canonical_json, sha256_bytes, strict_json
-from weft.storage.locks import locked
+from weft.storage.durable import write_parts
+from weft.storage.hashing import canonical_json, sha256_bytes, strict_json
+from weft.storage.placing import checked, placed
 from weft.storage.sealed import (
     LARGEST_MANIFEST,
     MANIFEST,
     Entries,
     entries,
     is_entry,
-    is_sealed,
     open_plain,
     seal,
-    verify,
 )
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")  # no name of a folder is a path
 MARK = b"weft pack 1 "
 AGAIN = "copy the pack again, or pack the run again where it lies"
-PLACE = ".unpack"  # of the folder that is unpacked into: what is not whole yet
 
 
 @dataclass(frozen=True)
@@ -74,27 +69,7 @@ def _parts(folder: Path, files: Entries, line: bytes) -> Iterator[bytes]:
     yield MARK + sha256_bytes(line).encode() + b"\n" + line
     for name, row in files.items():
         with open_plain(folder / name) as file:
-            yield from _checked(file, row, f"{folder / name}")
-
-
-def _checked(file: BinaryIO, row: dict[str, object], where: str) -> Iterator[bytes]:
-    """The next bytes of an open file, as many as are said, with the hash that is said.
-
-    Raises:
-        ArtifactError: after the last of them, if they are others.
-    """
-    digest, rest = hashlib.sha256(), int(str(row["bytes"]))
-    while rest and (part := file.read(min(READ_CHUNK, rest))):
-        digest.update(part)
-        rest -= len(part)
-        yield part
-    if rest or digest.hexdigest() != row["sha256"]:
-        raise ArtifactError(
-            "the bytes are not those that were sealed: their SHA-256 differs",
-            where=where,
-            fix=AGAIN,
-            code="A01",
-        )
+            yield from checked(file, row, f"{folder / name}", AGAIN)
 
 
 def head(path: Path) -> Head:
@@ -162,47 +137,13 @@ def unpack(path: Path, found: Head, root: Path, accept: Callable[[Path], None]) 
         ArtifactError: if the bytes are not those of the head, or another folder of that name is there.
         ResourceError: if the disk refuses, or another process unpacks there.
     """
-    target = root / found.name
-    if os.path.lexists(target):
-        _check_there(target, found)
-        return target
-    _check_bytes(path, found)
-    with _workshop(root) as place:
-        _write(path, found, place / found.name)
-        accept(place / found.name)
-        with disk_faults(target):
-            os.rename(place / found.name, target)
-            sync_folder(root)
-    return target
 
+    def fill(folder: Path) -> None:
+        _check_bytes(path, found)
+        _write(path, found, folder)
+        accept(folder)
 
-@contextmanager
-def _workshop(root: Path) -> Iterator[Path]:
-    """An empty folder in the folder of runs, held against other processes, of which nothing stays."""
-    there, place = root.exists(), root / PLACE
-    try:
-        with locked(place):
-            for left in place.glob("*/"):  # by a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
-            try:
-                yield place
-            finally:
-                shutil.rmtree(place, ignore_errors=True)
-    finally:
-        if not there:
-            with suppress(OSError):  # it holds what was unpacked
-                os.rmdir(root)
-
-
-def _check_there(target: Path, found: Head) -> None:
-    """Refuse a place that holds something else than what is to be put there."""
-    if not is_sealed(target) or entries(target) != found.files or verify(target):
-        raise ArtifactError(
-            "the folder is there already, and is not what the pack holds",
-            where=str(target),
-            fix="move it away, or choose another folder with --runs",
-            code="C23",
-        )
+    return placed(root, found.name, found.files, fill)
 
 
 def _check_bytes(path: Path, found: Head) -> None:
@@ -210,7 +151,7 @@ def _check_bytes(path: Path, found: Head) -> None:
     with _open(path) as file:
         file.seek(found.start)
         for name, row in found.files.items():
-            deque(_checked(file, row, f"{path} ({name})"), maxlen=0)
+            deque(checked(file, row, f"{path} ({name})", AGAIN), maxlen=0)
 
 
 def _write(path: Path, found: Head, folder: Path) -> None:
@@ -218,5 +159,5 @@ def _write(path: Path, found: Head, folder: Path) -> None:
     with _open(path) as file:
         file.seek(found.start)
         for name, row in found.files.items():
-            write_parts(folder / name, _checked(file, row, f"{path} ({name})"), row["bytes"])
+            write_parts(folder / name, checked(file, row, f"{path} ({name})", AGAIN), row["bytes"])
     seal(folder, list(found.files))

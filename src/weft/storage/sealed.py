@@ -132,9 +132,19 @@ def entries(folder: Path) -> Entries:
     """
     path = folder / MANIFEST
     try:
-        content = strict_json(read_plain(path, LARGEST_MANIFEST))
+        return entries_in(read_plain(path, LARGEST_MANIFEST), path)
     except FileNotFoundError:
         raise ArtifactError("the file is missing", where=str(path), fix=RESTORE) from None
+
+
+def entries_in(data: bytes, path: Path) -> Entries:
+    """The same of the bytes of a manifest.
+
+    Raises:
+        ArtifactError: if they are none.
+    """
+    try:
+        content = strict_json(data)
     except ValueError as error:
         raise _no_manifest(path, f" ({error})") from None
     files = content.get("files") if isinstance(content, dict) else None
