@@ -4,8 +4,10 @@ import weft
 model = weft.load("runs/adapt-mpt-banking-s0-3f2a91c0")
 model.predict([{"text": "My card was swallowed by the machine."}])
 weft.Classifier().fit(texts, answers)  # scikit-learn's way
+weft.pipeline("runs/adapt-mpt-banking-s0-3f2a91c0")("My card was swallowed.")  # transformers' way
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from weft import process
@@ -22,6 +24,7 @@ from weft.errors import (
 if TYPE_CHECKING:
     from weft.config.decoding import Decoding
     from weft.learning.classifier import Classifier
+    from weft.serving.pipeline import Pipeline, pipeline
     from weft.serving.predictor import Prediction, Predictor, load
 
 __all__ = [
@@ -31,17 +34,22 @@ __all__ = [
     "DataError",
     "Decoding",
     "NumericError",
+    "Pipeline",
     "Prediction",
     "Predictor",
     "ResourceError",
     "UnsupportedError",
     "WeftError",
     "load",
+    "pipeline",
 ]
 
 process.prepare()  # before anything loads torch
 
-_LAZY = ("Prediction", "Predictor", "load")  # these need torch, which takes seconds to import
+_LAZY = {  # these need torch, which takes seconds to import
+    **dict.fromkeys(("Prediction", "Predictor", "load"), "predictor"),
+    **dict.fromkeys(("Pipeline", "pipeline"), "pipeline"),
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -54,7 +62,5 @@ def __getattr__(name: str) -> Any:
 
         return Decoding
     if name in _LAZY:
-        from weft.serving import predictor
-
-        return getattr(predictor, name)
+        return getattr(import_module(f"weft.serving.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'weft' has no attribute {name!r}")
