@@ -40,6 +40,7 @@ class Run:
     def log(self, values, step):
         fail("log" if step > 1 else "")
         self.add({"step": step, **values})
+        fail("taken" if step > 1 else "")
 
     def finish(self):
         fail("finish")
@@ -143,7 +144,7 @@ def test_an_experiment_is_told_whole(job, client, tmp_path, workers, capsys):
     assert log.count("standard output") == len(runs)
 
 
-FAILS = ["init raises", "log raises", "log exits", "finish raises", "log dies", "init hangs", "log hangs"]
+FAILS = ["init raises", "log raises", "log exits", "finish raises", "taken dies", "init hangs", "log hangs"]
 
 
 @pytest.mark.parametrize("how", FAILS)
