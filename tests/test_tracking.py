@@ -118,7 +118,7 @@ def expected_outcome(run: Run) -> dict[str, object]:
     return found | {"result/seconds": json.loads((run.path / "timing.json").read_text())["seconds"]}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_experiment_is_told_whole(job, client, tmp_path, workers, capsys):
     """Every run, those of one batch too: settings, every step, and what came out; the bits are the same."""
     on = ("--track", "trackio", "--quiet", "--workers", workers)
@@ -144,10 +144,11 @@ def test_an_experiment_is_told_whole(job, client, tmp_path, workers, capsys):
     assert log.count("standard output") == len(runs)
 
 
-FAILS = ["init raises", "log raises", "log exits", "finish raises", "taken dies", "init hangs", "log hangs"]
+FAILS = ["log raises", "taken dies", "log hangs"]
+MORE = ["init raises", "log exits", "finish raises", "init hangs"]
 
 
-@pytest.mark.parametrize("how", FAILS)
+@pytest.mark.parametrize("how", [*FAILS, *(pytest.param(how, marks=pytest.mark.slow) for how in MORE)])
 def test_a_tracker_that_fails_harms_no_run(job, client, tmp_path, monkeypatch, capsys, how):
     """Whatever happens to its client: the runs are those without a tracker, and each fault is told once."""
     monkeypatch.setenv("TRACKIO_FAILS", how)

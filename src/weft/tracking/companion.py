@@ -36,8 +36,9 @@ def followed(trackers: Trackers, configs: Sequence["AnyRun"], workspace: "Worksp
         configs: of the runs, whoever runs them.
         workspace: where they are run; its progress shows what went wrong with a tracker.
     """
-    names = [workspace.run_id(one) for one in configs if not workspace.run(one).done]
-    if not trackers.names or not names:
+    asked = configs if trackers.names else ()
+    names = [workspace.run_id(one) for one in asked if not workspace.run(one).done]
+    if not names:
         yield
         return
     beside = _Companion(trackers, names, workspace.progress.warn)

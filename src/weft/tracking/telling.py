@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,13 +12,13 @@ from weft import storage
 from weft.runs import Run
 from weft.runs.config import AnyRun, EvaluateRun
 from weft.runs.folder import LOG
-from weft.tracking.trackers import Settings, Trackers, opened
+from weft.tracking.trackers import NAMES, Settings, Trackers, opened
 
 LOOK = 0.5  # seconds between looks at a log, at least
 SHARE = 20  # a look that took a second is followed by twenty of rest
 NOTE = "told.json"
 Line = dict[str, int | float]
-_OPENING: dict[str, Lock] = defaultdict(Lock)  # clients make a project where there is none, one at a time
+_OPENING = {name: Lock() for name in NAMES}  # clients make a project where there is none, one at a time
 
 
 @dataclass
