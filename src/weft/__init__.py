@@ -4,8 +4,10 @@ import weft
 model = weft.load("runs/adapt-mpt-banking-s0-3f2a91c0")
 model.predict([{"text": "My card was swallowed by the machine."}])
 weft.Classifier().fit(texts, answers)  # scikit-learn's way
+weft.pipeline("runs/adapt-mpt-banking-s0-3f2a91c0")("My card was swallowed.")  # transformers' way
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from weft import process
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from weft.config.decoding import Decoding
     from weft.interop.hub import from_pretrained, pull, push_to_hub, save_pretrained
     from weft.learning.classifier import Classifier
+    from weft.serving.pipeline import Pipeline, pipeline
     from weft.serving.predictor import Prediction, Predictor, load
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "DataError",
     "Decoding",
     "NumericError",
+    "Pipeline",
     "Prediction",
     "Predictor",
     "ResourceError",
@@ -39,6 +43,7 @@ __all__ = [
     "WeftError",
     "from_pretrained",
     "load",
+    "pipeline",
     "pull",
     "push_to_hub",
     "save_pretrained",
@@ -46,25 +51,16 @@ __all__ = [
 
 process.prepare()  # before anything loads torch
 
-_LAZY = ("Prediction", "Predictor", "load")  # these need torch, which takes seconds to import
-_HUB = ("from_pretrained", "pull", "push_to_hub", "save_pretrained")
+_LAZY = {  # these take time to import: most need torch
+    "Classifier": "learning.classifier",
+    "Decoding": "config.decoding",
+    **dict.fromkeys(("Pipeline", "pipeline"), "serving.pipeline"),
+    **dict.fromkeys(("Prediction", "Predictor", "load"), "serving.predictor"),
+    **dict.fromkeys(("from_pretrained", "pull", "push_to_hub", "save_pretrained"), "interop.hub"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Classifier":
-        from weft.learning.classifier import Classifier
-
-        return Classifier
-    if name == "Decoding":
-        from weft.config.decoding import Decoding
-
-        return Decoding
-    if name in _LAZY:
-        from weft.serving import predictor
-
-        return getattr(predictor, name)
-    if name in _HUB:
-        from weft.interop import hub
-
-        return getattr(hub, name)
-    raise AttributeError(f"module 'weft' has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'weft' has no attribute {name!r}")
+    return getattr(import_module(f"weft.{_LAZY[name]}"), name)

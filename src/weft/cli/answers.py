@@ -12,9 +12,11 @@ from weft.cli.app import (
     Base,
     Data,
     EncodersHere,
+    Project,
     Quiet,
     Runs,
     Sets,
+    Track,
     app,
     open_workspace,
     places_of,
@@ -47,7 +49,7 @@ def evaluate(
     rows: Annotated[int | None, Parameter(help="score so many rows, always the same ones; else all")] = None,
     beams: Beams = 1, sample: Sample = 0.0, top_p: TopP = 1.0, seed: Seed = 0,
     runs: Runs = RUNS, data: Data = None, base: Base = None, encoder: EncodersHere = None, set_: Sets = None,
-    quiet: Quiet = False, as_json: AsJson = False,
+    quiet: Quiet = False, as_json: AsJson = False, track: Track = None, project: Project = None,
 ) -> None:  # fmt: skip
     """Answer and score rows of RUN's tasks; prints tables, and the folder with the answers in the last line.
 
@@ -56,7 +58,7 @@ def evaluate(
     a column 'task' says which one a row is of. --data takes the tasks' own files from another folder.
     Keys for --set: weft config EvaluateRun. A table's evaluation has the experiment's limits.test_rows.
     """
-    from weft import stages
+    from weft import stages, tracking
     from weft.cli import figures_text
     from weft.evaluation.figures import figures
     from weft.experiments import validation
@@ -65,6 +67,7 @@ def evaluate(
 
     parent, places = find(runs, run), places_of(base, None if file else data, encoder)
     with open_workspace(home(parent, runs), data, quiet=quiet, places=places) as workspace:
+        trackers = tracking.asked(track, project or tracking.PROJECT, workspace.root)
         places.check_rows(parent.config())
         trained = workspace.config_of(parent)
         specs = scored_in(trained.tasks, file, task, split)
@@ -75,7 +78,8 @@ def evaluate(
         )  # fmt: skip
         config = changed(whole, {"limits.test_rows": rows, **parse_overrides(set_ or [])})
         show_findings(validation.check_evaluation(config, workspace))
-        scored = stages.perform(config, workspace)
+        with tracking.followed(trackers, [config], workspace):
+            scored = stages.perform(config, workspace)
         lines = scored.lines("predictions.jsonl")
         found = [figures(task, lines) for task in workspace.tasks(config)]
     if as_json:

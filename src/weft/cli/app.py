@@ -38,6 +38,11 @@ DryRun = Annotated[bool, Parameter(negative="", help="say what would be done, an
 Deterministic = Annotated[
     bool, Parameter(negative="", help="float32, eager attention, whole batches: nothing is measured")
 ]
+Track = Annotated[
+    list[str] | None,
+    Parameter(help="show it in a tracker while it runs: tensorboard, trackio, wandb, mlflow; see docs"),
+]
+Project = Annotated[str | None, Parameter(help="of trackers; else the experiment's name, or weft")]
 Quiet = Annotated[bool, Parameter(negative="", help="show warnings and results only")]
 RUNS = Path("runs")
 

@@ -15,9 +15,11 @@ from weft.cli.app import (
     Data,
     Deterministic,
     DryRun,
+    Project,
     Quiet,
     Runs,
     Sets,
+    Track,
     app,
     open_workspace,
     overrides_of,
@@ -57,6 +59,8 @@ def run(
     option: Annotated[
         list[str] | None, Parameter(help="of Ray or Slurm, NAME=VALUE; several: give it again")
     ] = None,
+    track: Track = None,
+    project: Project = None,
 ) -> None:
     """Run an experiment whole: teachers, source, adaptation, scores, table, report.
 
@@ -64,9 +68,10 @@ def run(
     """
     import time
 
-    from weft import storage
+    from weft import storage, tracking
 
     overrides = overrides_of(set_, base, deterministic)
+    trackers = tracking.asked(track, project or _name_in(experiment), runs)
     held = nullcontext() if dry_run else storage.locked(runs / ".experiments" / _name_in(experiment))
     with (
         held,
@@ -83,10 +88,12 @@ def run(
             print(execution.describe(plan, workspace))
             return
         checked.save(runs, plan.experiment)
-        for line in peft_adapter.note([job.config for job in plan.jobs], workspace):
+        configs = [job.config for job in plan.jobs]
+        for line in peft_adapter.note(configs, workspace):
             workspace.progress.say(line)
         start = time.monotonic()
-        with _executor(executor, workers, runs, option) as beside:
+        followed = tracking.followed(trackers, configs, workspace)
+        with _executor(executor, workers, runs, option) as beside, followed:
             execution.launch(plan, workspace, beside)
         entries = tables.collect(plan, runs)
         print(tables.table_text(entries, plan))

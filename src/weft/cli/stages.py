@@ -9,9 +9,11 @@ from weft.cli.app import (
     Data,
     Deterministic,
     DryRun,
+    Project,
     Quiet,
     Runs,
     Sets,
+    Track,
     app,
     open_workspace,
     overrides_of,
@@ -30,20 +32,24 @@ def _stage(
     workspace: "Workspace",
     overrides: dict[str, object],
     dry: bool,
+    track: list[str] | None,
+    project: str | None,
 ) -> None:
     """Run one stage from its own configuration file."""
-    from weft import stages
+    from weft import stages, tracking
     from weft.experiments import stage_files, validation
     from weft.interop import peft_adapter
 
+    trackers = tracking.asked(track, project or tracking.PROJECT, workspace.root)
     configs = stage_files.load_run(config, kind, overrides)
     show_findings(validation.check_runs(configs, workspace))
-    for line in peft_adapter.note(configs, workspace) if not dry else ():
+    if dry:
+        print("".join(map(to_yaml, configs)), end="")
+        return
+    for line in peft_adapter.note(configs, workspace):
         workspace.progress.say(line)
-    for one in configs:
-        if dry:
-            print(to_yaml(one), end="")
-        else:
+    with tracking.followed(trackers, configs, workspace):
+        for one in configs:
             print(stages.perform(one, workspace).path)
 
 
@@ -51,27 +57,32 @@ def _stage(
 def teachers(
     config: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None,
     deterministic: Deterministic = False, dry_run: DryRun = False, quiet: Quiet = False,
+    track: Track = None, project: Project = None,
 ) -> None:  # fmt: skip
     """Train one plain soft prompt for each task in CONFIG (keys: weft config TeacherRun)."""
     with open_workspace(runs, data, quiet=quiet) as workspace:
-        _stage(TeacherRun, config, workspace, overrides_of(set_, base, deterministic), dry_run)
+        _stage(
+            TeacherRun, config, workspace, overrides_of(set_, base, deterministic), dry_run, track, project
+        )
 
 
 @app.command
 def source(
     config: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None,
     deterministic: Deterministic = False, dry_run: DryRun = False, quiet: Quiet = False,
+    track: Track = None, project: Project = None,
 ) -> None:  # fmt: skip
     """Distil teachers into one shared prompt with task factors (keys: weft config SourceRun)."""
     with open_workspace(runs, data, quiet=quiet) as workspace:
-        _stage(SourceRun, config, workspace, overrides_of(set_, base, deterministic), dry_run)
+        _stage(SourceRun, config, workspace, overrides_of(set_, base, deterministic), dry_run, track, project)
 
 
 @app.command
 def adapt(
     config: Path, *, runs: Runs = RUNS, data: Data = None, base: Base = None, set_: Sets = None,
     deterministic: Deterministic = False, dry_run: DryRun = False, quiet: Quiet = False,
+    track: Track = None, project: Project = None,
 ) -> None:  # fmt: skip
     """Train a method on the target tasks in CONFIG (keys: weft config AdaptRun)."""
     with open_workspace(runs, data, quiet=quiet) as workspace:
-        _stage(AdaptRun, config, workspace, overrides_of(set_, base, deterministic), dry_run)
+        _stage(AdaptRun, config, workspace, overrides_of(set_, base, deterministic), dry_run, track, project)

@@ -50,6 +50,14 @@ class TunedAnswerer:
             decoding=self.decoding,
         )
 
+    @property
+    def room(self) -> int | None:
+        """See `Writes`."""
+        if (positions := self.model.backbone.positions) is None:
+            return None
+        prompt = 0 if self.model.prompts is None else self.model.prompts.length
+        return positions - prompt - max(self.source_tokens)
+
     def received(self, text: str, fields: Sequence[str], task_id: int) -> Received:
         """See `Receives`."""
         return received(self.model.backbone, text, fields, self.source_tokens[task_id])

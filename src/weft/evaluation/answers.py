@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from weft.config.decoding import Decoding
-from weft.errors import DataError, NumericError
+from weft.errors import ConfigError, DataError, NumericError
 from weft.tasks import Task
 
 
@@ -64,10 +64,32 @@ class Writes(Protocol):
 
     decoding: Decoding
 
+    @property
+    def room(self) -> int | None:
+        """Tokens that the model has for an answer beside the longest text; none: as many as are wished."""
 
-def decoded(answerer: Answerer, decoding: Decoding) -> Answerer:
-    """An answerer that writes in another way; one that only chooses stays as it is."""
-    return replace(answerer, decoding=decoding) if isinstance(answerer, Writes) else answerer  # type: ignore[type-var]
+
+def decoded(answerer: Answerer, decoding: Decoding, most: int | None = None) -> Answerer:
+    """An answerer that writes in another way; one that only chooses stays as it is.
+
+    Args:
+        answerer: the answerer.
+        decoding: how answers are written.
+        most: most tokens of a written answer; none: as each task says.
+
+    Raises:
+        ConfigError: if the model has no room for so many tokens.
+    """
+    if not isinstance(answerer, Writes):
+        return answerer
+    changes: dict[str, Any] = {"decoding": decoding}
+    if most is not None:
+        room = most if answerer.room is None else answerer.room
+        if not 1 <= most <= room:
+            cause = f"an answer of {most} tokens is asked for, and the model has room for {room}"
+            raise ConfigError(cause, fix="ask for fewer tokens, and for one at least", code="C07")
+        changes["tasks"] = tuple(replace(task, max_target_tokens=most) for task in answerer.tasks)
+    return replace(answerer, **changes)  # type: ignore[type-var]
 
 
 class TextError(DataError):

@@ -65,6 +65,14 @@ class InContextAnswerer:
                 found.update(zip(part, answers, strict=True))
         return [found[i] for i in range(len(texts))]
 
+    @property
+    def room(self) -> int | None:
+        """See `Writes`."""
+        if (positions := self.backbone.positions) is None:
+            return None
+        pairs = zip(self.contexts, self.layouts, strict=True)
+        return positions - max(len(context) + layout.limit for context, layout in pairs)
+
     def received(self, text: str, fields: Sequence[str], task_id: int) -> Received:
         """See `Receives`."""
         return received(self.backbone, text, fields, self.layouts[task_id].limit)

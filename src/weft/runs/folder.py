@@ -30,6 +30,7 @@ from weft.storage import tensor_header
 
 TENSORS = tensor_header.PROMPTS
 NOTES = contents.NOTES
+LOG = "metrics.jsonl"
 PASSING = ("checkpoint-", "answers-", storage.TEMPORARY)  # files that a run needs until it is finished
 
 

@@ -87,8 +87,9 @@ class Predictor:
         *,
         generate: bool = False,
         batch_size: int = 64,
-        task: str | None = None,
+        task: str | Sequence[str] | None = None,
         decoding: Decoding = GREEDY,
+        max_tokens: int | None = None,
     ) -> list[Prediction]:
         """Answers of rows, in their order; a row with a fault has its error in the place of an answer.
 
@@ -98,20 +99,26 @@ class Predictor:
                 task; with suffix prompts its text is read once all the same.
             generate: also write freely where answers are closed.
             batch_size: rows read at once.
-            task: the one task that all rows are answered for, whatever their field `task` says.
+            task: the one task that all rows are answered for, whatever their field `task` says; or one a row.
             decoding: how answers are written: `weft.Decoding(num_beams=4)`, or drawn,
                 `weft.Decoding(temperature=0.8, top_p=0.9, seed=1)`; a row's draw depends on no other row.
+            max_tokens: longest written answer; none: as each task says.
 
         Raises:
             DataError: if these are no rows.
-            ConfigError: if there is no such task.
+            ConfigError: if there is no such task, or the model has no room for such answers.
         """
-        if task is not None and task not in self.tasks:
-            raise ConfigError(f"there is no task {task!r}", fix=did_you_mean(task, self.tasks), code="C12")
+        given = listed(rows)
+        tasks = [task] * len(given) if isinstance(task, str | None) else list(task)
+        for name in dict.fromkeys(tasks):
+            if name is not None and name not in self.tasks:
+                raise ConfigError(
+                    f"there is no task {name!r}", fix=did_you_mean(name, self.tasks), code="C12"
+                )
         wanted: list[tuple[int, str | None]] = []
         asked, faults = dict[int, Asked](), dict[int, DataError]()
-        for i, row in enumerate(listed(rows)):
-            for name, text in self._texts(row, task):
+        for i, (row, one_task) in enumerate(zip(given, tasks, strict=True)):
+            for name, text in self._texts(row, one_task):
                 if isinstance(text, DataError):
                     faults[len(wanted)] = text
                 else:
@@ -120,7 +127,7 @@ class Predictor:
         found: dict[int, Answer] = {}
         for one in self.answerers:
             own = {place: text for place, text in asked.items() if text.answerer is one}
-            writer = decoded(one, decoding)
+            writer = decoded(one, decoding, max_tokens)
             found |= _answers(writer, own, faults, generate=generate, batch_size=batch_size)
         return [
             self._prediction(i, found[j], asked[j].received) if j in found else _fault(i, name, faults[j])
@@ -180,7 +187,7 @@ def listed(rows: Rows) -> list[Mapping[str, object]]:
     Raises:
         DataError: saying what rows are.
     """
-    given = _records(rows)
+    given = records(rows)
     plain = isinstance(given, str | bytes | Mapping) or not hasattr(given, "__iter__")
     found = [given] if plain else list(given)
     wrong = found if plain else [one for one in found if not isinstance(one, Mapping)]
@@ -193,7 +200,7 @@ def listed(rows: Rows) -> list[Mapping[str, object]]:
     return found
 
 
-def _records(rows: Rows) -> Any:
+def records(rows: Rows) -> Any:
     """The rows of a table of pandas, Polars or Arrow; anything else as it is."""
     if hasattr(rows, "to_dicts") or hasattr(rows, "to_pylist"):
         return rows.to_dicts() if hasattr(rows, "to_dicts") else rows.to_pylist()

@@ -21,13 +21,13 @@ from torch import Tensor
 from weft import storage
 from weft.errors import ArtifactError
 from weft.runs import Run
+from weft.runs.folder import LOG
 from weft.stopping import Stop
 from weft.training.course import Checkpoint, Progress
 
 NAME = re.compile(r"checkpoint-\d{8}-[0-9a-f]{64}\.safetensors")
 KEPT = 2
 SHARE = 20  # a save that took a second is followed by twenty of training
-LOG = "metrics.jsonl"
 
 
 @dataclass

@@ -25,9 +25,10 @@ from weft.models import free_bytes, rows_that_fit
 from weft.models.tuned import TunedModel
 from weft.runs import Run
 from weft.runs.config import AdaptRun, SourceRun, TeacherRun
+from weft.runs.folder import LOG
 from weft.runs.workspace import Workspace
 from weft.tasks import Example, Task
-from weft.training.checkpoints import LOG, Keeper, Pace
+from weft.training.checkpoints import Keeper, Pace
 from weft.training.course import Course, Hooks, Progress
 from weft.training.loop import fit_together
 
