@@ -39,6 +39,7 @@ Deterministic = Annotated[
     bool, Parameter(negative="", help="float32, eager attention, whole batches: nothing is measured")
 ]
 Quiet = Annotated[bool, Parameter(negative="", help="show warnings and results only")]
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="print JSON, for programs")]
 RUNS = Path("runs")
 
 
