@@ -132,7 +132,7 @@ def _works(plan: Plan, workspace: Workspace, machine: Machine) -> Works:
 
 
 def _cost(job: Job, work: Work, batch: int, together: int, works: Works, measured: Measured) -> RunCost:
-    seconds = sum(one.times * measured.seconds(one.kind, one.operations) for one in work.passes)
+    seconds = sum((one.times * measured.seconds(one.kind, one.operations) for one in work.passes), 0.0)
     full = work.learner.weights
     seconds += measured.beside(scores=isinstance(job.config, EvaluateRun), full=full)
     changes = work.learner.own
@@ -143,5 +143,5 @@ def _cost(job: Job, work: Work, batch: int, together: int, works: Works, measure
         job.id, job.label, job.config.stage, batch, together,
         work.operations, seconds,
         work.disk(measured.files, measured.line), work.checkpoints,
-        work.memory(works.sizes.weights * each, measured.kept), work.fits,
+        work.memory(float(works.sizes.weights * each), measured.kept), work.fits,
     )  # fmt: skip

@@ -57,7 +57,7 @@ class Work:
     @property
     def operations(self) -> float:
         """All of them."""
-        return sum(one.operations * one.times for one in self.passes)
+        return sum((one.operations * one.times for one in self.passes), 0.0)
 
     def disk(self, files: float, line: float) -> float:
         """Bytes that stay: the run's folder, given those of its small files and of an answer; and texts."""
@@ -67,7 +67,7 @@ class Work:
     @property
     def checkpoints(self) -> float:
         """Bytes of checkpoints, which go when the run is finished: trained and best numbers, two moments."""
-        return CHECKPOINTS * 4 * NUMBER * self.learner.trained * self.trains
+        return 4.0 * CHECKPOINTS * NUMBER * self.learner.trained * self.trains
 
     def memory(self, weights: float, kept: float) -> float:
         """Bytes at most, of the model's weights and of a step, which keeps so many of a token."""
@@ -126,7 +126,7 @@ class Works:
         found, size = [Pass(kind, each * optim.batch_size, float(optim.steps))], 0.0
         for texts, rows in training:
             used = min(float(rows), optim.steps * optim.batch_size / len(training))
-            read, kept = self._texts(texts, used, learner, WINDOW * optim.batch_size)
+            read, kept = self._texts(texts, used, learner, float(WINDOW * optim.batch_size))
             found, size = [*found, *read], size + kept
         found += [*self._teaching(config, row), *self._nearest(config, training), *self._dev(config, learner)]
         tokens = row.tokens(self.sizes) * (optim.micro_batch or optim.batch_size)
