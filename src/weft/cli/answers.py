@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from weft.cli.app import (
     RUNS,
+    AsJson,
     Base,
     Data,
     EncodersHere,
@@ -28,8 +29,6 @@ from weft.config.files import changed, parse_overrides
 from weft.errors import ConfigError, DataError
 from weft.runs.config import EvaluateRun
 from weft.text_table import screen_width
-
-AsJson = Annotated[bool, Parameter(name="--json", negative="", help="print JSON, for programs")]
 
 Beams = Annotated[int, Parameter(help="beginnings kept in the search of written answers; 1: greedy")]
 Sample = Annotated[

@@ -44,6 +44,7 @@ Track = Annotated[
 ]
 Project = Annotated[str | None, Parameter(help="of trackers; else the experiment's name, or weft")]
 Quiet = Annotated[bool, Parameter(negative="", help="show warnings and results only")]
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="print JSON, for programs")]
 RUNS = Path("runs")
 
 

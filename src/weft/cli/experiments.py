@@ -1,5 +1,6 @@
-"""Commands on whole experiments: run, validate, table, report."""
+"""Commands on whole experiments: run, plan, validate, table, report."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,6 +12,7 @@ from cyclopts import Parameter
 
 from weft.cli.app import (
     RUNS,
+    AsJson,
     Base,
     Data,
     Deterministic,
@@ -104,6 +106,44 @@ def run(
         print(f"\nreport: {path.resolve()}")
 
 
+@app.command
+def plan(
+    experiment: Path,
+    *,
+    runs: Runs = RUNS,
+    data: Data = None,
+    base: Base = None,
+    set_: Sets = None,
+    workers: Annotated[int, Parameter(help="runs at once")] = 1,
+    machine: Annotated[
+        Path | None, Parameter(help="file of another machine, which weft plan made there; none: this one")
+    ] = None,
+    measure: Annotated[bool, Parameter(negative="", help="measure this machine again")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what an experiment costs before it runs: operations, seconds, memory and disk of every run.
+
+    This machine is measured once for each base model, in about a minute; --workers: how long so many take.
+    """
+    from weft.cli import costs_text
+    from weft.experiments.costs import measuring
+    from weft.experiments.costs.plan import costs
+    from weft.text_table import screen_width
+
+    _check_workers(workers)
+    with open_workspace(runs, data, quiet=as_json) as workspace:
+        planned = plan_of(experiment, overrides_of(set_, base), workspace)
+        configs = [job.config for job in planned.jobs]
+        known, measured, path = measuring.known(configs, workspace, machine, again=measure)
+        found = costs(planned, workspace, known, measured, workers)
+    print(json.dumps(found.as_dict()) if as_json else costs_text.text(found, path, screen_width()))
+
+
+def _check_workers(workers: int) -> None:
+    if workers < 1:
+        raise ConfigError(f"{workers} runs at once", where="--workers", fix="give 1 or more", code="C06")
+
+
 @contextmanager
 def _executor(
     kind: "Kind", workers: int, root: Path, options: list[str] | None
@@ -111,8 +151,7 @@ def _executor(
     """Who runs several runs beside each other; none, where this process runs one after the other."""
     from weft.experiments.executors import executor
 
-    if workers < 1:
-        raise ConfigError(f"{workers} runs at once", where="--workers", fix="give 1 or more", code="C06")
+    _check_workers(workers)
     if kind == "local" and workers == 1:
         yield None
         return

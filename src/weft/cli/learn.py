@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from weft.cli.answers import AsJson
-from weft.cli.app import RUNS, Base, Quiet, Runs, app, base_of, open_workspace, show_findings
+from weft.cli.app import RUNS, AsJson, Base, Quiet, Runs, app, base_of, open_workspace, show_findings
 from weft.learning.drawing import MOST
 from weft.text_table import filled, screen_width
 

@@ -107,17 +107,24 @@ def _missing(plan: Plan, workspace: Workspace) -> list[Job]:
     return [job for job in plan.jobs if not runs[job.id].done]
 
 
-def groups(jobs: Sequence[Job], workspace: Workspace) -> list[list[Job]]:
+def groups(jobs: Sequence[Job], workspace: Workspace, room: int | None = None) -> list[list[Job]]:
     """Jobs in the order in which they run, those together that train in one batch.
 
     Runs that were begun together stay together, so that they end with the same bits. Others meet where they
     share the frozen model and the step of one leaves room on the device.
+
+    Args:
+        jobs: in an order in which they can run.
+        workspace: where.
+        room: tokens of a step that fill the device; none: of this machine's.
     """
     known = {job.id: workspace.company(job.config) for job in jobs}
+    begun, room = set[str]().union(*known.values()), room or workspace.machine.part_tokens
     found: list[list[Job]] = []
     for job in jobs:
-        home = next((group for group in reversed(found) if _belongs(job, group, known)), None)
-        if home is None and found and _fits(job, found[-1], known, workspace):
+        begun_with = known[job.id] or job.id in begun
+        home = next((group for group in reversed(found) if begun_with and _belongs(job, group, known)), None)
+        if home is None and found and _fits(job, found[-1], known, workspace, room):
             home = found[-1]
         if home is None:
             found.append([job])
@@ -131,7 +138,7 @@ def _belongs(job: Job, group: list[Job], known: dict[str, set[str]]) -> bool:
     return any(job.id in known[one.id] or one.id in known[job.id] for one in group)
 
 
-def _fits(job: Job, group: list[Job], known: dict[str, set[str]], workspace: Workspace) -> bool:
+def _fits(job: Job, group: list[Job], known: dict[str, set[str]], workspace: Workspace, room: int) -> bool:
     """Whether a job that was not begun may join a group of others that were not."""
     every = [*group, job]
     if any(known[one.id] for one in every) or not all(stages.can_share(one.config) for one in every):
@@ -139,8 +146,9 @@ def _fits(job: Job, group: list[Job], known: dict[str, set[str]], workspace: Wor
     first, last = group[0].config, job.config
     alike = (first.stage, first.base, first.prompt.length) == (last.stage, last.base, last.prompt.length)
     place = workspace.position(first) == workspace.position(last)
-    room = sum(stages.step_tokens(one.config, workspace) for one in every) <= workspace.machine.part_tokens
-    return alike and place and room and len(every) <= MOST
+    if not (alike and place and len(every) <= MOST):
+        return False
+    return sum(stages.step_tokens(one.config, workspace) for one in every) <= room
 
 
 def _run(group: list[Job], workspace: Workspace, failed: dict[str, WeftError]) -> None:

@@ -1,0 +1,316 @@
+"""What this machine does with a base model, measured with weft's own steps, passes and runs."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import torch
+from accelerate import PartialState
+
+from weft import stages, storage
+from weft.config.model import BaseConfig
+from weft.config.task import TaskSpec
+from weft.config.training import OptimConfig, PromptConfig
+from weft.data.batch import Batch, Encoded, Tokens, collate
+from weft.experiments.costs.machine import (
+    Curve,
+    Machine,
+    Measured,
+    Point,
+    key_of,
+    place,
+    points,
+    processor,
+    read,
+    write,
+)
+from weft.experiments.costs.sizes import Row, Sizes, sizes_of
+from weft.losses.objective import lm_loss
+from weft.losses.terms import lm_loss_sum
+from weft.methods import Method
+from weft.methods.prompt_tuning import PromptTuning
+from weft.models import Backbone
+from weft.models.memory import saved_bytes
+from weft.models.parts import part_tokens
+from weft.models.text_cache import READ_TOKENS, READ_TOKENS_ELSEWHERE
+from weft.models.tuned import TunedModel, with_all_weights, with_prompts
+from weft.runs import Run
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, touches_weights
+from weft.runs.workspace import Workspace
+from weft.training.course import Hooks
+from weft.training.loop import fit
+
+PROMPT, TEXT, ANSWER = 8, 32, 2  # tokens of a row
+TOKENS = (16, 64, 256, 640)  # of a pass
+AGAIN = 4  # times that each pass is made; the first one does not count
+WAIT = 600.0  # seconds for another process that measures
+WORDS = ("yes", "no")
+Clock = Callable[[], float]
+
+
+def known(
+    configs: Sequence[AnyRun], workspace: Workspace, given: Path | None = None, *, again: bool = False
+) -> tuple[Machine, Measured, Path]:
+    """A machine and what it does with the base model of some runs, and the file that says so.
+
+    Args:
+        configs: the runs.
+        workspace: with the choices of this machine.
+        given: a file of another machine; none: this one, which is measured where it was not.
+        again: measure anew.
+
+    Raises:
+        ArtifactError: if the given file is none, or knows nothing of the base model.
+    """
+    frozen, full = representative(configs)
+    folder = workspace.base(frozen)
+    key = key_of(folder.hash, workspace.position(frozen))
+    if given is not None:
+        found = read(given)
+        return found, found.base(key, folder.name, given), given
+    path = place(PartialState().device.type, torch.get_num_threads())
+    with storage.locked(path.with_suffix(".lock"), wait=WAIT):
+        found = read(path) if path.exists() and not again else machine()
+        old = found.bases.get(key)
+        if old is None or (full is not None and old.full is None):
+            workspace.progress.say(f"measuring {folder.name} on this machine, which takes about a minute")
+            old = base(frozen, workspace, full=full)
+            found = found.model_copy(update={"bases": {**found.bases, key: old}})
+            write(found, path)
+    return found, old, path
+
+
+def representative(configs: Sequence[AnyRun]) -> tuple[AnyRun, AnyRun | None]:
+    """A run on the frozen model, and one that trains all of its weights, if there is one."""
+    frozen = next((one for one in configs if not touches_weights(one)), configs[0])
+    made = ((one, one.made_by) for one in configs)
+    full = next((one for one, method in made if method is not None and "model" in method.groups), None)
+    return frozen, full
+
+
+def machine() -> Machine:
+    """This machine, of which no base model was measured yet."""
+    device = PartialState().device
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import weft.stages"], check=True)
+    return Machine(
+        host=socket.gethostname(),
+        processor=processor(),
+        device=device.type if device.type == "cpu" else torch.cuda.get_device_name(device),
+        threads=torch.get_num_threads(),
+        start=time.perf_counter() - began,
+        part_tokens=part_tokens(device),
+        read_tokens=READ_TOKENS.get(device.type, READ_TOKENS_ELSEWHERE),
+    )
+
+
+def base(
+    config: AnyRun, workspace: Workspace, *, full: AnyRun | None = None, clock: Clock = time.perf_counter
+) -> Measured:
+    """A base model on this machine.
+
+    Args:
+        config: of a run that trains a prompt, or scores one.
+        workspace: with the choices of this machine.
+        full: of a run that trains all weights; none: that is not measured.
+        clock: seconds.
+    """
+    folder, choices = workspace.base(config), workspace.choices(config)
+    settled = config.base if config.base.deterministic else config.base.model_copy(update=choices)
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=workspace.root, prefix=".measure-") as name:
+        own = Workspace(Path(name))
+        run = config.model_copy(update={"base": settled})
+        began = clock()
+        backbone = own.backbone(run)
+        load = clock() - began
+        passes = _Passes(backbone, sizes_of(backbone.lm), clock)
+        beside = _beside(own, settled, config.prompt, clock)
+        steps, reads = passes.steps(passes.prompted(), ("prompt",)), passes.reads()
+        measured = Measured(
+            model=folder.name,
+            choices={**choices, "position": workspace.position(config)},
+            load=load,
+            step=steps,
+            read=reads,
+            write=passes.writes(),
+            kept=passes.kept(),
+            train=max(0.0, beside.train - steps.points[0][1]),
+            evaluate=max(0.0, beside.evaluate - reads.points[0][1]),
+            files=beside.files,
+            line=beside.line,
+        )
+        if full is None:
+            return measured
+        method = full.made_by
+        assert method is not None
+        beside = _beside(own, full.base, config.prompt, clock, method)
+        fresh = own.backbone(full, fresh=True)
+        changed = _Passes(fresh, passes.sizes, clock)
+        curve = changed.steps(with_all_weights(fresh, ("task",)), ("model",))
+        seconds = {"full_train": max(0.0, beside.train - curve.points[0][1])}
+        seconds |= {"full_evaluate": max(0.0, beside.evaluate - reads.points[0][1])}
+        return measured.model_copy(update={"full": curve, **seconds})
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """Passes of one base model, by the number of their tokens."""
+
+    backbone: Backbone
+    sizes: Sizes
+    clock: Clock
+
+    def prompted(self) -> TunedModel:
+        """A model that trains one prompt."""
+        prompt = self.backbone.embeddings[:PROMPT].detach().float().clone()[None]
+        return with_prompts(self.backbone, prompt, ("task",))
+
+    def steps(self, model: TunedModel, groups: Sequence[str]) -> Curve:
+        """Whole steps, with their optimiser; rates are so small that nothing moves far."""
+        found: list[Point] = []
+        row = self._row(PROMPT if model.prompts is not None else 0, kept=model.keeps_texts)
+        for rows in self._counts(row):
+            batch, stamps = self._batch(rows), list[float]()
+            model.prepare(batch.sources)
+            optim = OptimConfig(lr=dict.fromkeys(groups, 1e-9), steps=AGAIN, batch_size=rows)
+
+            def note(line: object, stamps: list[float] = stamps) -> None:
+                stamps.append(self.clock())
+
+            def same(step: int, batch: Batch = batch) -> Batch:
+                return batch
+
+            fit(model, same, lm_loss, optim, hooks=Hooks(log=note))
+            operations = row.operations(self.sizes)
+            each = operations.step if model.prompts is not None else operations.full_step
+            took = [two - one for one, two in pairwise(stamps)]
+            found.append((each * rows, median(took)))
+        return points(found)
+
+    def reads(self) -> Curve:
+        """Passes without gradients, from which answers begin."""
+        model, found = self.prompted(), list[Point]()
+        row = self._row(PROMPT, kept=model.keeps_texts, answer=1)
+        for rows in self._counts(row):
+            sources = self._batch(rows).sources
+            model.prepare(sources)
+            took = self._seconds(partial(model.begin, sources, [0] * rows))
+            found.append((rows * row.operations(self.sizes).forward, took))
+        return points(found)
+
+    def writes(self) -> Curve:
+        """One more token of some rows."""
+        model, found = self.prompted(), list[Point]()
+        behind = self._row(PROMPT, kept=model.keeps_texts, answer=2).next_token(self.sizes).forward
+        for rows in (1, 8, 64):
+            context = model.begin(self._batch(rows).sources, [0] * rows)
+            stamps = []
+            for _ in range(AGAIN + 1):
+                context = self.backbone.step(context, [self._ids[0]] * rows)
+                stamps.append(self.clock())
+            found.append((rows * behind, median(two - one for one, two in pairwise(stamps))))
+        return points(found)
+
+    def kept(self) -> float:
+        """Bytes that a step keeps of a token, by those of two rows and of one."""
+        model = self.prompted()
+
+        def loss(rows: int) -> torch.Tensor:
+            batch = self._batch(rows).to(self.backbone.device)
+            return lm_loss_sum(model(batch).logits, batch.labels)
+
+        one, two = saved_bytes(lambda: loss(1)), saved_bytes(lambda: loss(2))
+        return (two - one) / self._row(PROMPT, kept=model.keeps_texts).tokens(self.sizes)
+
+    def _seconds(self, work: Callable[[], object]) -> float:
+        took = []
+        for _ in range(AGAIN):
+            began = self.clock()
+            work()
+            took.append(self.clock() - began)
+        return median(took[1:])
+
+    def _row(self, prompt: int, *, kept: bool, answer: int = ANSWER) -> Row:
+        return Row(float(prompt), float(TEXT), float(answer), kept)
+
+    def _counts(self, row: Row) -> list[int]:
+        """Rows of passes."""
+        each = row.tokens(self.sizes)
+        return sorted({max(1, round(tokens / each)) for tokens in TOKENS} | {1, 2})
+
+    def _batch(self, rows: int) -> Batch:
+        """Rows of different texts."""
+        ids = self._ids
+        texts = [Encoded(self._text(ids, number), (ids[1],) * ANSWER) for number in range(rows)]
+        return collate(texts, [0] * rows)
+
+    @staticmethod
+    def _text(ids: Sequence[int], number: int) -> Tokens:
+        return tuple(ids[(number * TEXT + place) % len(ids)] for place in range(TEXT))
+
+    @property
+    def _ids(self) -> list[int]:
+        special = self.backbone.special_ids
+        words = range(min(len(self.backbone.embeddings), 4096))
+        return [token for token in words if token not in special]
+
+
+class _Beside(NamedTuple):
+    """See `Measured`; with the one step, and the one pass."""
+
+    train: float
+    evaluate: float
+    files: float
+    line: float
+
+
+def _beside(
+    workspace: Workspace, base: BaseConfig, prompt: PromptConfig, clock: Clock, method: Method | None = None
+) -> _Beside:
+    """Seconds and bytes of runs beside their steps and passes, by runs of one step and few rows."""
+    method = method or PromptTuning()
+    spec = _task(workspace.root)
+    short = PromptConfig(length=min(PROMPT, prompt.length), position=prompt.position)
+    optim = OptimConfig(lr=dict.fromkeys(method.groups, 1e-6), steps=1, batch_size=2)
+    seconds: dict[str, list[float]] = {"train": [], "evaluate": []}
+    for seed in range(3):
+        train = AdaptRun(base=base, prompt=short, tasks=(spec,), seed=seed, method=method, optim=optim)
+        began = clock()
+        trained = stages.perform(train, workspace)
+        seconds["train"].append(clock() - began)
+        score = EvaluateRun(base=base, prompt=short, tasks=(spec,), seed=seed, run=trained.id, generate=False)
+        began = clock()
+        scored = stages.perform(score, workspace)
+        seconds["evaluate"].append(clock() - began)
+    rows = scored.lines("predictions.jsonl")
+    written = (scored.path / "predictions.jsonl").stat().st_size - sum(len(row["text"]) for row in rows)
+    beside = {name: median(some[1:]) for name, some in seconds.items()}
+    return _Beside(beside["train"], beside["evaluate"], float(_bytes(trained)), written / len(rows))
+
+
+def _bytes(run: Run) -> int:
+    """Of a run's folder, without tensors."""
+    return sum(path.stat().st_size for path in run.path.iterdir() if path.suffix != ".safetensors")
+
+
+def _task(folder: Path) -> TaskSpec:
+    """A task of a few rows."""
+    for split, count in (("train", 4), ("test", 2)):
+        rows = [{"text": f"{WORDS[i % 2]} {i}", "label": WORDS[i % 2]} for i in range(count)]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    files = {split: f"{split}.jsonl" for split in ("train", "test")}
+    labels = {word: word for word in WORDS}
+    return TaskSpec(
+        name="measure", files=files, source="{text}", target="{label}", labels=labels, folder=str(folder)
+    )

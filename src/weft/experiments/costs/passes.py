@@ -1,0 +1,94 @@
+"""Passes of rows through a model: kinds, operations, and how many. Pure."""
+
+from dataclasses import dataclass
+from math import ceil
+
+from weft.experiments.costs.machine import Kind
+from weft.experiments.costs.sizes import Operations, Row, Sizes
+from weft.experiments.costs.texts import Texts
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Passes of one kind and size.
+
+    Attributes:
+        kind: forward and backward, forward, one more token, or with gradients of all weights.
+        operations: of each.
+        times: how many; a share of one that several runs have together.
+    """
+
+    kind: Kind
+    operations: float
+    times: float
+
+
+def text_reads(
+    sizes: Sizes, texts: Texts, rows: float, at_once: float, read_tokens: int, step: int
+) -> list[Pass]:
+    """Texts that are read to be kept, in reads of like length that are filled up.
+
+    Args:
+        sizes: of the model.
+        texts: of the task.
+        rows: how many of them are read.
+        at_once: as far as they are announced together.
+        read_tokens: of a read.
+        step: lengths are padded to multiples of it.
+    """
+    padded = [-(-length // step) * step for length in texts.lengths]
+    calls = max(1.0, rows / at_once)
+    found = []
+    for length in sorted(set(padded)):
+        count = rows / calls * padded.count(length) / len(padded)  # of one call
+        size = max(1, read_tokens // length)
+        reads = float(ceil(count / size)) if count >= 1 else count
+        one = sizes.reader.pass_over(float(size * length), float(length)).forward
+        found.append(Pass("read", one, calls * reads))
+    return found
+
+
+def answers(sizes: Sizes, texts: Texts, row: Row, size: int, times: int, written: float) -> list[Pass]:
+    """Rows of a split that are read, their choices scored, and answers written.
+
+    Args:
+        sizes: of the model.
+        texts: of the task.
+        row: as the model sees one.
+        size: rows of a batch.
+        times: how often the split is answered.
+        written: tokens of a written answer; 0: none is written.
+    """
+    if not texts.rows:
+        return []
+    batches = ceil(texts.rows / size)
+    rows, count = texts.rows / batches, float(batches * times)
+    found = scoring(sizes, texts, row, rows, count)
+    if written > 1:  # the first token follows from what was read
+        behind = Row(row.prompt, row.text, 1 + written / 2, row.kept)
+        found.append(Pass("write", rows * behind.next_token(sizes).forward, (written - 1) * count))
+        if sizes.writer is not None:  # with the first token the states of the encoder are mapped again
+            found.append(Pass("read", rows * 2.0 * sizes.writer.far * (row.prompt + row.text), count))
+    return found
+
+
+def scoring(sizes: Sizes, texts: Texts, row: Row, rows: float, times: float) -> list[Pass]:
+    """Rows that are read, and what is read before each later parting of their choices."""
+    found = [Pass("read", rows * row.operations(sizes).forward, times)]
+    return found + [Pass("read", rows * _path(sizes, row, path).forward, times) for path in texts.paths]
+
+
+def _path(sizes: Sizes, row: Row, tokens: int) -> Operations:
+    """Of some tokens of an answer behind a row that was read."""
+    seen = row.prompt + row.text
+    if sizes.writer is None:
+        return Operations(2.0 * sizes.head, 0.0) + sizes.reader.pass_over(float(tokens), seen + tokens)
+    every = float(tokens + 1)  # the start token again
+    return Operations(2.0 * sizes.head * every, 0.0) + sizes.writer.pass_over(every, every, seen)
+
+
+def readings(sizes: Sizes, texts: Texts, rows: float, size: int) -> list[Pass]:
+    """Bare texts through the stack that reads, in batches of like length."""
+    batches = max(1, ceil(rows / size))
+    one = sizes.reader.pass_over(rows / batches * texts.mean, texts.mean).forward
+    return [Pass("read", one, float(batches))]

@@ -1,0 +1,235 @@
+"""What runs compute and keep, in the order in which they run: who reads a text first pays for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
+
+from weft.data.sampling import WINDOW
+from weft.evaluation.nearest import ROWS as NEAREST
+from weft.experiments.costs import passes
+from weft.experiments.costs.learners import Learner, Learners
+from weft.experiments.costs.machine import Kind
+from weft.experiments.costs.passes import Pass
+from weft.experiments.costs.sizes import Row, Sizes
+from weft.experiments.costs.texts import Reader, Texts
+from weft.experiments.jobs import Job
+from weft.losses.target_costs import PASS_SHARE
+from weft.methods.in_context import InContext
+from weft.models.text_cache import BYTES, LENGTHS
+from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun
+from weft.training.checkpoints import KEPT as CHECKPOINTS
+from weft.training.runner import STATE_BYTES
+
+LOG_LINE = 120.0  # bytes of a step's line
+NUMBER = 4  # bytes of a number that is trained or kept
+DEV_BATCH = FIT_BATCH = 64  # rows of a pass over dev rows, and over those that a classifier is fitted to
+
+
+NOTHING = Learner()
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of one run.
+
+    Attributes:
+        passes: through the model; of a training, its steps first.
+        trains: whether it is a training.
+        learner: what is trained.
+        tokens: that are computed at once in a step, of which activations are kept.
+        steps: of a training.
+        answers: rows that are answered.
+        letters: of their texts together.
+        text_bytes: of texts that it is the first to read and keep.
+        fits: whether it fits a classifier, of which only the readings are counted.
+    """
+
+    passes: tuple[Pass, ...] = ()
+    trains: bool = False
+    learner: Learner = NOTHING
+    tokens: float = 0.0
+    steps: int = 0
+    answers: float = 0.0
+    letters: float = 0.0
+    text_bytes: float = 0.0
+    fits: bool = False
+
+    @property
+    def operations(self) -> float:
+        """All of them."""
+        return sum((one.operations * one.times for one in self.passes), 0.0)
+
+    def disk(self, files: float, line: float) -> float:
+        """Bytes that stay: the run's folder, given those of its small files and of an answer; and texts."""
+        written = LOG_LINE * self.steps + line * self.answers + self.letters
+        return files + written + NUMBER * self.learner.kept * self.trains + self.text_bytes
+
+    @property
+    def checkpoints(self) -> float:
+        """Bytes of checkpoints, which go when the run is finished: trained and best numbers, two moments."""
+        return 4.0 * CHECKPOINTS * NUMBER * self.learner.trained * self.trains
+
+    def memory(self, weights: float, kept: float) -> float:
+        """Bytes at most, of the model's weights and of a step, which keeps so many of a token."""
+        return weights + kept * self.tokens + (STATE_BYTES + NUMBER) * self.learner.trained * self.trains
+
+
+@dataclass
+class Works:
+    """Works of a plan's runs.
+
+    Args:
+        sizes: of the base model.
+        reader: looks into tasks.
+        learners: what runs train.
+        part_tokens: of a step of several runs.
+        read_tokens: of a read of texts.
+    """
+
+    sizes: Sizes
+    reader: Reader
+    learners: Learners
+    part_tokens: int
+    read_tokens: int
+    _read: dict[int, float] = field(default_factory=dict)
+    _asked: set[tuple[object, ...]] = field(default_factory=set)
+
+    def of(self, group: Sequence[Job]) -> list[Work]:
+        """Of runs that train in one batch, or of one run."""
+        found = [self._alone(job.config) for job in group]
+        return found if len(found) == 1 else self._together(found)
+
+    def _together(self, alone: list[Work]) -> list[Work]:
+        """Steps of several runs, in parts that fill the device; each run has its share of them."""
+        operations = sum(one.passes[0].operations for one in alone)
+        tokens = sum(one.tokens for one in alone)
+        parts = max(1, ceil(tokens / self.part_tokens))
+        found = []
+        for work in alone:
+            step, *others = work.passes
+            share = parts * step.operations / operations
+            joint = Pass(step.kind, operations / parts, step.times * share)
+            found.append(replace(work, passes=(joint, *others), tokens=tokens / parts))
+        return found
+
+    def _alone(self, config: AnyRun) -> Work:
+        if isinstance(config, EvaluateRun):
+            return self._evaluation(config)
+        if config.optim is None:
+            return self._fitting(config)
+        learner, optim = self.learners.of(config), config.optim
+        training = [self.reader.training(config, spec) for spec in config.tasks]
+        row = self._step_row(config, learner, training)
+        operations = row.operations(self.sizes)
+        each = operations.full_step if learner.weights else operations.step
+        kind: Kind = "full" if learner.weights else "step"
+        found, size = [Pass(kind, each * optim.batch_size, float(optim.steps))], 0.0
+        for texts, rows in training:
+            used = min(float(rows), optim.steps * optim.batch_size / len(training))
+            read, kept = self._texts(texts, used, learner, float(WINDOW * optim.batch_size))
+            found, size = [*found, *read], size + kept
+        found += [*self._teaching(config, row), *self._nearest(config, training), *self._dev(config, learner)]
+        tokens = row.tokens(self.sizes) * (optim.micro_batch or optim.batch_size)
+        return Work(tuple(found), True, learner, tokens, optim.steps, text_bytes=size)
+
+    def _step_row(self, config: AnyRun, learner: Learner, training: Sequence[tuple[Texts, int]]) -> Row:
+        """A row of a run's steps, padded as its batches are; the source stage's are as they are drawn."""
+        assert not isinstance(config, EvaluateRun)
+        assert config.optim is not None
+        mixed = isinstance(config, SourceRun) or config.optim.length_pool == 0
+        alike = learner.keeps_texts or not mixed
+        lengths = [
+            one.mean if alike else one.longest_of(float(config.optim.batch_size)) for one, _ in training
+        ]
+        answers = [one.longest for one, _ in training]
+        count = len(training)
+        return Row(float(learner.prompt), sum(lengths) / count, sum(answers) / count, learner.keeps_texts)
+
+    def _texts(self, texts: Texts, rows: float, learner: Learner, at_once: float) -> tuple[list[Pass], float]:
+        """Texts that are read once and kept, as far as nobody has read them before, and their bytes."""
+        if not learner.keeps_texts or not texts.rows:
+            return [], 0.0
+        before = self._read.get(id(texts), 0.0)
+        fresh = min(rows, texts.rows) * (1 - before / texts.rows)
+        self._read[id(texts)] = before + fresh
+        found = passes.text_reads(self.sizes, texts, fresh, at_once, self.read_tokens, LENGTHS)
+        return found, fresh * texts.mean * self.sizes.kept * BYTES
+
+    def _teaching(self, config: AnyRun, row: Row) -> list[Pass]:
+        """What teachers say of each row that comes; of one that comes again it is kept, if it may be."""
+        if not isinstance(config, SourceRun) or not config.teachers or not config.distill.teaches:
+            return []
+        size, draws = config.optim.batch_size, config.optim.steps * config.optim.batch_size
+        counts = [self.reader.training(config, spec)[1] for spec in config.tasks]
+        different = sum(min(draws / len(counts), count) for count in counts)
+        taught = draws if config.distill.targets == "live" else min(draws, different)
+        return [Pass("read", row.operations(self.sizes).forward * size, PASS_SHARE * taught / size)]
+
+    def _nearest(self, config: AnyRun, training: Sequence[tuple[Texts, int]]) -> list[Pass]:
+        """Rows under every known prompt, where the nearest one is looked for; once for all that ask alike."""
+        if not isinstance(config, AdaptRun) or getattr(config.method, "start", "") != "nearest":
+            return []
+        known = len(config.teachers) or self.learners.sources(config)
+        found: list[Pass] = []
+        for spec, (texts, rows) in zip(config.tasks, training, strict=True):
+            key = (spec.name, config.seed, config.shots, config.shots_total, *config.teachers, config.source)
+            if key not in self._asked:
+                self._asked.add(key)
+                row = Row(float(config.prompt.length), texts.mean, kept=self.learners.suffix)
+                found += passes.scoring(self.sizes, texts, row, float(min(rows, NEAREST)), float(known))
+        return found
+
+    def _dev(self, config: AnyRun, learner: Learner) -> list[Pass]:
+        """Dev rows as often as they are scored."""
+        if isinstance(config, EvaluateRun) or config.optim is None or not config.optim.eval_every:
+            return []
+        found: list[Pass] = []
+        times = ceil(config.optim.steps / config.optim.eval_every)
+        for spec in config.tasks:
+            texts = self.reader.texts(config, spec, "dev", "dev_rows")
+            read, _ = self._texts(texts, float(texts.rows), learner, float(texts.rows))
+            written = 0.0 if texts.closed else texts.limit
+            row = Row(float(learner.prompt), texts.mean, kept=learner.keeps_texts)
+            found += [*read, *passes.answers(self.sizes, texts, row, DEV_BATCH, times, written)]
+        return found
+
+    def _evaluation(self, config: EvaluateRun) -> Work:
+        learner, method = self.learners.of(config), self.learners.method(config)
+        found, kept, rows, letters = list[Pass](), 0.0, 0.0, 0.0
+        for spec in config.tasks:
+            texts = self.reader.texts(config, spec, config.split, "test_rows")
+            rows, letters = rows + texts.rows, letters + texts.rows * texts.letters
+            if method is None or not method.reads_base:
+                continue
+            if method.only_reads:
+                found += passes.readings(self.sizes, texts, float(texts.rows), config.batch_size)
+                continue
+            read, size = self._texts(texts, float(texts.rows), learner, float(texts.rows))
+            row = Row(float(learner.prompt), texts.mean, kept=learner.keeps_texts)
+            if isinstance(method, InContext):
+                row = self._behind(method, texts)
+            written = (texts.longest if config.run else texts.limit) if config.generate else 0.0
+            written = written if texts.closed else texts.limit
+            found += [*read, *passes.answers(self.sizes, texts, row, config.batch_size, 1, written)]
+            kept += size
+        fits = method is not None and method.only_reads
+        return Work(tuple(found), False, learner, answers=rows, letters=letters, text_bytes=kept, fits=fits)
+
+    def _behind(self, method: InContext, texts: Texts) -> Row:
+        """A text behind a context, which a causal model reads once for all rows."""
+        context = float(method.context_tokens)
+        if isinstance(method.examples, int):
+            context = min(context, (method.examples + 1) * (texts.mean + texts.answer))
+        if self.sizes.writer is not None:
+            return Row(context, texts.mean)
+        return Row(texts.mean, context, kept=True)
+
+    def _fitting(self, config: AnyRun) -> Work:
+        """What a method reads that is fitted at once."""
+        assert isinstance(config, AdaptRun)
+        found: list[Pass] = []
+        if config.method.only_reads and config.method.reads_base:
+            for spec in config.tasks:
+                texts, rows = self.reader.training(config, spec)
+                found += passes.readings(self.sizes, texts, float(rows), FIT_BATCH)
+        return Work(tuple(found), fits=True)

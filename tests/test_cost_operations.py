@@ -1,0 +1,94 @@
+"""Operations of a pass as they are counted from a model's sizes, against those that it does."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from weft.data.batch import collate
+from weft.experiments.costs.sizes import Row, sizes_of
+from weft.losses.terms import lm_loss_sum
+from weft.models.tuned import with_all_weights, with_prompts
+
+PROMPT, ROWS = 5.0, 4
+TEXTS = ["the good film", "the bad book was not good", "a man sees a dog and a cat", "it was up or down"]
+
+
+def counted(work) -> int:
+    """What torch counts, in attention as products."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+@pytest.fixture
+def case(backbone):
+    """A model under plain attention, rows of one length, and such a row in tokens."""
+    backbone.lm.set_attn_implementation("eager")
+    rows = [backbone.encode(f"the good film {text}", "yes no") for text in TEXTS]
+    least = min(len(row.source) for row in rows)
+    rows = [replace(row, source=row.source[:least]) for row in rows]
+    batch = collate(rows, [0] * ROWS)
+    backbone.prepare(batch.sources)
+    row = Row(PROMPT, float(least), float(batch.labels.shape[1]), kept=backbone.keeps_texts)
+    return backbone, batch, row, sizes_of(backbone.lm)
+
+
+def prompted(backbone):
+    """A model that trains one prompt."""
+    return with_prompts(backbone, torch.randn(1, int(PROMPT), backbone.width), ("task",))
+
+
+def test_a_forward_pass(case):
+    """Within 2 %: norms and positions of T5 are no products of weights."""
+    backbone, batch, row, sizes = case
+    model = prompted(backbone)
+    with torch.no_grad():
+        found = counted(lambda: model(batch))
+    assert ROWS * row.operations(sizes).forward == pytest.approx(found, rel=0.02)
+
+
+def test_a_step_of_a_prompt(case):
+    """Backward through activations alone."""
+    backbone, batch, row, sizes = case
+    model = prompted(backbone)
+    found = counted(lambda: lm_loss_sum(model(batch).logits, batch.labels).backward())
+    assert ROWS * row.operations(sizes).step == pytest.approx(found, rel=0.05)
+
+
+def test_one_more_token(case):
+    """Of an answer that is written: what was read before is not read again."""
+    backbone, batch, row, sizes = case
+    model = prompted(backbone)
+    context = model.begin(batch.sources, [0] * ROWS)
+    context = backbone.step(context, [5] * ROWS)
+    found = counted(lambda: backbone.step(context, [5] * ROWS))
+    behind = Row(row.prompt, row.text, 2.0, kept=row.kept)
+    assert ROWS * behind.next_token(sizes).forward == pytest.approx(found, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["t5", "bert", "llama-prefix", "gpt2-suffix"])
+def test_a_step_of_all_weights(make_backbone, name):
+    """Gradients of weights too; texts are read anew, since what reads them changes."""
+    backbone = make_backbone(name)
+    backbone.lm.set_attn_implementation("eager")
+    rows = [backbone.encode("the good film was not bad", "yes no")] * ROWS
+    batch = collate(rows, [0] * ROWS)
+    sizes, row = sizes_of(backbone.lm), Row(0.0, float(len(batch.sources[0])), float(batch.labels.shape[1]))
+    model = with_all_weights(backbone, ("task",))
+    found = counted(lambda: lm_loss_sum(model(batch).logits, batch.labels).backward())
+    assert ROWS * row.operations(sizes).full_step == pytest.approx(found, rel=0.05)
+
+
+def test_every_weight_is_counted_once(backbone):
+    """No map is counted twice or left out: with embeddings and vectors they are all weights."""
+    sizes, lm = sizes_of(backbone.lm), backbone.lm
+    maps = sizes.reader.maps + (sizes.writer.maps + sizes.writer.far if sizes.writer else 0)
+    tables = {
+        id(one.weight): one.weight.numel() for one in lm.modules() if isinstance(one, torch.nn.Embedding)
+    }
+    tables[id(lm.get_output_embeddings().weight)] = sizes.head
+    vectors = sum(one.numel() for one in lm.parameters() if one.dim() == 1)
+    unused = sum(one.numel() for name, one in lm.named_parameters() if "pooler.dense.weight" in name)
+    assert maps + sum(tables.values()) + vectors + unused == sizes.weights
