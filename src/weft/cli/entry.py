@@ -43,7 +43,7 @@ def _speak_utf8() -> None:
 
 def _program() -> App:
     """The program with all its commands. Loading them loads methods of other packages, which may fail."""
-    from weft.cli import answers, bank, experiments, learn, packs, serve, stages, tools  # noqa: F401
+    from weft.cli import answers, bank, experiments, harness, learn, packs, serve, stages, tools  # noqa: F401
     from weft.cli.app import app
 
     return app
