@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import build_backbone, build_lm
+from test_chat import chat_tokenizer, expected
 from test_continuations import plain_judgement, prompted
 from tiny_job import command, write_job
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from weft.config.model import BaseConfig
 from weft.errors import DataError, UnsupportedError
 from weft.interop.continuations import Prompted
-from weft.models import CausalBackbone, Seq2SeqBackbone
+from weft.models import CausalBackbone, Seq2SeqBackbone, load_tokenizer
+from weft.models.base_folder import resolve
 from weft.models.tuned import TunedModel, with_prompts
 
 WITHOUT = "the package lm_eval is not installed: pip install 'weft[lm-eval]'"
@@ -296,3 +299,29 @@ def test_scores_are_cells_of_a_table():
         ["a", "em (strict)", "1", ""],
         ["all", "acc", "0.1250", ""],
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_of_chats_reads_the_harness_s_turns(harness, tmp_path):
+    """Its template's signs are tokens and there once; numbers are those of the harness's own model."""
+    from lm_eval.models.huggingface import HFLM
+
+    from weft.interop.harness_model import TaskLM
+
+    build_lm("llama").save_pretrained(tmp_path)
+    chat_tokenizer().save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(resolve(BaseConfig(model=str(tmp_path))), chat=True)
+    backbone = CausalBackbone(build_lm("llama"), tokenizer, suffix=True)
+    ours = TaskLM(Prompted(TunedModel(backbone, None, {}, ("task",)), "task"))
+    turns = [{"role": "user", "content": "the good film"}]
+    text = ours.apply_chat_template(turns)
+    assert ours.tok_encode(text) == expected("the good film")
+    theirs = HFLM(pretrained=build_lm("llama"), tokenizer=chat_tokenizer(), backend="causal", device="cpu")
+    assert theirs.apply_chat_template(turns) == text
+    asked = requests_of("loglikelihood", [(text, " bad"), (text, "not fine")])
+    for (value, greedy), (wanted, was_greedy) in zip(
+        ours.loglikelihood(asked), theirs.loglikelihood(asked), strict=True
+    ):
+        assert value == pytest.approx(wanted, abs=1e-4)
+        assert greedy == was_greedy

@@ -12,6 +12,11 @@ class BaseConfig(Config):
 
     model: str = Field("smollm2", description="a known name, a folder with a model, or a hub id")
     revision: str | None = Field(None, description="commit of a hub id; needed for results that last")
+    chat: bool = Field(
+        False,
+        description="texts are a user's turn and answers the assistant's, as the model's chat template has "
+        "it; for models that were tuned to chats",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the frozen weights; auto measures which is faster on this machine"
     )

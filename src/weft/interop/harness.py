@@ -72,9 +72,11 @@ def evaluate(
     step = workspace.progress.step
     workspace.progress.begin("lm-eval", 0.0)
     prompted = Prompted(model, task, asked.batch_size, lambda share: step(share, f"{100 * share:.0f}%"))
+    lm = TaskLM(prompted)
     told = lm_eval.simple_evaluate(
-        model=TaskLM(prompted), tasks=found, task_manager=manager, limit=asked.limit,
+        model=lm, tasks=found, task_manager=manager, limit=asked.limit,
         num_fewshot=asked.num_fewshot, batch_size=asked.batch_size, log_samples=False,
+        apply_chat_template=lm.chats,
     )  # fmt: skip
     about = {
         "run": run.id,
@@ -84,6 +86,7 @@ def evaluate(
         "base_hash": workspace.base(config).hash,
         "position": workspace.position(config),
         "prompt_tokens": prompted.prompt_tokens,
+        "chat": lm.chats,
         "limit": asked.limit,
         "num_fewshot": asked.num_fewshot,
     }

@@ -13,6 +13,7 @@ from lm_eval.models.utils import normalize_gen_kwargs, resolve_max_length
 
 from weft.config.decoding import GREEDY, Decoding
 from weft.data.batch import Tokens
+from weft.data.chat import chat_of
 from weft.errors import DataError, UnsupportedError
 from weft.interop.continuations import Continuation, Judged, Prompted
 
@@ -34,10 +35,11 @@ class TaskLM(TemplateLM):  # type: ignore[misc]
         super().__init__()
         backbone = prompted.model.backbone
         self.prompted, self.tokenizer = prompted, backbone.tokenizer
+        self.chats = chat_of(backbone.tokenizer) is not None  # then texts come with a template's signs
         self.reads_apart = backbone.lm.config.is_encoder_decoder
         self.backend = "seq2seq" if self.reads_apart else "causal"
         whole = resolve_max_length(backbone.lm.config, backbone.tokenizer)
-        self.max_length = backbone.most_tokens(whole) - prompted.prompt_tokens
+        self.max_length = min(whole, backbone.positions or whole) - prompted.prompt_tokens
         if self.max_length < 1:
             raise UnsupportedError(
                 f"the prompt has {prompted.prompt_tokens} tokens, and the model reads {self.max_length} more",
@@ -58,10 +60,32 @@ class TaskLM(TemplateLM):  # type: ignore[misc]
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Tokens of a text and those that the tokenizer puts around it; a begin token is not doubled."""
-        if add_special_tokens is None:
+        if self.chats:
+            add_special_tokens = False
+        elif add_special_tokens is None:
             add_special_tokens = not string.startswith(self.tokenizer.decode(self.prefix_token_id))
-        found: list[int] = self.tokenizer.encode(string, add_special_tokens=add_special_tokens)
+        found: list[int] = self.tokenizer.encode(
+            string, add_special_tokens=add_special_tokens, split_special_tokens=False
+        )
         return found
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What names the chat template where the harness keeps texts."""
+        return self.prompted.model.backbone.base_hash
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Turns of a chat as text, by the model's template."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                chat_history,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
+        )
 
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any

@@ -56,6 +56,7 @@ def load_backbone(
     folder: BaseFolder,
     *,
     dtype: str,
+    chat: bool = False,
     position: str = "prefix",
     cache_mb: int = 2048,
     texts: Path | None = None,
@@ -70,6 +71,7 @@ def load_backbone(
     Args:
         folder: from `base_folder.resolve`.
         dtype: `float32` or `bfloat16`.
+        chat: whether texts become turns of a chat.
         position: `prefix`, or `suffix` for causal models.
         cache_mb: room for keys and values of texts, with suffix prompts.
         texts: the folder they are kept in; none: in memory.
@@ -82,14 +84,14 @@ def load_backbone(
 
     Raises:
         ArtifactError: as `outline_backbone`.
-        UnsupportedError: for a suffix prompt on an encoder-decoder, attention that the model cannot have, or
-            a model that does not read embeddings as it reads tokens.
+        UnsupportedError: for a suffix prompt on an encoder-decoder, attention that the model cannot have, a
+            chat without a template for it, or a model that does not read embeddings as it reads tokens.
     """
     from accelerate import PartialState
 
     check_position(folder, position)
     check_attention(folder, attention)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, chat=chat)
     outline_backbone(folder, tokenizer, position)  # what is wrong is said before a number is read
     lm = load_language_model(folder, dtype)
     if attention != "library":

@@ -185,7 +185,8 @@ class Backbone(nn.Module, ABC):
 
     def most_tokens(self, limit: int) -> int:
         """Tokens of the longest text: the limit, or fewer where the model has fewer positions."""
-        return min(limit, self.positions or limit)
+        around = self.codec.whole(0)
+        return min(limit, self.positions - around if self.positions else limit)
 
     @property
     def mixes_prompts(self) -> bool:
@@ -224,7 +225,7 @@ class Backbone(nn.Module, ABC):
                 self.lm.train(before)
 
     def text_tokens(self, text: str, limit: int | None = None) -> tuple[Tokens, bool]:
-        """Token ids of a text, and whether it was cut to `limit`.
+        """Token ids of a text, and whether it was cut to `limit`, which counts no chat template around it.
 
         Raises:
             DataError: if the text has no token but special ones around it.
@@ -232,9 +233,9 @@ class Backbone(nn.Module, ABC):
         ids = self.tokenizer(text, truncation=False, verbose=False)["input_ids"]
         if len(ids) <= self.added_tokens:
             raise DataError(f"the text {text[:40]!r} has no token", fix="remove empty rows", code="D03")
-        cut = limit is not None and len(ids) > limit
-        if cut:
-            ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+        cut = limit is not None and len(ids) > self.codec.whole(limit)
+        if cut and limit is not None:
+            ids = self.codec.cut(text, limit)
         return tuple(ids), cut
 
     @cached_property

@@ -100,7 +100,7 @@ class Workspace:
         folder, position = self.base(config), self.position(config)
         choices = self.choices(config) if like is None else noted_choices(like)
         given = config.base
-        key = (folder.hash, position, *choices.values(), given.checkpointing, given.deterministic)
+        key = (folder.hash, position, *choices.values(), given.checkpointing, given.deterministic, given.chat)
         if not fresh and key in self._backbones:
             return self._backbones[key]
         check_lengths(config, folder)
@@ -109,6 +109,7 @@ class Workspace:
         backbone = load_backbone(
             folder,
             **choices,
+            chat=given.chat,
             position=position,
             cache_mb=given.text_cache_mb,
             texts=self.root / TEXTS if self.keep_texts and not fresh else None,
@@ -285,7 +286,12 @@ class Workspace:
             base_hash=self.base(config).hash,
             data_hashes=hashes,
             encoder_hashes=self.encoder_hashes(config),
+            chat_hash=self.chat_hash(config),
         )
+
+    def chat_hash(self, config: AnyRun) -> str | None:
+        """SHA-256 of the chat template that a run's texts are put into; none: they are read as they are."""
+        return self.base(config).chat_hash if config.base.chat else None
 
     def encoder_hashes(self, config: AnyRun, noted: Mapping[str, str] = NOTHING) -> dict[str, str]:
         """SHA-256 over the files of every encoder that a run's method reads with, by name.
@@ -317,6 +323,8 @@ class Workspace:
         base = self.base(config)
         env: dict[str, Any] = {"base": base.origin, "base_hash": base.hash}
         env |= {"embedding_hash": base.embedding_hash, "tokenizer_hash": base.tokenizer_hash}
+        if chat := self.chat_hash(config):
+            env["chat_hash"] = chat
         env["identity"] = self.identity(config)
         env |= {**self.choices(config), "position": self.position(config)}
         env["threads"] = torch.get_num_threads()
