@@ -22,7 +22,7 @@ from weft.runs.tensor_file import BASE_KEYS
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHOICES = ("dtype", "attention", "products")  # in env.json
+CHOICES = ("dtype", "attention", "products", "weights")  # in env.json
 
 
 @dataclass

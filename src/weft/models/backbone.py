@@ -29,6 +29,7 @@ from weft.models.context import Context
 from weft.models.decoding import decode
 from weft.models.early_states import early_states
 from weft.models.kept_readings import KeptReadings
+from weft.models.quantised import numbers_of
 from weft.models.tokenizer import textless_ids
 from weft.models.windows import open_windows, window_of
 
@@ -208,7 +209,8 @@ class Backbone(nn.Module, ABC):
         digest = hashlib.sha256()
         for name, value in sorted(self.lm.named_parameters()):
             digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            for part in numbers_of(value.detach()):
+                digest.update(part.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     @contextmanager

@@ -59,6 +59,8 @@ def identity(
         values["encoders"] = {_known_as(name, hashes): digest for name, digest in hashes.items()}
     if config.base.deterministic:
         values["base"]["deterministic"] = True
+    if config.base.weights != "own":
+        values["base"]["weights"] = config.base.weights
     if config.base.chat:
         values["base"]["chat"] = chat_hash
     if values.get("optim"):

@@ -203,7 +203,8 @@ class Workspace:
         Weights that are trained, or added to, keep float32 and cannot be packed; where bfloat16 is faster,
         they are multiplied in that.
         """
-        if config.base.deterministic or self.base(config).family == "encoder":
+        own = config.base.weights == "own"
+        if config.base.deterministic or self.base(config).family == "encoder" or not own:
             return "library"
         scores = isinstance(config, EvaluateRun) and config.run is not None  # answers as it was trained
         asked, changes = config.base.products, touches_weights(config)
@@ -220,11 +221,12 @@ class Workspace:
         return config.base.dtype == "auto" and self.machine.precision().dtype == "bfloat16"
 
     def choices(self, config: AnyRun) -> dict[str, str]:
-        """What last digits depend on and a run's folder notes: number format, attention, products."""
+        """What digits depend on and a run's folder notes: number format, attention, products, rounding."""
         return {
             "dtype": self.dtype(config),
             "attention": self.attention(config),
             "products": self.products(config),
+            **({"weights": config.base.weights} if config.base.weights != "own" else {}),
         }
 
     def _begun(self, config: AnyRun) -> dict[str, Any]:
@@ -360,4 +362,5 @@ def noted_choices(env: Mapping[str, Any]) -> dict[str, str]:
         "dtype": str(env.get("dtype", "float32")),
         "attention": str(env.get("attention", "library")),
         "products": str(env.get("products", "library")),
+        **({"weights": str(env["weights"])} if "weights" in env else {}),
     }
