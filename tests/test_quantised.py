@@ -59,7 +59,8 @@ def with_rounded_numbers(name, lm):
     theirs = dict(lm.named_parameters())
     for key, value in plain.named_parameters():
         found = widened(theirs[key]).detach().float()
-        found = found if found.shape == value.shape else found.T
+        if name == "gpt2" and hasattr(theirs[key], "quant_state"):  # whose layers lie the other way
+            found = found.T
         count += not torch.equal(found, value)
         value.data = found.reshape(value.shape).clone()
     return plain, count
