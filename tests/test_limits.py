@@ -144,6 +144,38 @@ def test_the_longest_text_and_answer_of_a_batch_have_positions(tmp_path, text, f
     assert fault.value.fix == f"set limits.tasks.{name}.source_tokens to 10 or less"
 
 
+DECODER = {"model_type": "bert", "max_position_embeddings": 6}
+BERTS = {"model_type": "encoder-decoder", "decoder": DECODER}
+BERTS["encoder"] = {"model_type": "bert", "max_position_embeddings": 40}
+
+
+@pytest.mark.parametrize(
+    ("settings", "answer", "text", "told"),
+    [
+        (BERTS, 6, 28, ""),
+        (BERTS, 7, 27, "answers have up to 7 tokens, and the decoder of 'model' has 6 positions"),
+        (BERTS, 6, 29, "are 41 tokens, and 'model' has 40 positions"),
+        ({"model_type": "bart", "max_position_embeddings": 40}, 7, 27, ""),
+        ({"model_type": "bart", "max_position_embeddings": 40}, 7, 28, "'model' has 40 positions"),
+    ],
+)
+def test_encoder_decoders_have_positions_for_texts_and_answers(tmp_path, settings, answer, text, told):
+    """A decoder of its own settings has positions of its own."""
+    folder = BaseFolder("model", tmp_path, "seq2seq", "0", "test", settings)
+    config = EvaluateRun(
+        tasks=[TaskSpec(name="a", source="{x}", target="{y}", max_target_tokens=answer)],
+        prompt=PromptConfig(length=6),
+        limits=LimitsConfig(source_tokens=text),
+        method=NoPrompt(),
+    )
+    if not told:
+        check_lengths(config, folder)
+        return
+    with pytest.raises(ConfigError, match=told) as fault:
+        check_lengths(config, folder)
+    assert fault.value.code == "C07"
+
+
 # plans
 
 

@@ -22,7 +22,7 @@ from weft.runs.tensor_file import BASE_KEYS
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHOICES = ("dtype", "attention", "products")  # in env.json
+CHOICES = ("dtype", "attention", "products", "weights")  # in env.json
 
 
 @dataclass
@@ -156,6 +156,7 @@ def base_of(run: Run) -> BaseFacts:
             revision=base.revision,
             **{key: env[key] for key in BASE_KEYS[1:]},
             position=env["position"],
+            chat_hash=env.get("chat_hash"),
         )
     except (KeyError, ValueError):
         cause = "the run does not note its base model's hashes and the place of its prompts"

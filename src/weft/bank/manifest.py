@@ -9,7 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from weft import storage
 from weft.bank.forms import Dtype, Form, Kind
@@ -26,6 +32,7 @@ FACTS = (
     ("base model (hash of embeddings)", "A08", "embedding_hash"),
     ("base model (hash of files)", "A08", "base_hash"),
     ("prompt position", "A07", "position"),
+    ("chat template (hash)", "A07", "chat_hash"),
 )
 AXES: dict[Kind, int] = {"factors": 3, "prompt": 2, "readers": 0}  # l R d; P D; records
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -44,6 +51,7 @@ class BaseFacts(Config):
         embedding_hash: of its input embeddings.
         tokenizer_hash: of its tokenizer's files.
         position: where prompts stand.
+        chat_hash: of the chat template that texts are put into, if they are.
     """
 
     name: str
@@ -53,6 +61,13 @@ class BaseFacts(Config):
     embedding_hash: Sha
     tokenizer_hash: Sha
     position: Literal["prefix", "suffix"]
+    chat_hash: Sha | None = None
+
+    @model_serializer(mode="wrap")
+    def _chats_alone_say_so(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Banks of texts that are read as they are have no such key, as all had before there was one."""
+        values: dict[str, Any] = written(self)
+        return values if self.chat_hash else {k: one for k, one in values.items() if k != "chat_hash"}
 
 
 def check_same(found: BaseFacts, base: BaseFacts, where: str) -> None:
@@ -78,7 +93,7 @@ def check_same(found: BaseFacts, base: BaseFacts, where: str) -> None:
 def differences(found: BaseFacts, base: BaseFacts) -> Iterator[tuple[str, str, str, str]]:
     """By which facts two base models are not one: name, code of the fault, beginnings of both values."""
     for what, code, key in FACTS:
-        theirs, ours = getattr(found, key), getattr(base, key)
+        theirs, ours = (getattr(one, key) or "none" for one in (found, base))
         if theirs != ours:
             yield what, code, theirs[:12], ours[:12]
 

@@ -5,7 +5,7 @@ from functools import partial
 
 from weft.checks.findings import Findings
 from weft.errors import ConfigError, UnsupportedError
-from weft.models import check_position
+from weft.models import check_position, check_weights
 from weft.models.base_folder import LAYERS, BaseFolder
 from weft.runs.config import AnyRun, SourceRun, TeacherRun
 from weft.runs.lengths import check_lengths
@@ -21,6 +21,7 @@ def check_base(configs: Sequence[AnyRun], base: BaseFolder, workspace: Workspace
         found.attempt(partial(_check_init, config))
         found.attempt(partial(_check_answers, config))
         found.attempt(partial(_check_family, config, base))
+        found.attempt(partial(_check_weights, config, base))
         found.attempt(partial(workspace.encoder_hashes, config))
         found.attempt(partial(check_lengths, config, base))
         if isinstance(config, SourceRun):
@@ -99,6 +100,22 @@ def _check_family(config: AnyRun, base: BaseFolder) -> None:
             fix="use a method that only reads (frozen_features, weft), or a language model",
             code="C08",
         )
+
+
+def _check_weights(config: AnyRun, base: BaseFolder) -> None:
+    """C08, C18: rounded weights stay frozen, and are made by a package.
+
+    Raises:
+        UnsupportedError: for a method that changes or adds weights, and as `check_weights`.
+    """
+    if config.base.weights != "own" and config.made_by is not None and config.made_by.touches_weights:
+        raise UnsupportedError(
+            f"{config.made_by.title} changes or adds weights, which are rounded here ({config.base.weights})",
+            where="base.weights",
+            fix="set base.weights: own, or take a method of prompts",
+            code="C08",
+        )
+    check_weights(config.base.weights, base)
 
 
 def _source(config: SourceRun, base: BaseFolder, found: Findings) -> None:

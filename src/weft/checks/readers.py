@@ -73,7 +73,8 @@ class Readers:
         """A model's tokens; its tokenizer is loaded once."""
         if folder.hash not in self._codecs:
             spaced = folder.family == "causal"
-            made = found.attempt(lambda: TokenizerCodec(load_tokenizer(folder), spaced))
+            chat = folder is self.base and self.runs[0].base.chat
+            made = found.attempt(lambda: TokenizerCodec(load_tokenizer(folder, chat=chat), spaced))
             self._codecs[folder.hash] = made
         return self._codecs[folder.hash]
 

@@ -25,7 +25,7 @@ def check_tokens(used: Used, codec: TokenizerCodec, limit: int, found: Findings)
 def check_reading(used: Used, codec: TokenizerCodec, limit: int, found: Findings) -> list[int]:
     """What a model receives of texts: unknown, cut, special or alike; the places of those that are cut."""
     ids = codec.texts(used.texts)
-    cut = [i for i, one in enumerate(ids) if len(one) > limit]
+    cut = [i for i, one in enumerate(ids) if len(one) > codec.whole(limit)]
     empty = _unread(used, ids, codec, found)
     _lost(used, cut, codec, limit, found)
     _fields_lost(used, cut, codec, limit, found)

@@ -43,7 +43,19 @@ def _speak_utf8() -> None:
 
 def _program() -> App:
     """The program with all its commands. Loading them loads methods of other packages, which may fail."""
-    from weft.cli import answers, bank, experiments, hub, learn, packs, serve, stages, tools, tracking  # noqa: F401
+    from weft.cli import (  # noqa: F401
+        answers,
+        bank,
+        experiments,
+        harness,
+        hub,
+        learn,
+        packs,
+        serve,
+        stages,
+        tools,
+        tracking,
+    )
     from weft.cli.app import app
 
     return app

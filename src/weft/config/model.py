@@ -12,8 +12,18 @@ class BaseConfig(Config):
 
     model: str = Field("smollm2", description="a known name, a folder with a model, or a hub id")
     revision: str | None = Field(None, description="commit of a hub id; needed for results that last")
+    chat: bool = Field(
+        False,
+        description="texts are a user's turn and answers the assistant's, as the model's chat template has "
+        "it; for models that were tuned to chats",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the frozen weights; auto measures which is faster on this machine"
+    )
+    weights: Literal["own", "int8", "nf4"] = Field(
+        "own",
+        description="of the frozen model's layers, for methods that leave them be: its own, or rounded to 8 "
+        "bits (by torchao) or 4 (by bitsandbytes); products are in dtype",
     )
     dropout: bool = Field(
         False, description="leave the frozen model's dropout on in training, as the paper's code does"
@@ -40,6 +50,12 @@ class BaseConfig(Config):
         ge=0,
         description="room in the folder of runs for keys and values of texts, shared by all (suffix prompts)",
     )
+
+    @model_validator(mode="after")
+    def _rounded_weights_are_not_packed(self) -> "BaseConfig":
+        if self.weights != "own" and self.products not in ("auto", "library"):
+            raise ValueError(f"weights in {self.weights} have products of their own: leave products out")
+        return self
 
     @model_validator(mode="after")
     def _deterministic_is_one_thing(self) -> "BaseConfig":

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from weft.data.batch import Tokens
+from weft.data.chat import chat_of
 from weft.data.encoding import TextReader
 from weft.tasks import Example
 
@@ -33,7 +34,9 @@ class ContextLayout:
 
     @cached_property
     def edges(self) -> tuple[Tokens, Tokens]:
-        """The special tokens that stand before and after every input."""
+        """The special tokens, or a chat's signs, that stand before and after every input."""
+        if chat := chat_of(self.reader.tokenizer):
+            return chat.head, chat.tail
         inner, whole = self.bare("a"), tuple(self.reader.tokenizer("a")["input_ids"])
         start = next(i for i in range(len(whole)) if whole[i : i + len(inner)] == inner)
         return whole[:start], whole[start + len(inner) :]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from weft.data.batch import Encoded, Tokens
+from weft.data.chat import chat_of, with_turn
 from weft.data.token_store import TokenRows, TokenStore, key_of
 from weft.tasks import Example
 
@@ -71,6 +72,7 @@ def encode_task(
     if store is None or len(examples) < LARGE:
         return EncodedTask(name, *_encoded(examples, backbone, limit))
     about = [backbone.base_hash, type(backbone).__name__, limit, version("tokenizers")]
+    about += ["chat"] if chat_of(backbone.tokenizer) else []
     key = key_of(about, ((one.source, one.target) for one in examples))
     return EncodedTask(name, *(store.get(key) or store.put(key, *_encoded(examples, backbone, limit))))
 
@@ -89,8 +91,9 @@ def _encoded_chunk(examples: Sequence[Example], backbone: TextReader, limit: int
     for text, tokens in zip(texts, sources, strict=True):
         if len(tokens) <= backbone.added_tokens:
             backbone.text_tokens(text, limit)  # says what is wrong
-    long = [i for i, one in enumerate(sources) if len(one) > limit]
-    shorter = _tokens(backbone.tokenizer, [texts[i] for i in long], truncation=True, max_length=limit)
+    most = with_turn(backbone.tokenizer, limit)
+    long = [i for i, one in enumerate(sources) if len(one) > most]
+    shorter = _tokens(backbone.tokenizer, [texts[i] for i in long], truncation=True, max_length=most)
     for i, tokens in zip(long, shorter, strict=True):
         sources[i] = tokens
     answers = {text: backbone.answer_tokens(text) for text in dict.fromkeys(one.target for one in examples)}

@@ -49,7 +49,7 @@ def received(model: "Backbone", text: str, fields: Sequence[str], limit: int) ->
     left = [codec.left(one) for one in fields if shows(one)] if codec.doubtful(ids, fields) else []
     nothing = bool(left) and all(one == "nothing" for one in left)
     unknown = not nothing and any(one != "text" for one in left)
-    return Received(len(ids) > limit, tuple(codec.written(text)), unknown, nothing)
+    return Received(len(ids) > codec.whole(limit), tuple(codec.written(text)), unknown, nothing)
 
 
 def check_shown(fields: Iterable[str], what: str) -> None:

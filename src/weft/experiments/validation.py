@@ -210,7 +210,7 @@ def _check_runs(configs: Sequence[AnyRun], workspace: Workspace, checked: Checke
         row_checks.check_rows(one, found)
         answer_checks.check_open_answers(one, found)
         label_checks.check_labels(one.spec, found)
-    tokenizer = found.attempt(lambda: load_tokenizer(base)) if base else None
+    tokenizer = found.attempt(lambda: load_tokenizer(base, chat=configs[0].base.chat)) if base else None
     readers = Readers(configs, base, limits_of(configs), workspace)
     for one in used.values():
         cut = readers.check(one, found)

@@ -13,6 +13,7 @@ from weft.errors import ArtifactError, UnsupportedError, did_you_mean
 from weft.runs import Run, parents
 from weft.runs.workspace import Workspace
 
+CHAT = "the text is a user's turn in the model's chat template, with the assistant's header behind it"
 HOW = {
     "prefix": "inputs_embeds = concatenate(prompt, embeddings of the text's tokens); the answer comes next",
     "suffix": "inputs_embeds = concatenate(embeddings of the text's tokens, prompt); the answer comes next",
@@ -69,6 +70,7 @@ def to_numpy(name: str, task: str, folder: Path, workspace: Workspace) -> Path:
         "text": spec.source,
         "source_tokens": config.limits.tokens(task),
         "labels": spec.labels,
+        **({"chat": CHAT} if config.base.chat else {}),
         "run": run.id,
     }
     data = io.BytesIO()

@@ -71,7 +71,9 @@ class DePT(TrainedMethod):
         self.check(setup)
         prompts, record = first_prompts(self.start, setup)
         width, count = setup.backbone.width, len(setup.tasks)
-        a, b = new_offsets(count, max(setup.source_tokens), self.rank, width, seed=setup.seed)
+        a, b = new_offsets(
+            count, setup.backbone.codec.whole(max(setup.source_tokens)), self.rank, width, seed=setup.seed
+        )
         module = OffsetPrompts(prompts[:, : self.length], a, b, setup.names).to(setup.backbone.device)
         trained = {"prompt": [module.prompts], "offsets": [module.a, module.b]}
         return TunedModel(setup.backbone, module, trained, setup.names, dropout=setup.dropout), record

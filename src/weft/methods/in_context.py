@@ -150,7 +150,9 @@ class InContext(FittedMethod):
             return self.context_tokens
         longest = [len(setup.backbone.answer_tokens(word)) for word in task.choices]
         answer = max(task.max_target_tokens, *longest, 0)
-        return min(self.context_tokens, positions - setup.source_tokens[k] - answer)
+        return min(
+            self.context_tokens, positions - setup.backbone.codec.whole(setup.source_tokens[k]) - answer
+        )
 
 
 def fitted_limits(setup: Setup, saved: Saved) -> list[int]:

@@ -19,6 +19,7 @@ from weft.models.memory import checkpoint_layers, free_bytes, rows_that_fit
 from weft.models.own_embeddings import check_embeddings
 from weft.models.packed import can_pack, pack, probe_products
 from weft.models.precision import Precision, probe
+from weft.models.quantised import check_weights, keep_layout, loading
 from weft.models.seq2seq import Seq2SeqBackbone
 from weft.models.text_cache import TextCache
 from weft.models.tokenizer import answer_tokens, check_vocabulary, control_tokens, load_tokenizer
@@ -39,6 +40,7 @@ __all__ = [
     "TokenizerCodec",
     "answer_tokens",
     "check_position",
+    "check_weights",
     "control_tokens",
     "free_bytes",
     "load_backbone",
@@ -56,6 +58,7 @@ def load_backbone(
     folder: BaseFolder,
     *,
     dtype: str,
+    chat: bool = False,
     position: str = "prefix",
     cache_mb: int = 2048,
     texts: Path | None = None,
@@ -63,6 +66,7 @@ def load_backbone(
     device: str | None = None,
     attention: str = "library",
     products: str = "library",
+    weights: str = "own",
     checkpointing: bool = False,
 ) -> Backbone:
     """A frozen model from its folder.
@@ -70,6 +74,7 @@ def load_backbone(
     Args:
         folder: from `base_folder.resolve`.
         dtype: `float32` or `bfloat16`.
+        chat: whether texts become turns of a chat.
         position: `prefix`, or `suffix` for causal models.
         cache_mb: room for keys and values of texts, with suffix prompts.
         texts: the folder they are kept in; none: in memory.
@@ -78,25 +83,29 @@ def load_backbone(
         attention: a name in transformers' registry; library: as transformers chooses.
         products: library; packed: weights laid out once, where that can be done; or bfloat16: products in
             that format, of weights in `dtype`.
+        weights: own, or rounded to int8 or nf4.
         checkpointing: compute each layer again in the backward pass, to save memory.
 
     Raises:
         ArtifactError: as `outline_backbone`.
-        UnsupportedError: for a suffix prompt on an encoder-decoder, attention that the model cannot have, or
-            a model that does not read embeddings as it reads tokens.
+        UnsupportedError: for a suffix prompt on an encoder-decoder, attention or weights that cannot be had,
+            a chat without a template, or a model that does not read embeddings as it reads tokens.
     """
     from accelerate import PartialState
 
     check_position(folder, position)
     check_attention(folder, attention)
-    tokenizer = load_tokenizer(folder)
+    check_weights(weights, folder)
+    tokenizer = load_tokenizer(folder, chat=chat)
     outline_backbone(folder, tokenizer, position)  # what is wrong is said before a number is read
-    lm = load_language_model(folder, dtype)
+    place = device or PartialState().device
+    lm = load_language_model(folder, dtype, **loading(weights, dtype, place))
+    keep_layout(lm)
     if attention != "library":
         set_attention(lm, attention)
     if checkpointing:
         checkpoint_layers(lm)
-    lm.to(device or PartialState().device)
+    lm.to(place)
     if products == "packed" and can_pack(lm.device):
         pack(lm)
     suffix = position == "suffix"

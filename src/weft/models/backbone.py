@@ -29,6 +29,7 @@ from weft.models.context import Context
 from weft.models.decoding import decode
 from weft.models.early_states import early_states
 from weft.models.kept_readings import KeptReadings
+from weft.models.quantised import numbers_of
 from weft.models.tokenizer import textless_ids
 from weft.models.windows import open_windows, window_of
 
@@ -185,7 +186,8 @@ class Backbone(nn.Module, ABC):
 
     def most_tokens(self, limit: int) -> int:
         """Tokens of the longest text: the limit, or fewer where the model has fewer positions."""
-        return min(limit, self.positions or limit)
+        around = self.codec.whole(0)
+        return min(limit, self.positions - around if self.positions else limit)
 
     @property
     def mixes_prompts(self) -> bool:
@@ -207,7 +209,8 @@ class Backbone(nn.Module, ABC):
         digest = hashlib.sha256()
         for name, value in sorted(self.lm.named_parameters()):
             digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            for part in numbers_of(value.detach()):
+                digest.update(part.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     @contextmanager
@@ -224,7 +227,7 @@ class Backbone(nn.Module, ABC):
                 self.lm.train(before)
 
     def text_tokens(self, text: str, limit: int | None = None) -> tuple[Tokens, bool]:
-        """Token ids of a text, and whether it was cut to `limit`.
+        """Token ids of a text, and whether it was cut to `limit`, which counts no chat template around it.
 
         Raises:
             DataError: if the text has no token but special ones around it.
@@ -232,9 +235,9 @@ class Backbone(nn.Module, ABC):
         ids = self.tokenizer(text, truncation=False, verbose=False)["input_ids"]
         if len(ids) <= self.added_tokens:
             raise DataError(f"the text {text[:40]!r} has no token", fix="remove empty rows", code="D03")
-        cut = limit is not None and len(ids) > limit
-        if cut:
-            ids = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+        cut = limit is not None and len(ids) > self.codec.whole(limit)
+        if cut and limit is not None:
+            ids = self.codec.cut(text, limit)
         return tuple(ids), cut
 
     @cached_property

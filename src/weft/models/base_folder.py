@@ -91,6 +91,24 @@ class BaseFolder:
         return sha256_json(files)
 
     @cached_property
+    def chat_hash(self) -> str:
+        """SHA-256 of the chat template, which lies in a file of its own or in the tokenizer's settings."""
+        own = self.path / "chat_template.jinja"
+        return sha256_file(own) if own.is_file() else sha256_json(self.tokenizer_hash)
+
+    @cached_property
+    def chat_tokens(self) -> int:
+        """Tokens that the chat template puts around a text.
+
+        Raises:
+            UnsupportedError: as `make_chat`.
+        """
+        from weft.models.codec import TokenizerCodec
+        from weft.models.tokenizer import load_tokenizer
+
+        return TokenizerCodec(load_tokenizer(self, chat=True)).whole(0)
+
+    @cached_property
     def embedding_hash(self) -> str:
         """SHA-256 of the input embeddings; see `embedding_hash.py`."""
         return embedding_hash(self.path)
@@ -104,6 +122,13 @@ class BaseFolder:
         if kind != "bart" and FAMILIES.get(kind) != "encoder":
             return None
         return encoder_positions(self.reader)
+
+    @property
+    def answer_positions(self) -> int | None:
+        """Longest answer of an encoder-decoder whose decoder has absolute positions of its own."""
+        found = dict(self.config.get("decoder") or {})
+        positions = found.get("max_position_embeddings")
+        return int(positions) if found.get("model_type") == "bert" and positions else None
 
     @property
     def window(self) -> int | None:
@@ -271,7 +296,7 @@ def _from_hub(base: BaseConfig) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
+        patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
         return Path(snapshot_download(base.model, revision=base.revision, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise ArtifactError(

@@ -29,7 +29,7 @@ def choice_log_probs(
     """
     found: dict[tuple[int, Tokens], Tensor] = {}
     asked = [(i, path) for i, tree in enumerate(trees) for path in tree.paths]
-    for some in _parts(asked, len(backbone.embeddings)):
+    for some in parts_that_fit(asked, len(backbone.embeddings)):
         logits = backbone.after(context, [rows[i] for i, _ in some], [path for _, path in some])
         for (i, path), behind in zip(some, logits, strict=True):
             own = zip(trees[i].prefixes, trees[i].branches, strict=True)
@@ -43,7 +43,7 @@ def choice_log_probs(
     ]
 
 
-def _parts(asked: Sequence[tuple[int, Tokens]], words: int) -> list[list[tuple[int, Tokens]]]:
+def parts_that_fit(asked: Sequence[tuple[int, Tokens]], words: int) -> list[list[tuple[int, Tokens]]]:
     """Paths of like length together, so many that their logits have room."""
     parts: list[list[tuple[int, Tokens]]] = []
     for one in sorted(asked, key=lambda pair: len(pair[1])):

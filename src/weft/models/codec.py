@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from weft.data.batch import Tokens
+from weft.data.chat import with_turn
 from weft.models.tokenizer import answer_tokens, control_tokens
 from weft.tasks.template import shows
 
@@ -34,21 +35,32 @@ class TokenizerCodec:
         """Special tokens that the tokenizer puts around every text."""
         return int(self.tokenizer.num_special_tokens_to_add())
 
+    def whole(self, limit: int) -> int:
+        """Most tokens of a text and all that stands around it; see `with_turn`."""
+        return with_turn(self.tokenizer, limit)
+
     def texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, whole."""
         ids: list[list[int]] = self.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
         return ids
 
+    def bare(self, text: str) -> list[int]:
+        """Token ids of a text and nothing around it."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)[
+            "input_ids"
+        ]
+        return ids
+
     def cut(self, text: str, limit: int) -> list[int]:
         """Token ids of a text that is cut."""
-        ids: list[int] = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+        ids: list[int] = self.tokenizer(text, truncation=True, max_length=self.whole(limit))["input_ids"]
         return ids
 
     def drops(self, text: str, start: int, end: int, limit: int) -> bool:
         """Whether all of a part of a text is gone where the text is cut to a limit."""
         first = self.tokenizer.truncation_side == "left"  # such a model reads the end of a text
         kept = text[end:].lstrip() if first else text[:start].rstrip()
-        return len(self.texts([kept])[0]) >= limit
+        return len(self.texts([kept])[0]) >= self.whole(limit)
 
     def answer(self, text: str) -> Tokens:
         """Token ids of an answer, and the end token."""
@@ -69,7 +81,7 @@ class TokenizerCodec:
 
     def left(self, field: str) -> Left:
         """What a model reads of a field: text, mostly signs and words that it does not know, or nothing."""
-        ids = self.tokenizer(field, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+        ids = self.bare(field)
         known = [one for one in ids if one != self.tokenizer.unk_token_id]
         if shows(self.tokenizer.decode(known, skip_special_tokens=True)) and 2 * len(known) >= len(ids):
             return "text"

@@ -32,7 +32,7 @@ def fresh_prompt(
         )
     if prompt.init == "text":
         textless = backbone.special_ids
-        words = [token for token in backbone.text_tokens(prompt.init_text)[0] if token not in textless]
+        words = [token for token in backbone.codec.bare(prompt.init_text) if token not in textless]
         return backbone.embed_scale * repeated_tokens(backbone.embeddings, words, prompt.length)
     if prompt.init == "labels" and choices:
         tokens = [token for word in choices for token in backbone.answer_tokens(word)[:-1]]

@@ -15,9 +15,9 @@ UNUSED = "pooler"  # part of an encoder that weft does not ask, and that a file 
 LAYER = re.compile(r"[A-Za-z_]+\.\d+(?=\.)")  # the number of a layer in a tensor's name: layers.3
 
 
-def load_language_model(folder: BaseFolder, dtype: str) -> Any:
-    """The model with its numbers."""
-    return _pretrained(folder, dtype=getattr(torch, dtype))
+def load_language_model(folder: BaseFolder, dtype: str, **more: Any) -> Any:
+    """The model with its numbers; `more` as transformers has it."""
+    return _pretrained(folder, dtype=getattr(torch, dtype), **more)
 
 
 def outline(folder: BaseFolder) -> Any:

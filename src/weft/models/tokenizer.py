@@ -4,22 +4,29 @@ import re
 from typing import Any
 
 from weft.data.batch import Tokens
+from weft.data.chat import chat_of
 from weft.errors import ArtifactError
 from weft.models.base_folder import BaseFolder
+from weft.models.chat import make_chat
 from weft.models.language_model import settings_named
 
 MARK = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")  # how signs of control are written: <|im_start|>, [CLS]
 FILLER = re.compile(r"\[unused\d+\]|<unused\d+>|<extra_id_\d+>|<0x[0-9A-Fa-f]{2}>")  # of no text, or a byte
 
 
-def load_tokenizer(folder: BaseFolder) -> Any:
+def load_tokenizer(folder: BaseFolder, *, chat: bool = False) -> Any:
     """The tokenizer of a base model, with an end and a token for padding.
 
     For a missing end it takes the separator, or the one that config.json names; for missing padding the end,
     or likewise. An encoder needs no end.
 
+    Args:
+        folder: the base model's.
+        chat: whether texts become turns of a chat.
+
     Raises:
         ArtifactError: if the folder has none that can be read, or neither it nor config.json names those.
+        UnsupportedError: as `make_chat`.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -38,6 +45,8 @@ def load_tokenizer(folder: BaseFolder) -> Any:
     needed = "pad_token" if folder.family == "encoder" else "eos_token"
     if getattr(tokenizer, f"{needed}_id") is None:
         raise _unnamed(tokenizer, folder, needed)
+    if chat:
+        make_chat(tokenizer, folder)
     return tokenizer
 
 
@@ -128,8 +137,10 @@ def answer_tokens(tokenizer: Any, answer: str, *, spaced: bool) -> Tokens:
     Args:
         tokenizer: the base model's.
         answer: text to write.
-        spaced: whether the answer goes on after a text (causal models), and so has its leading space.
+        spaced: whether the answer goes on after a text (causal models), and so has its leading space; in a
+            chat it begins a turn, and has none.
     """
+    spaced = spaced and chat_of(tokenizer) is None
     ids = tokenizer(f" {answer}" if spaced else answer, add_special_tokens=False)["input_ids"]
     if spaced and ids and not tokenizer.decode(ids[:1]).strip():  # the vocabulary marks word starts itself
         ids = tokenizer(answer, add_special_tokens=False)["input_ids"]

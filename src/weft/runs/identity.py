@@ -25,6 +25,7 @@ def identity(
     base_hash: str,
     data_hashes: dict[str, str],
     encoder_hashes: dict[str, str] | None = None,
+    chat_hash: str | None = None,
 ) -> str:
     """SHA-256 of everything that can change a number of a run.
 
@@ -37,6 +38,7 @@ def identity(
         base_hash: of the base model's weights and tokenizer files.
         data_hashes: `task/split` -> SHA-256 of its files.
         encoder_hashes: encoder that reads beside the base model -> SHA-256 of its files.
+        chat_hash: SHA-256 of the chat template that texts are put into, if they are.
     """
     hashes = encoder_hashes or {}
     values = _by_hash(config, hashes).model_dump(mode="json")
@@ -57,6 +59,10 @@ def identity(
         values["encoders"] = {_known_as(name, hashes): digest for name, digest in hashes.items()}
     if config.base.deterministic:
         values["base"]["deterministic"] = True
+    if config.base.weights != "own":
+        values["base"]["weights"] = config.base.weights
+    if config.base.chat:
+        values["base"]["chat"] = chat_hash
     if values.get("optim"):
         values["optim"].pop("micro_batch")
     if values.get("factors", {}).get("train"):  # as all were before there was a choice

@@ -28,6 +28,8 @@ from weft.runs.workspace import Workspace
 from weft.tasks import Example, Task
 
 FIX = "use the base model and prompt.position of the run (env.json), or train again on these"
+CHAT = "chat template (hash)"
+FIXES = {CHAT: "set base.chat as that run has it (its config.yaml), or train again"}
 ENCODER_FIX = "name the folder with the files of training: --encoder FOLDER; or train again with these"
 
 
@@ -159,7 +161,7 @@ def check_fit(run: Run, wanted_by: AnyRun | None, workspace: Workspace) -> None:
             raise ArtifactError(
                 f"the run was trained on another {what}: {str(theirs)[:12]}, and here it is {str(ours)[:12]}",
                 where=str(run.path),
-                fix=ENCODER_FIX if what.startswith("encoder") else FIX,
+                fix=ENCODER_FIX if what.startswith("encoder") else FIXES.get(what, FIX),
                 code=code[trains],
             )
     trained = {task.name: task for task in run.config().tasks}
@@ -178,6 +180,7 @@ def _base_facts(
         ("base model (hash of embeddings)", ("A08", "C13"), env.get("embedding_hash"), base.embedding_hash),
         ("base model (hash of files)", ("A08", "C13"), env.get("base_hash"), base.hash),
         ("prompt position", ("A07", "C15"), env.get("position"), workspace.position(wanted_by)),
+        (CHAT, ("A07", "C15"), env.get("chat_hash", "none"), workspace.chat_hash(wanted_by) or "none"),
         *(
             (f"encoder {name!r} (hash of files)", ("A08", "C13"), encoders.get(name), found)
             for name, found in workspace.encoder_hashes(run.config(), encoders).items()

@@ -100,7 +100,7 @@ class Workspace:
         folder, position = self.base(config), self.position(config)
         choices = self.choices(config) if like is None else noted_choices(like)
         given = config.base
-        key = (folder.hash, position, *choices.values(), given.checkpointing, given.deterministic)
+        key = (folder.hash, position, *choices.values(), given.checkpointing, given.deterministic, given.chat)
         if not fresh and key in self._backbones:
             return self._backbones[key]
         check_lengths(config, folder)
@@ -109,6 +109,7 @@ class Workspace:
         backbone = load_backbone(
             folder,
             **choices,
+            chat=given.chat,
             position=position,
             cache_mb=given.text_cache_mb,
             texts=self.root / TEXTS if self.keep_texts and not fresh else None,
@@ -202,7 +203,8 @@ class Workspace:
         Weights that are trained, or added to, keep float32 and cannot be packed; where bfloat16 is faster,
         they are multiplied in that.
         """
-        if config.base.deterministic or self.base(config).family == "encoder":
+        own = config.base.weights == "own"
+        if config.base.deterministic or self.base(config).family == "encoder" or not own:
             return "library"
         scores = isinstance(config, EvaluateRun) and config.run is not None  # answers as it was trained
         asked, changes = config.base.products, touches_weights(config)
@@ -219,11 +221,12 @@ class Workspace:
         return config.base.dtype == "auto" and self.machine.precision().dtype == "bfloat16"
 
     def choices(self, config: AnyRun) -> dict[str, str]:
-        """What last digits depend on and a run's folder notes: number format, attention, products."""
+        """What digits depend on and a run's folder notes: number format, attention, products, rounding."""
         return {
             "dtype": self.dtype(config),
             "attention": self.attention(config),
             "products": self.products(config),
+            **({"weights": config.base.weights} if config.base.weights != "own" else {}),
         }
 
     def _begun(self, config: AnyRun) -> dict[str, Any]:
@@ -285,7 +288,12 @@ class Workspace:
             base_hash=self.base(config).hash,
             data_hashes=hashes,
             encoder_hashes=self.encoder_hashes(config),
+            chat_hash=self.chat_hash(config),
         )
+
+    def chat_hash(self, config: AnyRun) -> str | None:
+        """SHA-256 of the chat template that a run's texts are put into; none: they are read as they are."""
+        return self.base(config).chat_hash if config.base.chat else None
 
     def encoder_hashes(self, config: AnyRun, noted: Mapping[str, str] = NOTHING) -> dict[str, str]:
         """SHA-256 over the files of every encoder that a run's method reads with, by name.
@@ -317,6 +325,8 @@ class Workspace:
         base = self.base(config)
         env: dict[str, Any] = {"base": base.origin, "base_hash": base.hash}
         env |= {"embedding_hash": base.embedding_hash, "tokenizer_hash": base.tokenizer_hash}
+        if chat := self.chat_hash(config):
+            env["chat_hash"] = chat
         env["identity"] = self.identity(config)
         env |= {**self.choices(config), "position": self.position(config)}
         env["threads"] = torch.get_num_threads()
@@ -352,4 +362,5 @@ def noted_choices(env: Mapping[str, Any]) -> dict[str, str]:
         "dtype": str(env.get("dtype", "float32")),
         "attention": str(env.get("attention", "library")),
         "products": str(env.get("products", "library")),
+        **({"weights": str(env["weights"])} if "weights" in env else {}),
     }

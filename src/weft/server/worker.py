@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from weft.config.decoding import Decoding
+from weft.data.chat import chat_of
 from weft.errors import DataError, WeftError
 from weft.server.opening import Opens
 from weft.serving.requests import Request
@@ -143,11 +144,14 @@ def chat_text(engine: Any, messages: list[dict[str, str]]) -> str:
     """Messages as the text that the model's own template makes of them.
 
     Raises:
-        DataError: with what the template says against them; or if one holds signs that steer the model.
+        DataError: with what the template says against them; if one holds signs that steer the model; or if
+            they are more than the one text of which the bank's tasks make a turn themselves.
     """
     told = " ".join(one["content"] for one in messages)
     if steering := [token for token in engine.backbone.tokenizer.all_special_tokens if token in told]:
         raise DataError(f"a message holds {steering[0]!r}, which is no text for this model")
+    if chat_of(engine.backbone.tokenizer) is not None:
+        return only_text(messages)
     try:
         text = engine.backbone.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
@@ -156,6 +160,17 @@ def chat_text(engine: Any, messages: list[dict[str, str]]) -> str:
         raise DataError(f"the model's chat template refuses these messages: {error}") from error
     assert isinstance(text, str)
     return text
+
+
+def only_text(messages: list[dict[str, str]]) -> str:
+    """The text of one user's message.
+
+    Raises:
+        DataError: for other messages.
+    """
+    if [one["role"] for one in messages] != ["user"]:
+        raise DataError("this bank's tasks were trained on one message of the user: send that alone")
+    return messages[0]["content"]
 
 
 def main(end: socket.socket, path: Path, opens: Opens) -> None:

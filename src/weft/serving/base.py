@@ -70,6 +70,7 @@ class Models:
             "base_hash": found.hash,
             "embedding_hash": found.embedding_hash,
             "tokenizer_hash": found.tokenizer_hash,
+            "chat_hash": found.chat_hash if self.facts.chat_hash else None,
         }
         for what, code, theirs, ours in differences(self.facts, self.facts.model_copy(update=here)):
             raise ArtifactError(
@@ -83,6 +84,7 @@ class Models:
     def load(self, settings: EngineSettings) -> Backbone:
         """The base model, with room for texts that are read."""
         how: dict[str, Any] = {"position": self.facts.position, **self.choices}
+        how["chat"] = self.facts.chat_hash is not None
         backbone = load_backbone(self.folder, **how)
         backbone.kept = KeptReadings(READINGS)
         if isinstance(backbone, CausalBackbone):

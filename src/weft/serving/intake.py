@@ -98,8 +98,9 @@ class Intake:
         if self.backbone.positions is None:
             return entry.source_tokens
         written = 0 if self.backbone.lm.config.is_encoder_decoder else limit
-        room = self.backbone.positions - entry.prompt_length - written
-        if room <= self.backbone.added_tokens:
+        around = self.backbone.codec.whole(0)
+        room = self.backbone.positions - entry.prompt_length - written - around
+        if room + around <= self.backbone.added_tokens:
             cause = f"the model has {self.backbone.positions} positions, and none is left for the text"
             raise DataError(cause, fix="ask for fewer max_tokens", code="S03")
         return min(entry.source_tokens, room)

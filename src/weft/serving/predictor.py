@@ -288,7 +288,7 @@ def _share(several: Sequence[TunedAnswerer]) -> bool:
     """Whether plain prompts may share batches of one model, which may hold the longest of everything."""
     backbone = several[0].model.backbone
     lengths = [one.model.prompts.length for one in several if one.model.prompts is not None]
-    texts = [limit for one in several for limit in one.source_tokens]
+    texts = [backbone.codec.whole(limit) for one in several for limit in one.source_tokens]
     answers = [task.max_target_tokens for one in several for task in one.tasks]
     room = backbone.positions is None or max(lengths) + max(texts) + max(answers) <= backbone.positions
     alike = len(set(lengths)) == 1 or backbone.mixes_prompts
