@@ -13,8 +13,8 @@ from weft.cli.app import (
     Runs,
     Sets,
     app,
-    open_workspace,
     overrides_of,
+    shared_workspace,
     show_findings,
 )
 from weft.config.describe import to_yaml
@@ -37,14 +37,13 @@ def _stage(
     from weft.interop import peft_adapter
 
     configs = stage_files.load_run(config, kind, overrides)
-    show_findings(validation.check_runs(configs, workspace))
+    workspace.group.led(lambda: show_findings(validation.check_runs(configs, workspace)))
     for line in peft_adapter.note(configs, workspace) if not dry else ():
         workspace.progress.say(line)
     for one in configs:
-        if dry:
-            print(to_yaml(one), end="")
-        else:
-            print(stages.perform(one, workspace).path)
+        text = to_yaml(one) if dry else f"{stages.perform(one, workspace).path}\n"
+        if workspace.group.leads:
+            print(text, end="")
 
 
 @app.command
@@ -53,7 +52,7 @@ def teachers(
     deterministic: Deterministic = False, dry_run: DryRun = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Train one plain soft prompt for each task in CONFIG (keys: weft config TeacherRun)."""
-    with open_workspace(runs, data, quiet=quiet) as workspace:
+    with shared_workspace(runs, data, quiet=quiet) as workspace:
         _stage(TeacherRun, config, workspace, overrides_of(set_, base, deterministic), dry_run)
 
 
@@ -63,7 +62,7 @@ def source(
     deterministic: Deterministic = False, dry_run: DryRun = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Distil teachers into one shared prompt with task factors (keys: weft config SourceRun)."""
-    with open_workspace(runs, data, quiet=quiet) as workspace:
+    with shared_workspace(runs, data, quiet=quiet) as workspace:
         _stage(SourceRun, config, workspace, overrides_of(set_, base, deterministic), dry_run)
 
 
@@ -73,5 +72,5 @@ def adapt(
     deterministic: Deterministic = False, dry_run: DryRun = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Train a method on the target tasks in CONFIG (keys: weft config AdaptRun)."""
-    with open_workspace(runs, data, quiet=quiet) as workspace:
+    with shared_workspace(runs, data, quiet=quiet) as workspace:
         _stage(AdaptRun, config, workspace, overrides_of(set_, base, deterministic), dry_run)

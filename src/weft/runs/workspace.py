@@ -15,10 +15,12 @@ from weft import runs
 from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
 from weft.errors import ConfigError, DataError, NumericError
-from weft.models import Backbone, base_folder, load_backbone
+from weft.models import Backbone, Choice, base_folder, load_backbone
 from weft.models.base_folder import BaseFolder
 from weft.models.kept_readings import KeptReadings
 from weft.models.machine import Machine
+from weft.models.precision import Precision
+from weft.parallel.group import Group
 from weft.progress import Progress
 from weft.runs.config import AnyRun, EvaluateRun, splits, touches_weights
 from weft.runs.encoders import Encoders
@@ -45,6 +47,7 @@ class Workspace:
         save_seconds: least time between two checkpoints of a run.
         keep_texts: whether keys and values of texts are kept on the disk, under `root`.
         places: where models and rows of finished runs lie, if not where these say.
+        group: the processes that work together on each run; the first alone writes to its folder.
         nearest: answers of `parents` to what several methods ask of the same rows.
         leaks: answers of `leak_checks` to what several evaluations ask of the same rows.
     """
@@ -56,6 +59,7 @@ class Workspace:
     save_seconds: float = 30.0
     keep_texts: bool = True
     places: Places = field(default_factory=Places)
+    group: Group = field(default_factory=Group)
     nearest: dict[str, tuple[str, dict[str, float]]] = field(default_factory=dict)
     leaks: dict[tuple[str, str], set[int] | None] = field(default_factory=dict)
     _bases: dict[BaseConfig, BaseFolder] = field(default_factory=dict)
@@ -226,6 +230,16 @@ class Workspace:
             "products": self.products(config),
         }
 
+    def settle(self, config: AnyRun) -> None:
+        """Let every process of a group run its model as the first one would, which measures what is open."""
+
+        def measured() -> tuple[Precision | None, dict[str, Choice]]:
+            self.choices(config)
+            return self.machine.measured
+
+        if self.group.size > 1:
+            self.machine.measured = self.group.led(measured)
+
     def _begun(self, config: AnyRun) -> dict[str, Any]:
         """What the folder of a run notes, or that of the run which it scores; empty before it is begun."""
         scored = config.run if isinstance(config, EvaluateRun) else None
@@ -310,10 +324,16 @@ class Workspace:
     def open(self, config: AnyRun, together: Sequence[str] = ()) -> Iterator[Run]:
         """A run folder to fill; it is finished when the block ends without an error.
 
+        Of several processes, the first opens it; for the others it is a name.
+
         Args:
             config: the run's.
             together: the runs that train in one batch with it, itself among them.
         """
+        torch.use_deterministic_algorithms(config.base.deterministic)
+        if not self.group.leads:
+            yield self.run(config)
+            return
         base = self.base(config)
         env: dict[str, Any] = {"base": base.origin, "base_hash": base.hash}
         env |= {"embedding_hash": base.embedding_hash, "tokenizer_hash": base.tokenizer_hash}
@@ -326,12 +346,13 @@ class Workspace:
             env["encoders"] = encoders
         if len(together) > 1:
             env["together"] = list(together)
-        begun, now = runs.noted(self.run(config).path).get("threads"), env["threads"]
-        if begun not in (None, now):
-            self.progress.warn(f"begun with {begun} threads, goes on with {now}: last digits may differ")
+        env["processes"] = self.group.size
+        for what in ("threads", "processes"):
+            begun, now = runs.noted(self.run(config).path).get(what), env[what]
+            if begun not in (None, now):
+                self.progress.warn(f"begun with {begun} {what}, goes on with {now}: last digits may differ")
         if rates := self.machine.note():
             env["gflops"] = rates
-        torch.use_deterministic_algorithms(config.base.deterministic)
         with runs.create(self.root, self.run_id(config), config, env) as run:
             yield run
 
