@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import socket
 import traceback
 from collections.abc import Callable
@@ -15,9 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import build_backbone  # noqa: F401 - children need not import what tests use again
 
-from weft import stages  # noqa: F401
 from weft.parallel.group import Group
 from weft.parallel.joining import joined
 
@@ -42,14 +41,16 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
 def _forks() -> ForkServerContext:
     """Gives processes that are forks of one which has imported all this already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["several"])
+    context.set_forkserver_preload(["several", "test_parallel"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         forkserver.ensure_running()
     return context
 
 
-def start(size: int, work: Callable[..., Any], *given: Any) -> list[tuple[BaseProcess, "Connection[Any, Any]"]]:
+def start(
+    size: int, work: Callable[..., Any], *given: Any
+) -> list[tuple[BaseProcess, "Connection[Any, Any]"]]:
     """Processes that are at `work(group, *given)`, which must be a module's function, and what they say."""
     context = _forks()
     port, found = free_port(), []
@@ -68,7 +69,7 @@ def outcomes(started: list[tuple[BaseProcess, "Connection[Any, Any]"]]) -> list[
     for child, pipe in started:
         try:
             assert pipe.poll(SECONDS), "a process did not end"
-            found.append(pipe.recv())
+            found.append(pickle.loads(pipe.recv_bytes()))
         except EOFError:
             found.append(None)
         child.join(SECONDS)
@@ -98,7 +99,7 @@ def _live(
     except BaseException as error:
         traceback.print_exc()
         found = error
-    pipe.send(found)
+    pipe.send_bytes(pickle.dumps(found))  # whole: torch would lend the memory of a process that ends
     pipe.close()
     os._exit(0)
 

@@ -41,9 +41,9 @@ def _stage(
     for line in peft_adapter.note(configs, workspace) if not dry else ():
         workspace.progress.say(line)
     for one in configs:
-        text = to_yaml(one) if dry else f"{stages.perform(one, workspace).path}\n"
+        said = to_yaml(one).rstrip("\n") if dry else stages.perform(one, workspace).path
         if workspace.group.leads:
-            print(text, end="")
+            print(said)
 
 
 @app.command

@@ -28,6 +28,11 @@ def started_together(environment: Mapping[str, str] = os.environ) -> int:
     return int(numbers[1])
 
 
+def is_first() -> bool:
+    """Whether this process is the first of those that were started, or the only one."""
+    return started_together() == 1 or os.environ["RANK"] == "0"
+
+
 def check_alone(what: str) -> None:
     """Refuse what is for one process.
 

@@ -96,17 +96,17 @@ class Watch(threading.Thread):
         for rank, (text, _) in enumerate(self._said):
             if text.startswith(ENDED) and rank != self.rank:
                 cause = text.removeprefix(ENDED)
-                return cause if cause.startswith("process ") else f"{self._name(rank)} ended: {cause}"
+                return cause if cause.startswith("process ") else f"{self._process(rank)} ended: {cause}"
         now = time.monotonic()
         if now - self._heard > seconds:
             return f"{self._keeper} gives no sign of life"
         silent = [(since, rank) for rank, (text, since) in enumerate(self._said) if text != DONE]
         since, rank = min(silent, default=(now, self.rank))
         if rank != self.rank and now - since > seconds:
-            return f"{self._name(rank)} gives no sign of life"
+            return f"{self._process(rank)} gives no sign of life"
         return None
 
-    def _name(self, rank: int) -> str:
+    def _process(self, rank: int) -> str:
         return f"process {rank} of {len(self.hosts)}, on {self.hosts[rank]},"
 
     @staticmethod
