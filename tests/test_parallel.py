@@ -19,6 +19,7 @@ from tiny_job import SHORT, write_job
 
 from weft import stages
 from weft.config.files import load_config
+from weft.config.model import BaseConfig
 from weft.config.training import DistillConfig, OptimConfig, SamplingConfig
 from weft.data.batch import IGNORE, Batch, collate
 from weft.data.encoding import EncodedTask
@@ -29,6 +30,7 @@ from weft.experiments.config import Experiment
 from weft.losses.distillation import distillation_loss
 from weft.losses.objective import lm_loss
 from weft.losses.targets import TeacherTargets
+from weft.models import Choice, Precision
 from weft.models.tuned import with_all_weights
 from weft.parallel.launched import check_alone, started_together
 from weft.runs.config import AdaptRun, SourceRun, TeacherRun
@@ -438,6 +440,25 @@ def test_a_whole_experiment_by_two_processes(job, tmp_path):
             assert [line["step"] for line in lines] == list(range(1, config.optim.steps + 1))
 
 
+def settled(group, root, config):
+    """The choices of a machine that measures otherwise than the first."""
+    workspace = Workspace(root, group=group)
+    faster, way = ("bfloat16", "sdpa") if group.rank else ("float32", "eager")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("weft.models.machine.probe", lambda device: Precision(faster, {}))
+        patch.setattr("weft.models.machine.probe_attention", lambda *given, **kw: Choice(way, {}))
+        patch.setattr("weft.models.machine.probe_products", lambda *given: Choice("library", {}))
+        workspace.settle(config)
+        return workspace.choices(config)
+
+
+def test_what_the_first_machine_measures_holds_for_all(teacher, tmp_path):
+    """Number format, attention and products, which machines would choose apart."""
+    config = teacher.model_copy(update={"base": BaseConfig(model=teacher.base.model)})
+    one, other = together(2, settled, tmp_path, config)
+    assert one == other == {"dtype": "float32", "attention": "eager", "products": "library"}
+
+
 @pytest.fixture(scope="module")
 def teacher(job):
     """One of its runs."""
@@ -513,6 +534,25 @@ def test_a_lost_process_is_named_and_the_run_goes_on(whole, teacher, tmp_path, v
     together(2, perform, tmp_path, [teacher])
     for name, value in prompts(whole, teacher)[0].items():
         assert torch.equal(prompts(tmp_path, teacher)[0][name], value)
+
+
+def elsewhere(group):
+    """The first is at something that no collective waits for."""
+    if group.rank == 0:
+        time.sleep(60)
+    group.agree(0)
+
+
+@pytest.mark.slow
+def test_who_is_at_something_else_ends_too():
+    """One process is killed while the other does not wait for it: that ends within 30 s, and names it."""
+    started = start(2, elsewhere)
+    time.sleep(5)
+    started[1][0].kill()
+    lost = time.monotonic()
+    assert outcomes([started[0]]) == [None]
+    assert time.monotonic() - lost < 30
+    assert started[0][0].exitcode == ResourceError.exit_code
 
 
 def fails(group, root, config):

@@ -246,7 +246,7 @@ def prepare(config: TrainedRun, workspace: Workspace) -> Prepared:
 def can_share(config: AnyRun) -> bool:
     """Whether a run's rows may go through the frozen model beside those of others: it trains prompts only."""
     plain = isinstance(config, TeacherRun | AdaptRun) and config.made_by.shares_batches
-    return plain and not config.base.dropout
+    return plain and not config.base.dropout and not config.base.sharded
 
 
 def step_tokens(config: AnyRun, workspace: Workspace) -> int:

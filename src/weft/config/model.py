@@ -32,6 +32,11 @@ class BaseConfig(Config):
     checkpointing: bool = Field(
         False, description="compute layers twice, to save memory in training (not with suffix prompts)"
     )
+    sharded: bool = Field(
+        False,
+        description="each of several processes holds a part of the frozen layers (FSDP2), for models "
+        "that fit no device; docs/how-to/scale.md says for which runs",
+    )
     deterministic: bool = Field(
         False, description="float32, eager attention, whole batches: no number depends on a measurement"
     )

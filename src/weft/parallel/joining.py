@@ -39,6 +39,10 @@ def joined() -> Iterator[Group]:
     try:
         yield group
         cause = None
+    except RuntimeError as error:  # as of a library's own collective
+        lost = watch.lost_soon(SOON + 2 * BEAT)
+        cause = _cause(lost or error)
+        raise (lost or error) from None
     except BaseException as error:
         cause = _cause(error)
         raise

@@ -2,8 +2,13 @@
 
 A collective that waits for a process which is gone would wait for good where the network says nothing, and
 where it says something, it names no process.
+
+Whoever waits in weft's own collectives asks here meanwhile. Where this process is at something else, or waits
+in a library's, it is ended from here some seconds later: what it wrote stands a kill.
 """
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -16,6 +21,7 @@ from weft.errors import ResourceError
 BEAT = 1.0  # seconds between two signs of life
 SOON = 4.0  # without a sign, of a process whose connection is closed
 LATE = 20.0  # without a sign, of any: it was killed, its machine is gone, or the network between
+LATEST = 5.0  # more, where nobody asks: then this process ends
 ENDED, DONE = "ended: ", "done"
 
 
@@ -49,6 +55,13 @@ class Watch(threading.Thread):
                 if not self._over.is_set():
                     self._store.set(self._key(self.rank), str(count))
                     self._look()
+            self._end_in_time()
+
+    def _end_in_time(self) -> None:
+        """End this process, if another is lost and nobody here has asked."""
+        if not self._over.is_set() and (cause := self._lost(LATE, LATEST)) is not None:
+            print(f"error: {_gone(cause)}", file=sys.stderr, flush=True)
+            os._exit(ResourceError.exit_code)
 
     def check(self) -> None:
         """Refuse to wait any longer.
@@ -61,11 +74,15 @@ class Watch(threading.Thread):
 
     def lost_one(self, error: Exception) -> ResourceError:
         """The fault to raise where a collective failed: it names the process that is lost."""
-        until = time.monotonic() + LATE
+        line = " ".join(str(error).split())[:200]
+        return self.lost_soon(LATE) or _gone(f"the processes lost each other ({line})")
+
+    def lost_soon(self, seconds: float) -> ResourceError | None:
+        """The fault that names a process, if one is found to be lost within so many seconds."""
+        until = time.monotonic() + seconds
         while (cause := self._lost(SOON)) is None and time.monotonic() < until:
             time.sleep(BEAT / 10)
-        line = " ".join(str(error).split())[:200]
-        return _gone(cause or f"the processes lost each other ({line})")
+        return None if cause is None else _gone(cause)
 
     def leave(self, cause: str | None) -> None:
         """Say that this process ends: of a fault, or as all do."""
@@ -91,18 +108,18 @@ class Watch(threading.Thread):
             if text != self._said[rank][0]:
                 self._said[rank] = (text, now)
 
-    def _lost(self, seconds: float) -> str | None:
-        """Which process is lost, and why, if one gave no sign for so long."""
-        for rank, (text, _) in enumerate(self._said):
-            if text.startswith(ENDED) and rank != self.rank:
+    def _lost(self, seconds: float, more: float = 0.0) -> str | None:
+        """Which process is lost, and why: one that said so some time ago, or gave no sign for so long."""
+        now = time.monotonic()
+        for rank, (text, since) in enumerate(self._said):
+            if text.startswith(ENDED) and rank != self.rank and now - since >= more:
                 cause = text.removeprefix(ENDED)
                 return cause if cause.startswith("process ") else f"{self._process(rank)} ended: {cause}"
-        now = time.monotonic()
-        if now - self._heard > seconds:
+        if now - self._heard > seconds + more:
             return f"{self._keeper} gives no sign of life"
         silent = [(since, rank) for rank, (text, since) in enumerate(self._said) if text != DONE]
         since, rank = min(silent, default=(now, self.rank))
-        if rank != self.rank and now - since > seconds:
+        if rank != self.rank and now - since > seconds + more:
             return f"{self._process(rank)} gives no sign of life"
         return None
 

@@ -27,6 +27,7 @@ from weft.runs.encoders import Encoders
 from weft.runs.folder import Run
 from weft.runs.lengths import check_lengths
 from weft.runs.places import Places
+from weft.runs.sharded import check_sharded
 from weft.stopping import Stop
 from weft.tasks import Task, from_spec
 
@@ -104,7 +105,8 @@ class Workspace:
         folder, position = self.base(config), self.position(config)
         choices = self.choices(config) if like is None else noted_choices(like)
         given = config.base
-        key = (folder.hash, position, *choices.values(), given.checkpointing, given.deterministic)
+        sharded = given.sharded and self.group.size > 1
+        key = (folder.hash, position, *choices.values(), given.checkpointing, given.deterministic, sharded)
         if not fresh and key in self._backbones:
             return self._backbones[key]
         check_lengths(config, folder)
@@ -118,6 +120,7 @@ class Workspace:
             texts=self.root / TEXTS if self.keep_texts and not fresh else None,
             warn=self.progress.warn,
             checkpointing=given.checkpointing,
+            sharded=sharded,
         )
         return backbone if fresh else self._share(key, backbone, given)
 
@@ -154,7 +157,8 @@ class Workspace:
         """Where a run's prompts stand: as configured, or after the text on models that allow it.
 
         Raises:
-            ConfigError: after the text with activation checkpointing.
+            ConfigError: after the text with activation checkpointing; or as `check_sharded`.
+            UnsupportedError: as `check_sharded`.
         """
         position = config.prompt.position
         if position == "auto":
@@ -166,6 +170,7 @@ class Workspace:
                 fix="set it to false: such a step keeps prompt tokens only; or set prompt.position: prefix",
                 code="C08",
             )
+        check_sharded(config, position)
         return position
 
     def dtype(self, config: AnyRun) -> str:
@@ -206,7 +211,8 @@ class Workspace:
         Weights that are trained, or added to, keep float32 and cannot be packed; where bfloat16 is faster,
         they are multiplied in that.
         """
-        if config.base.deterministic or self.base(config).family == "encoder":
+        given = config.base
+        if given.deterministic or given.sharded or self.base(config).family == "encoder":
             return "library"
         scores = isinstance(config, EvaluateRun) and config.run is not None  # answers as it was trained
         asked, changes = config.base.products, touches_weights(config)

@@ -120,13 +120,24 @@ def _step(course: Course, group: Group) -> None:
     terms: dict[str, float] = {}
     mode, rank = model.backbone.mode(dropout=model.dropout), [group.rank] if group.rank else []
     with mode, _seeded(model, course.seed, course.progress.step, *rank):
-        own = batch.share(group.rank, group.size)
-        for part in own.split(course.optim.micro_batch or course.optim.batch_size):
+        limit = course.optim.micro_batch or course.optim.batch_size
+        for part in batch.share(group.rank, group.size).split(limit):
             value, logged = course.loss(model, part.to(model.backbone.device), totals)
             torch.autograd.backward(value)
             logged = {"loss": float(value.detach()), **logged}
             terms = {name: terms.get(name, 0.0) + number for name, number in logged.items()}
+        if model.backbone.sharded:
+            _keep_up(course, batch, totals, limit, group)
     course.end(_whole(course, terms, group), batch.padding)
+
+
+def _keep_up(course: Course, batch: Batch, totals: Totals, limit: int, group: Group) -> None:
+    """Run the model as often as the process with most rows, which needs this one's part of the layers."""
+    most, own = (len(batch.share(rank, group.size).split(limit)) for rank in (0, group.rank))
+    for _ in range(most - own):
+        row = batch.pick([0]).to(course.model.backbone.device)
+        value, _ = course.loss(course.model, row, totals)
+        torch.autograd.backward(0.0 * value)
 
 
 def _whole(course: Course, terms: dict[str, float], group: Group) -> dict[str, float]:

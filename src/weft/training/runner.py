@@ -190,7 +190,8 @@ def _finish(place: _Place, workspace: Workspace) -> Run | WeftError:
     """Keep what was trained, and seal the run; or let its folder go as it is."""
     try:
         done = place.course.finish()
-        workspace.group.led(lambda: _keep(place, done, workspace))
+        idle = not changes_answers(place.prepared.model, place.prepared.batches(0))
+        workspace.group.led(lambda: _keep(place, done, workspace, idle=idle))
     except WeftError as error:
         spared(error, workspace.group)
         place.held.__exit__(type(error), error, error.__traceback__)
@@ -232,11 +233,11 @@ def enough_memory(out: Run) -> Iterator[None]:
         ) from None
 
 
-def _keep(place: _Place, done: Progress, workspace: Workspace) -> None:
+def _keep(place: _Place, done: Progress, workspace: Workspace, *, idle: bool) -> None:
     """Write what was trained, and what is to be said of it, and seal the run."""
     prepared, out = place.prepared, place.out
     model, config = prepared.model, prepared.config
-    if not changes_answers(model, prepared.batches(0)):
+    if idle:
         workspace.progress.warn(f"{out.id}: the trained prompt changes no logit")
     out.save_tensors(model.tensors())
     rows = {
