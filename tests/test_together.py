@@ -299,10 +299,10 @@ def test_what_fails_before_its_first_step_is_not_sealed(job, tmp_path, monkeypat
     configs = [one.config for one in plan_of(job, workspace).jobs if isinstance(one.config, TeacherRun)]
     real = runner.rows_in_memory
 
-    def fails(prepared, out):
+    def fails(prepared, *rest):
         if prepared.config is configs[0]:
             raise error
-        return real(prepared, out)
+        return real(prepared, *rest)
 
     monkeypatch.setattr(runner, "rows_in_memory", fails)
     found = dict(stages.perform_together(configs, workspace))

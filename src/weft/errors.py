@@ -23,9 +23,13 @@ class WeftError(Exception):
         where: file, line, row, field, or the stage and step.
         fix: what the user can do about it.
         code: number in the catalogue of faults, such as `C01`; empty where there is none.
+
+    Attributes:
+        shared: whether all processes of a training raise it.
     """
 
     exit_code = 1
+    shared = False
 
     def __init__(self, cause: str, *, where: str = "", fix: str = "", code: str = "") -> None:
         super().__init__(cause)

@@ -12,6 +12,7 @@ one batch if there are several. Stages talk through run folders only; a finished
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 
 import torch
 
@@ -191,6 +192,8 @@ def perform_together(
 ) -> Iterator[tuple[str, Run | WeftError]]:
     """Run stages that are not finished, those that train in one batch; a failure of one spares the others.
 
+    Of several processes all train; the first alone fits and evaluates.
+
     Args:
         configs: one run of any kind; or trainings that `can_share`.
         workspace: where.
@@ -202,25 +205,35 @@ def perform_together(
         ResourceError: at once: a full disk or a folder in use would stop every other run as well.
     """
     ready: list[Prepared] = []
+    group = workspace.group
+    if group.size > 1:
+        group.check_same("runs", [workspace.run_id(config) for config in configs])
+        group.check_same("versions of packages", runs.environment()["versions"])
     for config in configs:
         run = workspace.run(config)
-        run.tidy()
-        if run.done:
+        if group.led(partial(_finished, run)):
             yield run.id, run
             continue
         try:
-            workspace.check_data(config)
+            group.every(partial(workspace.check_data, config))
+            workspace.settle(config)
             if isinstance(config, EvaluateRun):
-                yield run.id, evaluate(config, workspace)
+                yield run.id, group.led(partial(evaluate, config, workspace))
             elif isinstance(config, AdaptRun) and config.optim is None:
-                yield run.id, fit(config, workspace)
+                yield run.id, group.led(partial(fit, config, workspace))
             else:
-                ready.append(prepare(config, workspace))
+                ready.append(group.every(partial(prepare, config, workspace)))
         except WeftError as error:
-            yield run.id, runner.spared(error)
+            yield run.id, runner.spared(error, group)
     if ready:
         yield from runner.train(ready, workspace)
     workspace.stop.check()  # asked in the last step, which is kept now
+
+
+def _finished(run: Run) -> bool:
+    """Whether a run is; then what it needed only to go on is cleared away."""
+    run.tidy()
+    return run.done
 
 
 def prepare(config: TrainedRun, workspace: Workspace) -> Prepared:
@@ -233,7 +246,7 @@ def prepare(config: TrainedRun, workspace: Workspace) -> Prepared:
 def can_share(config: AnyRun) -> bool:
     """Whether a run's rows may go through the frozen model beside those of others: it trains prompts only."""
     plain = isinstance(config, TeacherRun | AdaptRun) and config.made_by.shares_batches
-    return plain and not config.base.dropout
+    return plain and not config.base.dropout and not config.base.sharded
 
 
 def step_tokens(config: AnyRun, workspace: Workspace) -> int:

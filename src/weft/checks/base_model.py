@@ -24,6 +24,7 @@ def check_base(configs: Sequence[AnyRun], base: BaseFolder, workspace: Workspace
         found.attempt(partial(_check_weights, config, base))
         found.attempt(partial(workspace.encoder_hashes, config))
         found.attempt(partial(check_lengths, config, base))
+        found.attempt(partial(workspace.position, config))
         if isinstance(config, SourceRun):
             _source(config, base, found)
     _dtype(configs[0].base.dtype, found)

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,10 +78,12 @@ def open_workspace(
     keep_texts: bool = True,
     places: "Places | None" = None,
 ) -> "Iterator[Workspace]":
+    from weft.parallel.launched import check_alone
     from weft.progress import Progress
     from weft.runs.places import Places
     from weft.runs.workspace import Workspace
 
+    check_alone("this command")
     root, known = data_root_of(data), places or Places()
     workspace = Workspace(runs, root, Progress(quiet=quiet), keep_texts=keep_texts, places=known)
     try:
@@ -89,6 +91,32 @@ def open_workspace(
             yield workspace
     finally:
         workspace.progress.close()
+
+
+@contextmanager
+def shared_workspace(runs: Path, data: Path | None, *, quiet: bool = False) -> "Iterator[Workspace]":
+    """A workspace in which all processes that torchrun or accelerate started work together.
+
+    What is shown and said is the first one's.
+    """
+    from weft.parallel.launched import started_together
+
+    if started_together() == 1:
+        with open_workspace(runs, data, quiet=quiet) as workspace:
+            yield workspace
+        return
+    from weft.parallel.joining import joined
+    from weft.progress import Progress
+    from weft.runs.workspace import Workspace
+
+    with ExitStack() as stack:
+        group = stack.enter_context(joined())
+        nowhere = stack.enter_context(Path(os.devnull).open("w"))
+        shown = Progress(quiet=quiet) if group.leads else Progress(stream=nowhere, quiet=True)
+        stack.callback(shown.close)
+        workspace = Workspace(runs, data_root_of(data), shown, group=group)
+        stack.enter_context(workspace.stop.watched())
+        yield workspace
 
 
 def places_of(base: str | None, data: Path | None, encoders: list[str] | None = None) -> "Places":

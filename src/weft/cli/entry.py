@@ -1,5 +1,6 @@
 """The entry point: what a user can act on is one message."""
 
+import os
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
@@ -11,7 +12,19 @@ from weft.stopping import Stop
 
 
 def main() -> None:
-    """Entry point: what a user can act on is one message; `--debug` keeps the traceback."""
+    """Entry point."""
+    try:
+        _main()
+    except SystemExit as leaving:
+        if _waits_for_others():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(int(leaving.code or 0))
+        raise
+
+
+def _main() -> None:
+    """What a user can act on is one message; `--debug` keeps the traceback."""
     _speak_utf8()
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
@@ -28,9 +41,22 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        with suppress(OSError):  # the disk under standard error may be the one that is full
-            print(f"error: {error if isinstance(error, WeftError) else _unforeseen(error)}", file=sys.stderr)
+        if not _told_elsewhere(error):
+            with suppress(OSError):  # the disk under standard error may be the one that is full
+                said = error if isinstance(error, WeftError) else _unforeseen(error)
+                print(f"error: {said}", file=sys.stderr)
         raise SystemExit(getattr(error, "exit_code", 5 if isinstance(error, OSError) else 1)) from None
+
+
+def _waits_for_others() -> bool:
+    """Whether this process leaves others amid a training: what it waits for cannot be called off."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _told_elsewhere(error: Exception) -> bool:
+    """Whether the first of several processes says what all of them met."""
+    return isinstance(error, WeftError) and error.shared and os.environ.get("RANK", "0") != "0"
 
 
 def _speak_utf8() -> None:

@@ -26,11 +26,13 @@ from weft.cli.app import (
     open_workspace,
     overrides_of,
     plan_of,
+    shared_workspace,
     show_findings,
 )
 from weft.config.base import NAME
 from weft.config.files import read_yaml
 from weft.errors import ConfigError
+from weft.parallel.launched import check_alone, is_first
 
 if TYPE_CHECKING:
     from weft.experiments.executors import Executor, Kind
@@ -72,24 +74,30 @@ def run(
 
     from weft import storage, tracking
 
-    overrides = overrides_of(set_, base, deterministic)
-    trackers = tracking.asked(track, project or _name_in(experiment), runs)
-    held = nullcontext() if dry_run else storage.locked(runs / ".experiments" / _name_in(experiment))
+    overrides, writes = overrides_of(set_, base, deterministic), is_first() and not dry_run
+    trackers = tracking.asked(track if writes else None, project or _name_in(experiment), runs)
+    held = storage.locked(runs / ".experiments" / _name_in(experiment)) if writes else nullcontext()
+    if workers > 1 or executor != "local":
+        check_alone("--workers")
     with (
         held,
-        open_workspace(runs, data, quiet=quiet) as workspace,
+        shared_workspace(runs, data, quiet=quiet) as workspace,
     ):  # held first: loading torch takes seconds
         from weft.experiments import execution, tables, validation
         from weft.experiments.report import html_page
         from weft.interop import peft_adapter
 
-        checked = validation.check_file(experiment, overrides, workspace)
-        show_findings(checked)
+        def checked() -> None:
+            found = validation.check_file(experiment, overrides, workspace)
+            show_findings(found)
+            if writes:
+                found.save(runs, plan_of(experiment, overrides, workspace).experiment)
+
+        workspace.group.led(checked)
         plan = plan_of(experiment, overrides, workspace)
         if dry_run:
-            print(execution.describe(plan, workspace))
+            workspace.group.led(lambda: print(execution.describe(plan, workspace)))
             return
-        checked.save(runs, plan.experiment)
         configs = [job.config for job in plan.jobs]
         for line in peft_adapter.note(configs, workspace):
             workspace.progress.say(line)
@@ -97,6 +105,8 @@ def run(
         followed = tracking.followed(trackers, configs, workspace)
         with _executor(executor, workers, runs, option) as beside, followed:
             execution.launch(plan, workspace, beside)
+        if not writes:
+            return
         entries = tables.collect(plan, runs)
         print(tables.table_text(entries, plan))
         for sentence in tables.verdict(entries, plan):

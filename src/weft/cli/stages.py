@@ -15,8 +15,8 @@ from weft.cli.app import (
     Sets,
     Track,
     app,
-    open_workspace,
     overrides_of,
+    shared_workspace,
     show_findings,
 )
 from weft.config.describe import to_yaml
@@ -40,17 +40,17 @@ def _stage(
     from weft.experiments import stage_files, validation
     from weft.interop import peft_adapter
 
-    trackers = tracking.asked(track, project or tracking.PROJECT, workspace.root)
+    shown = track if workspace.group.leads and not dry else None
+    trackers = tracking.asked(shown, project or tracking.PROJECT, workspace.root)
     configs = stage_files.load_run(config, kind, overrides)
-    show_findings(validation.check_runs(configs, workspace))
-    if dry:
-        print("".join(map(to_yaml, configs)), end="")
-        return
-    for line in peft_adapter.note(configs, workspace):
+    workspace.group.led(lambda: show_findings(validation.check_runs(configs, workspace)))
+    for line in peft_adapter.note(configs, workspace) if not dry else ():
         workspace.progress.say(line)
     with tracking.followed(trackers, configs, workspace):
         for one in configs:
-            print(stages.perform(one, workspace).path)
+            said = to_yaml(one).rstrip("\n") if dry else stages.perform(one, workspace).path
+            if workspace.group.leads:
+                print(said)
 
 
 @app.command
@@ -60,7 +60,7 @@ def teachers(
     track: Track = None, project: Project = None,
 ) -> None:  # fmt: skip
     """Train one plain soft prompt for each task in CONFIG (keys: weft config TeacherRun)."""
-    with open_workspace(runs, data, quiet=quiet) as workspace:
+    with shared_workspace(runs, data, quiet=quiet) as workspace:
         _stage(
             TeacherRun, config, workspace, overrides_of(set_, base, deterministic), dry_run, track, project
         )
@@ -73,7 +73,7 @@ def source(
     track: Track = None, project: Project = None,
 ) -> None:  # fmt: skip
     """Distil teachers into one shared prompt with task factors (keys: weft config SourceRun)."""
-    with open_workspace(runs, data, quiet=quiet) as workspace:
+    with shared_workspace(runs, data, quiet=quiet) as workspace:
         _stage(SourceRun, config, workspace, overrides_of(set_, base, deterministic), dry_run, track, project)
 
 
@@ -84,5 +84,5 @@ def adapt(
     track: Track = None, project: Project = None,
 ) -> None:  # fmt: skip
     """Train a method on the target tasks in CONFIG (keys: weft config AdaptRun)."""
-    with open_workspace(runs, data, quiet=quiet) as workspace:
+    with shared_workspace(runs, data, quiet=quiet) as workspace:
         _stage(AdaptRun, config, workspace, overrides_of(set_, base, deterministic), dry_run, track, project)

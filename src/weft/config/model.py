@@ -42,6 +42,11 @@ class BaseConfig(Config):
     checkpointing: bool = Field(
         False, description="compute layers twice, to save memory in training (not with suffix prompts)"
     )
+    sharded: bool = Field(
+        False,
+        description="each of several processes holds a part of the frozen layers (FSDP2), for models "
+        "that fit no device; docs/how-to/scale.md says for which runs",
+    )
     deterministic: bool = Field(
         False, description="float32, eager attention, whole batches: no number depends on a measurement"
     )
@@ -52,9 +57,11 @@ class BaseConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _rounded_weights_are_not_packed(self) -> "BaseConfig":
+    def _rounded_weights_stand_alone(self) -> "BaseConfig":
         if self.weights != "own" and self.products not in ("auto", "library"):
             raise ValueError(f"weights in {self.weights} have products of their own: leave products out")
+        if self.weights != "own" and self.sharded:
+            raise ValueError(f"weights in {self.weights} are not spread over processes: leave sharded out")
         return self
 
     @model_validator(mode="after")

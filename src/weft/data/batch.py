@@ -60,9 +60,13 @@ class Batch:
     def pick(self, places: Sequence[int]) -> "Batch":
         """Some of the rows, with as many target columns as they need."""
         labels = self.labels[list(places)]
-        longest = int((labels != IGNORE).sum(1).max())
+        longest = int((labels != IGNORE).sum(1).max()) if places else 0
         sources = tuple(self.sources[place] for place in places)
         return Batch(sources, labels[:, :longest].contiguous(), self.task_ids[list(places)])
+
+    def share(self, rank: int, size: int) -> "Batch":
+        """Every `size`-th row from row `rank` on, or none: what one of so many processes works on."""
+        return self if size == 1 else self.pick(range(rank, len(self.sources), size))
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch, its tensors on a device."""

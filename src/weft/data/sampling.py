@@ -194,6 +194,8 @@ class ReadAhead:
         steps: how many steps there are.
         window: how many of them are announced at once.
         teach: told the coming batches, as `TeacherTargets.prepare` is; none: nobody is.
+        rank: which of `size` processes this one is, that is told of its own rows alone.
+        size: how many processes share the rows of every batch.
     """
 
     batches: Batches
@@ -201,13 +203,16 @@ class ReadAhead:
     steps: int
     window: int = WINDOW
     teach: Callable[[Sequence[Batch]], None] | None = None
+    rank: int = 0
+    size: int = 1
     _announced: int = 0
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step."""
         if step >= self._announced:
             self._announced = min(step + self.window, self.steps)
-            coming = [self.batches(one) for one in range(step, self._announced)]
+            steps = range(step, self._announced)
+            coming = [self.batches(one).share(self.rank, self.size) for one in steps]
             self.prepare(source for batch in coming for source in batch.sources)
             if self.teach is not None:
                 self.teach(coming)

@@ -164,10 +164,12 @@ def _run(group: list[Job], workspace: Workspace, failed: dict[str, WeftError]) -
             job = jobs.pop(name)
             if isinstance(outcome, WeftError):
                 failed[name] = outcome
+            if not workspace.group.leads:
+                continue
             text = "FAILED" if isinstance(outcome, WeftError) else _outcome(job.config, outcome)
             workspace.progress.end(f"{job.config.stage} > {job.label}", units(job.config, workspace), text)
     except ResourceError as error:
-        if error.code != LONE:
+        if error.code != LONE or workspace.group.size > 1:
             _tell(failed, workspace)
             raise
         failed |= dict.fromkeys(jobs, error)

@@ -21,6 +21,7 @@ from weft.models.packed import can_pack, pack, probe_products
 from weft.models.precision import Precision, probe
 from weft.models.quantised import check_weights, keep_layout, loading
 from weft.models.seq2seq import Seq2SeqBackbone
+from weft.models.sharding import shard_layers
 from weft.models.text_cache import TextCache
 from weft.models.tokenizer import answer_tokens, check_vocabulary, control_tokens, load_tokenizer
 
@@ -68,6 +69,7 @@ def load_backbone(
     products: str = "library",
     weights: str = "own",
     checkpointing: bool = False,
+    sharded: bool = False,
 ) -> Backbone:
     """A frozen model from its folder.
 
@@ -85,6 +87,7 @@ def load_backbone(
             that format, of weights in `dtype`.
         weights: own, or rounded to int8 or nf4.
         checkpointing: compute each layer again in the backward pass, to save memory.
+        sharded: spread the layers over the processes of this training.
 
     Raises:
         ArtifactError: as `outline_backbone`.
@@ -105,13 +108,15 @@ def load_backbone(
         set_attention(lm, attention)
     if checkpointing:
         checkpoint_layers(lm)
+    if sharded:
+        shard_layers(lm, PartialState().device)
     lm.to(place)
     if products == "packed" and can_pack(lm.device):
         pack(lm)
     suffix = position == "suffix"
     kept = TextCache(lm, cache_mb << 20, texts if suffix else None, warn)
     backbone = _backbone(folder, lm, tokenizer, suffix, kept)
-    backbone.rounds = products == "bfloat16"
+    backbone.rounds, backbone.sharded = products == "bfloat16", sharded
     if folder.family != "encoder":
         check_embeddings(backbone)
     return backbone

@@ -30,6 +30,7 @@ from weft.models.decoding import decode
 from weft.models.early_states import early_states
 from weft.models.kept_readings import KeptReadings
 from weft.models.quantised import numbers_of
+from weft.models.sharding import own_part
 from weft.models.tokenizer import textless_ids
 from weft.models.windows import open_windows, window_of
 
@@ -124,6 +125,7 @@ class Backbone(nn.Module, ABC):
     Attributes:
         kept: readings of texts that need not be made again; none are kept unless room is given.
         rounds: whether products are computed in bfloat16, of weights that keep their own format.
+        sharded: whether its layers are spread over processes, which must then run it equally often.
     """
 
     only_reads = False  # whether it writes no answers
@@ -132,7 +134,7 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         self.lm, self.tokenizer = lm, tokenizer
         self.name, self.base_hash = name, base_hash
-        self.frozen, self.rounds = True, False
+        self.frozen, self.rounds, self.sharded = True, False, False
         self.kept = KeptReadings()
         lm.requires_grad_(False)
         lm.eval()
@@ -205,11 +207,14 @@ class Backbone(nn.Module, ABC):
         return False
 
     def weights_hash(self) -> str:
-        """SHA-256 of every parameter's bytes; the same before and after any stage but full fine-tuning."""
+        """SHA-256 of every parameter's bytes; the same before and after any stage but full fine-tuning.
+
+        Of layers that are spread over processes, the part in this one counts.
+        """
         digest = hashlib.sha256()
         for name, value in sorted(self.lm.named_parameters()):
             digest.update(name.encode())
-            for part in numbers_of(value.detach()):
+            for part in numbers_of(own_part(value.detach())):
                 digest.update(part.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 

@@ -61,6 +61,15 @@ class Machine:
         """How many tokens of a training step fill the device."""
         return part_tokens(PartialState().device)
 
+    @property
+    def measured(self) -> tuple[Precision | None, dict[str, Choice]]:
+        """What was measured or read so far; it can be set to what another machine measured."""
+        return self._precision, self._choices
+
+    @measured.setter
+    def measured(self, found: tuple[Precision | None, dict[str, Choice]]) -> None:
+        self._precision, self._choices = found
+
     def note(self) -> dict[str, int]:
         """Write down what was measured.
 

@@ -15,16 +15,19 @@ from weft import runs
 from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
 from weft.errors import ConfigError, DataError, NumericError
-from weft.models import Backbone, base_folder, load_backbone
+from weft.models import Backbone, Choice, base_folder, load_backbone
 from weft.models.base_folder import BaseFolder
 from weft.models.kept_readings import KeptReadings
 from weft.models.machine import Machine
+from weft.models.precision import Precision
+from weft.parallel.group import Group
 from weft.progress import Progress
 from weft.runs.config import AnyRun, EvaluateRun, splits, touches_weights
 from weft.runs.encoders import Encoders
 from weft.runs.folder import Run
 from weft.runs.lengths import check_lengths
 from weft.runs.places import Places
+from weft.runs.sharded import check_sharded
 from weft.stopping import Stop
 from weft.tasks import Task, from_spec
 
@@ -45,6 +48,7 @@ class Workspace:
         save_seconds: least time between two checkpoints of a run.
         keep_texts: whether keys and values of texts are kept on the disk, under `root`.
         places: where models and rows of finished runs lie, if not where these say.
+        group: the processes that work together on each run; the first alone writes to its folder.
         nearest: answers of `parents` to what several methods ask of the same rows.
         leaks: answers of `leak_checks` to what several evaluations ask of the same rows.
     """
@@ -56,6 +60,7 @@ class Workspace:
     save_seconds: float = 30.0
     keep_texts: bool = True
     places: Places = field(default_factory=Places)
+    group: Group = field(default_factory=Group)
     nearest: dict[str, tuple[str, dict[str, float]]] = field(default_factory=dict)
     leaks: dict[tuple[str, str], set[int] | None] = field(default_factory=dict)
     _bases: dict[BaseConfig, BaseFolder] = field(default_factory=dict)
@@ -100,7 +105,9 @@ class Workspace:
         folder, position = self.base(config), self.position(config)
         choices = self.choices(config) if like is None else noted_choices(like)
         given = config.base
-        key = (folder.hash, position, *choices.values(), given.checkpointing, given.deterministic, given.chat)
+        sharded = given.sharded and self.group.size > 1
+        loaded = given.checkpointing, given.deterministic, given.chat, sharded
+        key = (folder.hash, position, *choices.values(), *loaded)
         if not fresh and key in self._backbones:
             return self._backbones[key]
         check_lengths(config, folder)
@@ -115,6 +122,7 @@ class Workspace:
             texts=self.root / TEXTS if self.keep_texts and not fresh else None,
             warn=self.progress.warn,
             checkpointing=given.checkpointing,
+            sharded=sharded,
         )
         return backbone if fresh else self._share(key, backbone, given)
 
@@ -151,7 +159,8 @@ class Workspace:
         """Where a run's prompts stand: as configured, or after the text on models that allow it.
 
         Raises:
-            ConfigError: after the text with activation checkpointing.
+            ConfigError: after the text with activation checkpointing; or as `check_sharded`.
+            UnsupportedError: as `check_sharded`.
         """
         position = config.prompt.position
         if position == "auto":
@@ -163,6 +172,7 @@ class Workspace:
                 fix="set it to false: such a step keeps prompt tokens only; or set prompt.position: prefix",
                 code="C08",
             )
+        check_sharded(config, position)
         return position
 
     def dtype(self, config: AnyRun) -> str:
@@ -203,8 +213,8 @@ class Workspace:
         Weights that are trained, or added to, keep float32 and cannot be packed; where bfloat16 is faster,
         they are multiplied in that.
         """
-        own = config.base.weights == "own"
-        if config.base.deterministic or self.base(config).family == "encoder" or not own:
+        given, rounded = config.base, config.base.weights != "own"
+        if given.deterministic or given.sharded or rounded or self.base(config).family == "encoder":
             return "library"
         scores = isinstance(config, EvaluateRun) and config.run is not None  # answers as it was trained
         asked, changes = config.base.products, touches_weights(config)
@@ -228,6 +238,16 @@ class Workspace:
             "products": self.products(config),
             **({"weights": config.base.weights} if config.base.weights != "own" else {}),
         }
+
+    def settle(self, config: AnyRun) -> None:
+        """Let every process of a group run its model as the first one would, which measures what is open."""
+
+        def measured() -> tuple[Precision | None, dict[str, Choice]]:
+            self.choices(config)
+            return self.machine.measured
+
+        if self.group.size > 1:
+            self.machine.measured = self.group.led(measured)
 
     def _begun(self, config: AnyRun) -> dict[str, Any]:
         """What the folder of a run notes, or that of the run which it scores; empty before it is begun."""
@@ -318,10 +338,16 @@ class Workspace:
     def open(self, config: AnyRun, together: Sequence[str] = ()) -> Iterator[Run]:
         """A run folder to fill; it is finished when the block ends without an error.
 
+        Of several processes, the first opens it; for the others it is a name.
+
         Args:
             config: the run's.
             together: the runs that train in one batch with it, itself among them.
         """
+        torch.use_deterministic_algorithms(config.base.deterministic)
+        if not self.group.leads:
+            yield self.run(config)
+            return
         base = self.base(config)
         env: dict[str, Any] = {"base": base.origin, "base_hash": base.hash}
         env |= {"embedding_hash": base.embedding_hash, "tokenizer_hash": base.tokenizer_hash}
@@ -336,12 +362,13 @@ class Workspace:
             env["encoders"] = encoders
         if len(together) > 1:
             env["together"] = list(together)
-        begun, now = runs.noted(self.run(config).path).get("threads"), env["threads"]
-        if begun not in (None, now):
-            self.progress.warn(f"begun with {begun} threads, goes on with {now}: last digits may differ")
+        env["processes"] = self.group.size
+        for what in ("threads", "processes"):
+            begun, now = runs.noted(self.run(config).path).get(what), env[what]
+            if begun not in (None, now):
+                self.progress.warn(f"begun with {begun} {what}, goes on with {now}: last digits may differ")
         if rates := self.machine.note():
             env["gflops"] = rates
-        torch.use_deterministic_algorithms(config.base.deterministic)
         with runs.create(self.root, self.run_id(config), config, env) as run:
             yield run
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from weft import storage
 from weft.errors import ArtifactError
+from weft.parallel.group import ALONE, Group
 from weft.runs import Run
 from weft.runs.folder import LOG
 from weft.stopping import Stop
@@ -37,10 +38,12 @@ class Pace:
     Args:
         seconds: least time between two saves.
         stop: whether the process was asked to end.
+        group: the processes of this training; where one was asked, all end.
     """
 
     seconds: float
     stop: Stop
+    group: Group = ALONE
     _due: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,6 +56,7 @@ class Pace:
             Stopped: after the save, if the process was asked to end.
             ResourceError: if the disk refuses.
         """
+        self.stop.asked = self.group.most(self.stop.asked or 0) or None
         start = time.monotonic()
         if self.stop.asked is None and start < self._due and not must:
             return

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from weft.config.training import OptimConfig
 from weft.data.batch import Batch
@@ -115,6 +115,7 @@ class Course:
 
     Attributes:
         error: what ended it before its time.
+        terms: names of what the loss is made of, where several processes add it up.
     """
 
     model: TunedModel
@@ -125,6 +126,7 @@ class Course:
     hooks: Hooks = field(default_factory=Hooks)
     seed: int = 0
     error: NumericError | None = None
+    terms: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.optimizer = make_optimizer(self.model, self.optim)
@@ -136,6 +138,11 @@ class Course:
         patience = self.optim.patience
         stale = patience is not None and self.progress.stale >= patience
         return self.error is not None or stale or self.progress.step >= self.optim.steps
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained, group after group."""
+        return [parameter for group in self.model.trained.values() for parameter in group]
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from where an earlier process stopped."""
@@ -166,8 +173,7 @@ class Course:
     def _end(self, terms: dict[str, float], padding: float) -> None:
         factor = rate_factor(self.progress.step, self.optim)
         _check_finite("loss", terms["loss"], self.progress.step)
-        parameters = [parameter for group in self.model.trained.values() for parameter in group]
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.optim.clip))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip))
         _check_finite("gradient", norm, self.progress.step)
         self.optimizer.step()
         self.progress.step += 1

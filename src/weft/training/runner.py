@@ -15,7 +15,7 @@ from weft.data.batch import Batch, Tokens, collate
 from weft.data.encoding import EncodedTask
 from weft.data.sampling import WINDOW, Batches, ReadAhead
 from weft.data.selection import subset
-from weft.errors import ResourceError, WeftError
+from weft.errors import NumericError, ResourceError, WeftError
 from weft.evaluation import answering
 from weft.losses.objective import Loss
 from weft.losses.targets import TeacherTargets
@@ -23,13 +23,14 @@ from weft.losses.terms import lm_loss_sum
 from weft.methods.method import Starts
 from weft.models import free_bytes, rows_that_fit
 from weft.models.tuned import TunedModel
+from weft.parallel.group import ALONE, Group
 from weft.runs import Run
 from weft.runs.config import AdaptRun, SourceRun, TeacherRun
 from weft.runs.folder import LOG
 from weft.runs.workspace import Workspace
 from weft.tasks import Example, Task
 from weft.training.checkpoints import Keeper, Pace
-from weft.training.course import Course, Hooks, Progress
+from weft.training.course import Checkpoint, Course, Hooks, Progress
 from weft.training.loop import fit_together
 
 TrainedRun = TeacherRun | SourceRun | AdaptRun
@@ -99,35 +100,37 @@ def train(prepared: Sequence[Prepared], workspace: Workspace) -> Iterator[tuple[
             try:
                 places.append(_place(one, names, workspace, every))
             except WeftError as error:
-                yield name, spared(error)
+                yield name, spared(error, workspace.group)
         if not places:
             return
-        _resume(places)
-        pace = Pace(workspace.save_seconds, workspace.stop)
+        _resume(places, workspace.group)
+        pace = Pace(workspace.save_seconds, workspace.stop, workspace.group)
         with workspace.stop.after_step(), enough_memory(places[0].out):
-            for course in fit_together([place.course for place in places], pace):
+            for course in fit_together([place.course for place in places], pace, workspace.group):
                 place = next(one for one in places if one.course is course)
                 yield place.out.id, _finish(place, workspace)
 
 
 def _place(prepared: Prepared, names: Sequence[str], workspace: Workspace, every: ExitStack) -> _Place:
     """Open a run's folder, and a course that logs and saves there; where that fails, let the folder go."""
-    config, model = prepared.config, prepared.model
+    config, model, group = prepared.config, prepared.model, workspace.group
     with ExitStack() as held:
-        out = held.enter_context(workspace.open(config, names))
+        out = group.every(lambda: held.enter_context(workspace.open(config, names)))
         keeper = Keeper(out, workspace.progress.warn)
         validate = _validator(config, model, workspace) if prepared.optim.eval_every else None
         teach = prepared.targets.prepare if prepared.targets is not None else None
         window = prepared.window
-        ahead = ReadAhead(prepared.batches, model.prepare, prepared.optim.steps, window, teach=teach)
-        hooks = _hooks(prepared, workspace, out, keeper)
+        ahead = ReadAhead(
+            prepared.batches, model.prepare, prepared.optim.steps, window, teach, group.rank, group.size
+        )
+        hooks = _hooks(prepared, workspace, out, keeper) if group.leads else Hooks()
         with enough_memory(out):
-            optim = rows_in_memory(prepared, out)
+            optim = rows_in_memory(prepared, out, group)
         course = Course(model, ahead, prepared.loss, optim, validate, hooks, config.seed)
         return _Place(prepared, course, out, keeper, every.enter_context(held.pop_all()))
 
 
-def rows_in_memory(prepared: Prepared, out: Run) -> OptimConfig:
+def rows_in_memory(prepared: Prepared, out: Run, group: Group = ALONE) -> OptimConfig:
     """A run's settings of training, with as many rows in memory at once as there is room for.
 
     As configured; else as the run's folder says, since last digits depend on it; else measured on the
@@ -136,16 +139,20 @@ def rows_in_memory(prepared: Prepared, out: Run) -> OptimConfig:
     Args:
         prepared: what is trained, as it is before the first step.
         out: the run's folder, which notes what was measured.
+        group: the processes of this training, of which each has so many rows in memory.
     """
     model, given = prepared.model, prepared.optim
     if given.micro_batch is not None or prepared.config.base.deterministic:
         return given
-    noted = runs.noted(out.path)
+    noted = group.led(lambda: runs.noted(out.path))
     if "micro_batch" not in noted:
-        room = free_bytes(model.backbone.device) - STATE_BYTES * model.trained_parameters
+        device = model.backbone.device
+        share = group.machine if device.type == "cpu" else 1  # of the machine's memory; a GPU is one's own
+        room = free_bytes(device) // share - STATE_BYTES * model.trained_parameters
         longest = partial(_longest_loss, model, prepared.train)
-        noted["micro_batch"] = rows_that_fit(longest, given.batch_size, room)
-        out.write_json("env.json", noted)
+        noted["micro_batch"] = group.agree(rows_that_fit(longest, given.batch_size, room))
+        if group.leads:
+            out.write_json("env.json", noted)
     return given.model_copy(update={"micro_batch": int(noted["micro_batch"])})
 
 
@@ -158,39 +165,50 @@ def _longest_loss(model: TunedModel, train: Sequence[EncodedTask], rows: int) ->
         return lm_loss_sum(model(batch).logits, batch.labels)
 
 
-def _resume(places: Sequence[_Place]) -> None:
-    """Go on from where an earlier process stopped, or begin the log."""
+def _resume(places: Sequence[_Place], group: Group) -> None:
+    """Go on from where an earlier process stopped, or begin with the same first values in every process."""
+    found = group.led(lambda: _found(places))
+    for place, checkpoint in zip(places, found, strict=True):
+        if checkpoint is not None:
+            place.course.resume(checkpoint)
+        else:
+            group.copy_(place.course.parameters)
+
+
+def _found(places: Sequence[_Place]) -> list[Checkpoint | None]:
+    """The checkpoint of each run to go on from; where there is none, its log is begun."""
     several = len(places) > 1
     common = set.intersection(*(place.keeper.steps() for place in places)) if several else None
-    for place in places:
-        checkpoint = place.keeper.latest(common)
+    found = [place.keeper.latest(common) for place in places]
+    for place, checkpoint in zip(places, found, strict=True):
         if checkpoint is None:
             place.out.write(LOG, "")
-        else:
-            place.course.resume(checkpoint)
         place.out.own(LOG)
+    return found
 
 
 def _finish(place: _Place, workspace: Workspace) -> Run | WeftError:
     """Keep what was trained, and seal the run; or let its folder go as it is."""
     try:
         done = place.course.finish()
-        _keep(place.prepared, done, workspace, place.out)
-        place.held.close()
+        idle = not changes_answers(place.prepared.model, place.prepared.batches(0))
+        workspace.group.led(lambda: _keep(place, done, workspace, idle=idle))
     except WeftError as error:
-        spared(error)
+        spared(error, workspace.group)
         place.held.__exit__(type(error), error, error.__traceback__)
         return error
     return place.out
 
 
-def spared(error: WeftError) -> WeftError:
+def spared(error: WeftError, group: Group = ALONE) -> WeftError:
     """A fault that concerns one run only, as an outcome; one that would stop every run is raised.
 
     Raises:
         ResourceError: a full disk, a folder in use.
+        WeftError: what only one of several processes met; the others would wait for it.
     """
-    if isinstance(error, ResourceError) and error.code != LONE:
+    stops_all = isinstance(error, ResourceError) and error.code != LONE
+    if stops_all or (group.size > 1 and not (error.shared or isinstance(error, NumericError))):
         raise error
     return error
 
@@ -216,10 +234,11 @@ def enough_memory(out: Run) -> Iterator[None]:
         ) from None
 
 
-def _keep(prepared: Prepared, done: Progress, workspace: Workspace, out: Run) -> None:
-    """Write what was trained, and what is to be said of it."""
+def _keep(place: _Place, done: Progress, workspace: Workspace, *, idle: bool) -> None:
+    """Write what was trained, and what is to be said of it, and seal the run."""
+    prepared, out = place.prepared, place.out
     model, config = prepared.model, prepared.config
-    if not changes_answers(model, prepared.batches(0)):
+    if idle:
         workspace.progress.warn(f"{out.id}: the trained prompt changes no logit")
     out.save_tensors(model.tensors())
     rows = {
@@ -229,6 +248,7 @@ def _keep(prepared: Prepared, done: Progress, workspace: Workspace, out: Run) ->
     out.write_json("result.json", {**_summary(model, done), "rows": rows, "start": prepared.start})
     storage.flush_log(out.path / LOG)
     out.write_json("timing.json", {"seconds": done.seconds})
+    place.held.close()
 
 
 def _summary(model: TunedModel, done: Progress) -> dict[str, object]:
@@ -258,14 +278,14 @@ def _hooks(prepared: Prepared, workspace: Workspace, out: Run, keeper: Keeper) -
 
 
 def _validator(config: TrainedRun, model: TunedModel, workspace: Workspace) -> Callable[[], float]:
-    """Mean over the run's tasks of the main metric on dev rows."""
+    """Mean over the run's tasks of the main metric on dev rows; every process judges all rows."""
     parts = []
     for k, task in enumerate(workspace.tasks(config)):
         examples = subset(task.load("dev"), config.limits.rows(task.name, "dev_rows"))
         limit = config.limits.tokens(task.name)
         sources = [model.backbone.text_tokens(one.source, limit)[0] for one in examples]
         parts.append(partial(_dev_score, model, task, examples, sources, k))
-    return lambda: sum(part() for part in parts) / len(parts)
+    return lambda: workspace.group.agree(sum(part() for part in parts) / len(parts))
 
 
 def _dev_score(
