@@ -40,7 +40,10 @@ Deterministic = Annotated[
 ]
 Track = Annotated[
     list[str] | None,
-    Parameter(help="show it in a tracker while it runs: tensorboard, trackio, wandb, mlflow; see docs"),
+    Parameter(
+        negative="",
+        help="show it in a tracker while it runs: tensorboard, trackio, wandb, mlflow; several: with commas",
+    ),
 ]
 Project = Annotated[str | None, Parameter(help="of trackers; else the experiment's name, or weft")]
 Quiet = Annotated[bool, Parameter(negative="", help="show warnings and results only")]

@@ -9,7 +9,9 @@ from cyclopts import Parameter
 from weft.cli.app import RUNS, Project, Runs, app
 from weft.errors import ConfigError, ResourceError, WeftError
 
-To = Annotated[list[str], Parameter(help="tensorboard, trackio, wandb, mlflow; several: with commas")]
+To = Annotated[
+    list[str], Parameter(negative="", help="tensorboard, trackio, wandb, mlflow; several: with commas")
+]
 
 
 @app.command
