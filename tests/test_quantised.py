@@ -175,6 +175,8 @@ def test_what_rounded_weights_cannot_do_is_refused(place, folders, monkeypatch, 
         assert "changes or adds weights, which are rounded here (nf4)" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="leave products out"):
         changed(BaseConfig(), {"weights": "int8", "products": "packed"})
+    with pytest.raises(ConfigError, match="leave sharded out"):
+        changed(BaseConfig(), {"weights": "nf4", "sharded": True})
     with pytest.raises(UnsupportedError, match="GPT-2"):
         check_weights("int8", folders["gpt2"])
     check_weights("nf4", folders["gpt2"])
