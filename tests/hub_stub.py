@@ -194,17 +194,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _preupload(self, name: str) -> None:
         self._may_write()
         self._repo(name)
-        kinds = [
-            (one["path"], "lfs" if is_large(one["path"]) else "regular")
-            for one in json.loads(self.body)["files"]
-        ]
-        self._send(
-            {
-                "files": [
-                    {"path": p, "uploadMode": kind, "shouldIgnore": False, "oid": None} for p, kind in kinds
-                ]
-            }
-        )
+        asked = [one["path"] for one in json.loads(self.body)["files"]]
+        said = {path: "lfs" if is_large(path) else "regular" for path in asked}
+        rest = {"shouldIgnore": False, "oid": None}
+        self._send({"files": [{"path": path, "uploadMode": kind, **rest} for path, kind in said.items()]})
 
     def _batch(self, name: str) -> None:
         self._may_write()

@@ -228,6 +228,6 @@ def test_the_hub_is_that_of_the_environment(hub: Hub, repository: dict[str, byte
     hub.add("me/run", repository, private=True)
     env = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": READER}
     command = [sys.executable, "-m", "weft", "pull", "me/run", "--runs", str(tmp_path / "runs")]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     assert storage.verify(Path(done.stdout.strip())) == []
