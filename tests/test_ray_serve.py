@@ -39,11 +39,13 @@ def test_two_replicas_answer_as_the_plain_server(tmp_path):
 
     bank, port = real_bank(tmp_path), free_port()
     command = ("-m", "weft", "serve", bank, "--port", 0, "--base", FIXTURE / "base")
-    with process(*command, ready=False) as (_, url):
-        with httpx.Client(base_url=url, trust_env=False, timeout=60) as plain:
-            while plain.get("/ready").status_code != 200:
-                time.sleep(0.1)
-            expected = answers(plain)
+    with (
+        process(*command, ready=False) as (_, url),
+        httpx.Client(base_url=url, trust_env=False, timeout=60) as plain,
+    ):
+        while plain.get("/ready").status_code != 200:
+            time.sleep(0.1)
+        expected = answers(plain)
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
