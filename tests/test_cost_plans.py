@@ -227,9 +227,8 @@ def test_disk_is_what_runs_keep(ran):
 def test_runs_that_share_a_batch_are_shown(ran):
     """Those that `groups` puts together; their operations are the same as alone, in fewer passes."""
     plan, workspace, found = ran
-    groups = [
-        [job.id for job in group] for group in execution.groups(plan.jobs, Workspace(workspace.root / "new"))
-    ]
+    new = Workspace(workspace.root / "new")
+    groups = [[job.id for job in group] for group in execution.groups(plan.jobs, new)]
     batches = [[one.id for one in found.runs if one.batch == number] for number in range(len(groups))]
     assert batches == groups
     assert max(one.together for one in found.runs) > 1
