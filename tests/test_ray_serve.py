@@ -74,7 +74,8 @@ def begun(ray):
     """A node of its own; Ray gives its processes 30 s to start, which others at work may take."""
     for left in reversed(range(5)):
         try:
-            return ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+            ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+            return
         except Exception:
             ray.shutdown()
             if not left:
