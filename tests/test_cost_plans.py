@@ -31,6 +31,7 @@ FEW = """
   - label: SPoT
     method: {{name: prompt_tuning, start: nearest}}
     optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 6}}"""
+ROOM = 4096  # tokens of a step that fill the made-up device
 METHODS = """
   - {{label: features, method: {{name: frozen_features}}}}
   - {{label: words, method: {{name: tfidf}}}}
@@ -194,7 +195,7 @@ def ran(request, tmp_path_factory):
     workspace = Workspace(path.parent / "runs")
     experiment = jobs.load_experiment(path, {})
     plan = jobs.plan(experiment, jobs.specs_of(experiment), workspace.run_id)
-    found = costs(plan, workspace, *made_up(), workers=2)
+    found = costs(plan, workspace, *made_up(part_tokens=ROOM), workers=2)
     plan = replace(plan, jobs=tuple(job for job in plan.jobs if job.config.stage != "evaluate"))
     execution.launch(plan, workspace)
     return plan, workspace, found
@@ -228,7 +229,7 @@ def test_runs_that_share_a_batch_are_shown(ran):
     """Those that `groups` puts together; their operations are the same as alone, in fewer passes."""
     plan, workspace, found = ran
     new = Workspace(workspace.root / "new")
-    groups = [[job.id for job in group] for group in execution.groups(plan.jobs, new)]
+    groups = [[job.id for job in group] for group in execution.groups(plan.jobs, new, ROOM)]
     batches = [[one.id for one in found.runs if one.batch == number] for number in range(len(groups))]
     assert batches == groups
     assert max(one.together for one in found.runs) > 1
