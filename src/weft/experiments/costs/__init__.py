@@ -1,7 +1,9 @@
 """What an experiment costs: operations, bytes and seconds of every run, and how long so many workers take.
 
-    sizes.py         a base model's sizes, and the operations of a pass; pure
+    sizes.py         a base model's sizes, and the operations of a row; pure
     texts.py         rows and lengths of tasks, from a sample of their rows
+    learners.py      what runs train, read off their methods
+    passes.py        passes of rows through the model; pure
     work.py          what a run computes and keeps
     machine.py       what a machine was measured to do, and its file
     measuring.py     that measurement
