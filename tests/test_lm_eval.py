@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -280,6 +281,18 @@ def test_without_the_package_the_remedy_is_told(place, monkeypatch, capsys):
     told = capsys.readouterr().err
     assert "pip install 'weft[lm-eval]'" in told
     assert "not installed" in told
+
+
+def test_methods_without_prompts_or_weights_are_refused(place, monkeypatch, capsys):
+    """Before the harness's tasks are looked for."""
+    monkeypatch.setitem(sys.modules, "lm_eval", ModuleType("lm_eval"))
+    (place / "majority.yaml").write_text(
+        f"tasks: [tasks/gamma.yaml]\nbase: {{model: {place / 'base'}}}\nmethod: {{name: majority}}\n", "utf-8"
+    )
+    assert command("adapt", place / "majority.yaml", "--runs", place / "runs", "--quiet") == 0
+    run = capsys.readouterr().out.split()[-1]
+    assert asked(place, "--tasks", "hellaswag", run=run) == 2
+    assert "majority trains no prompt or weights" in capsys.readouterr().err
 
 
 def test_scores_are_cells_of_a_table():
