@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,11 +15,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from weft.config.model import BaseConfig
+from weft.config.task import TaskSpec
 from weft.errors import DataError, UnsupportedError
 from weft.interop.continuations import Prompted
+from weft.methods.tfidf import TfIdf
 from weft.models import CausalBackbone, Seq2SeqBackbone, load_tokenizer
 from weft.models.base_folder import resolve
 from weft.models.tuned import TunedModel, with_prompts
+from weft.runs import Run
+from weft.runs.config import AdaptRun
 
 WITHOUT = "the package lm_eval is not installed: pip install 'weft[lm-eval]'"
 FAMILIES = ["llama", "gpt2", "qwen3", "t5", "bart"]
@@ -36,6 +41,14 @@ ENDS = [" not bad", " fine", " two words more", "s", " maybe"]
 def harness():
     """The package; tests of it are skipped without it."""
     return pytest.importorskip("lm_eval", reason=WITHOUT)
+
+
+@pytest.fixture
+def own_tasks(harness, monkeypatch):
+    """Task files of one's own alone; to list the harness's takes seconds each time."""
+    from lm_eval import tasks
+
+    monkeypatch.setattr(tasks, "TaskManager", partial(tasks.TaskManager, include_defaults=False))
 
 
 def pieces(*, begins=False):
@@ -227,7 +240,7 @@ def asked(place, *more, task="gamma", run=None):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_task_of_the_harness_runs_whole(harness, place, tmp_path, monkeypatch, capsys):
+def test_a_task_of_the_harness_runs_whole(own_tasks, place, tmp_path, monkeypatch, capsys):
     """Its accuracy is that of plain calls; the file says what was done; a base without the prompt differs."""
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     own = ("--tasks", "own_films", "--include-path", place / "harness", "--out", tmp_path / "out")
@@ -258,7 +271,7 @@ def test_a_task_of_the_harness_runs_whole(harness, place, tmp_path, monkeypatch,
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_faults_are_told_before_weights_load(harness, place, tmp_path, monkeypatch, capsys):
+def test_faults_are_told_before_weights_load(own_tasks, place, tmp_path, monkeypatch, capsys):
     """A task that the harness does not know, rows that are not there, a task that the run does not have."""
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("weft.runs.workspace.load_backbone", lambda *_, **__: pytest.fail("weights load"))
@@ -280,6 +293,17 @@ def test_without_the_package_the_remedy_is_told(place, monkeypatch, capsys):
     told = capsys.readouterr().err
     assert "pip install 'weft[lm-eval]'" in told
     assert "not installed" in told
+
+
+def test_methods_without_prompts_or_weights_are_refused(tmp_path):
+    """Before the harness's tasks are looked for; the base model alone may be asked for all the same."""
+    from weft.interop.harness import _check_run
+
+    task = TaskSpec(name="gamma", source="{x}", target="{y}", labels={"0": "no", "1": "yes"})
+    config = AdaptRun(tasks=(task,), method=TfIdf())
+    with pytest.raises(UnsupportedError, match="trains no prompt or weights"):
+        _check_run(Run(tmp_path), config, "gamma", frozen=False)
+    _check_run(Run(tmp_path), config, "gamma", frozen=True)
 
 
 def test_scores_are_cells_of_a_table():

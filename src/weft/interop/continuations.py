@@ -1,6 +1,6 @@
 """How likely texts go on in given ways under one task's prompt, and what the model writes after them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -63,7 +63,7 @@ class Prompted:
             self.told(len(found) / len(asked))
         return [found[i] for i in range(len(asked))]
 
-    def _read(self, texts: Sequence[Tokens]) -> Any:
+    def _read(self, texts: Sequence[Tokens]) -> Iterator[tuple[list[int], Context]]:
         """Places of some texts, and those texts read; all texts in turn."""
         self.model.prepare(texts)
         number = self.model.tasks.index(self.task)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from weft.config.base import Config
 from weft.errors import ArtifactError, ConfigError, DataError, UnsupportedError, did_you_mean
 from weft.interop.continuations import Prompted
 from weft.models.tuned import TunedModel
+from weft.progress import Progress
 from weft.runs import Run, parents
 from weft.runs.config import AnyRun
 from weft.runs.workspace import Workspace
@@ -62,22 +63,11 @@ def evaluate(
     _check_installed()
     run = runs.find(workspace.root, name)
     config = workspace.config_of(run)
-    _check_run(run, config, task)
-    manager, found = _tasks_of(asked)
-    import lm_eval
-
-    from weft.interop.harness_model import TaskLM
-
+    _check_run(run, config, task, frozen)
+    manager, found = _tasks_of(asked)  # with their rows, before weights load
     model = _frozen(run, config, workspace) if frozen else parents.tuned(run, workspace)
-    step = workspace.progress.step
-    workspace.progress.begin("lm-eval", 0.0)
-    prompted = Prompted(model, task, asked.batch_size, lambda share: step(share, f"{100 * share:.0f}%"))
-    lm = TaskLM(prompted)
-    told = lm_eval.simple_evaluate(
-        model=lm, tasks=found, task_manager=manager, limit=asked.limit,
-        num_fewshot=asked.num_fewshot, batch_size=asked.batch_size, log_samples=False,
-        apply_chat_template=lm.chats,
-    )  # fmt: skip
+    prompted = Prompted(model, task, asked.batch_size, _shown(workspace.progress))
+    told = _scored(prompted, asked, manager, found)
     about = {
         "run": run.id,
         "task": task,
@@ -86,12 +76,38 @@ def evaluate(
         "base_hash": workspace.base(config).hash,
         "position": workspace.position(config),
         "prompt_tokens": prompted.prompt_tokens,
-        "chat": lm.chats,
+        "chat": config.base.chat,
         "limit": asked.limit,
         "num_fewshot": asked.num_fewshot,
     }
     versions = {**runs.environment()["versions"], "lm_eval": version("lm_eval")}
     return {**about, "packages": versions, **{key: told[key] for key in KEPT if key in told}}
+
+
+def _scored(prompted: Prompted, asked: HarnessConfig, manager: Any, tasks: list[Any]) -> dict[str, Any]:
+    """What the harness says of its tasks."""
+    import lm_eval
+
+    from weft.interop.harness_model import TaskLM
+
+    lm = TaskLM(prompted)
+    found: dict[str, Any] = lm_eval.simple_evaluate(
+        model=lm,
+        tasks=tasks,
+        task_manager=manager,
+        limit=asked.limit,
+        num_fewshot=asked.num_fewshot,
+        batch_size=asked.batch_size,
+        log_samples=False,
+        apply_chat_template=lm.chats,
+    )
+    return found
+
+
+def _shown(progress: Progress) -> Callable[[float], None]:
+    """Shows a person what share of the harness's requests of one kind is done."""
+    progress.begin("lm-eval", 0.0)
+    return lambda share: progress.step(share, f"{100 * share:.0f}%")
 
 
 def write(folder: Path, found: dict[str, Any]) -> Path:
@@ -130,11 +146,12 @@ def _check_installed() -> None:
         ) from None
 
 
-def _check_run(run: Run, config: AnyRun, task: str) -> None:
+def _check_run(run: Run, config: AnyRun, task: str, frozen: bool) -> None:
     """Refuse what has no likelihood of a text, before any weights load."""
-    if config.made_by is not None and config.made_by.closed_only:
+    method = config.made_by
+    if method is not None and not (frozen or method.groups or method.keeps in ("soft", "bank")):
         raise UnsupportedError(
-            f"the method {config.made_by.title} chooses among answers, and gives no text a likelihood",
+            f"the method {method.title} trains no prompt or weights, by which texts would be likelier",
             where=str(run.path),
             fix="name a run of prompts or of trained weights",
             code="C08",
