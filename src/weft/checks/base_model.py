@@ -9,6 +9,7 @@ from weft.models import check_position, check_weights
 from weft.models.base_folder import LAYERS, BaseFolder
 from weft.runs.config import AnyRun, SourceRun, TeacherRun
 from weft.runs.lengths import check_lengths
+from weft.runs.sharded import check_sharded
 from weft.runs.workspace import Workspace
 
 
@@ -24,7 +25,8 @@ def check_base(configs: Sequence[AnyRun], base: BaseFolder, workspace: Workspace
         found.attempt(partial(_check_weights, config, base))
         found.attempt(partial(workspace.encoder_hashes, config))
         found.attempt(partial(check_lengths, config, base))
-        found.attempt(partial(workspace.position, config))
+        if position is not None:
+            found.attempt(partial(check_sharded, config, position))
         if isinstance(config, SourceRun):
             _source(config, base, found)
     _dtype(configs[0].base.dtype, found)

@@ -61,6 +61,8 @@ class Pace:
         if self.stop.asked is None and start < self._due and not must:
             return
         save()
+        if self.stop.asked is not None:
+            self.group.agree(None)  # once it is kept, all end
         after = time.monotonic()
         self._due = after + max(self.seconds, SHARE * (after - start))
         self.stop.check()
