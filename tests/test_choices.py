@@ -1,5 +1,6 @@
 """What a machine chooses once: attention, rows in memory. It changes last digits at most, and is kept."""
 
+import gc
 import json
 import weakref
 from collections.abc import Iterator
@@ -337,6 +338,20 @@ def test_kept_bytes_are_counted():
     assert saved_bytes(lambda: (x.exp() * x.exp()).sum()) == 240
     y = x.detach().exp()
     assert saved_bytes(lambda: (x * y + x * y).sum()) == 120  # y once, and x not at all
+
+
+def test_what_was_counted_is_let_go():
+    """A step that keeps its own result (exp does) is no cycle that nobody can find: it cost a model a training."""
+    x, made = torch.ones(10, 3, requires_grad=True), []
+
+    def forward():
+        result = x.exp()
+        made.append(weakref.ref(result))
+        return result.sum()
+
+    saved_bytes(forward)
+    gc.collect()
+    assert made[0]() is None
 
 
 @settings(max_examples=200, deadline=None)

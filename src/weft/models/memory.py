@@ -42,7 +42,7 @@ def saved_bytes(forward: Callable[[], Tensor]) -> int:
         storage = tensor.untyped_storage()
         kept[storage.data_ptr()] = storage.nbytes()
         alive.append(tensor.detach())
-        return tensor
+        return alive[-1]  # not the tensor: what a step keeps of its own result would keep the step for good
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         value = forward()
