@@ -69,18 +69,23 @@ class Watch(threading.Thread):
         Raises:
             ResourceError: naming a process that is lost.
         """
-        if (cause := self._lost(LATE)) is not None:
+        if (cause := self._lost(LATE, waiting=True)) is not None:
             raise _gone(cause)
 
     def lost_one(self, error: Exception) -> ResourceError:
         """The fault to raise where a collective failed: it names the process that is lost."""
         line = " ".join(str(error).split())[:200]
-        return self.lost_soon(LATE) or _gone(f"the processes lost each other ({line})")
+        return self.lost_soon(LATE, waiting=True) or _gone(f"the processes lost each other ({line})")
 
-    def lost_soon(self, seconds: float) -> ResourceError | None:
-        """The fault that names a process, if one is found to be lost within so many seconds."""
+    def lost_soon(self, seconds: float, *, waiting: bool = False) -> ResourceError | None:
+        """The fault that names a process, if one is found to be lost within so many seconds.
+
+        Args:
+            seconds: to look for it.
+            waiting: for all others, of which none may be done already.
+        """
         until = time.monotonic() + seconds
-        while (cause := self._lost(SOON)) is None and time.monotonic() < until:
+        while (cause := self._lost(SOON, waiting=waiting)) is None and time.monotonic() < until:
             time.sleep(BEAT / 10)
         return None if cause is None else _gone(cause)
 
@@ -108,7 +113,7 @@ class Watch(threading.Thread):
             if text != self._said[rank][0]:
                 self._said[rank] = (text, now)
 
-    def _lost(self, seconds: float, more: float = 0.0) -> str | None:
+    def _lost(self, seconds: float, more: float = 0.0, *, waiting: bool = False) -> str | None:
         """Which process is lost, and why: one that said so some time ago, or gave no sign for so long."""
         now = time.monotonic()
         for rank, (text, since) in enumerate(self._said):
@@ -117,7 +122,7 @@ class Watch(threading.Thread):
                 return cause if cause.startswith("process ") else f"{self._process(rank)} ended: {cause}"
         if now - self._heard > seconds + more:
             return f"{self._keeper} gives no sign of life"
-        silent = [(since, rank) for rank, (text, since) in enumerate(self._said) if text != DONE]
+        silent = [(since, rank) for rank, (text, since) in enumerate(self._said) if waiting or text != DONE]
         since, rank = min(silent, default=(now, self.rank))
         if rank != self.rank and now - since > seconds + more:
             return f"{self._process(rank)} gives no sign of life"
