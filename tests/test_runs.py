@@ -28,6 +28,7 @@ CHANGES_NO_NUMBER = {
     "base.model",
     "base.products",
     "base.revision",
+    "base.sharded",
     "base.text_cache_mb",
     "distill.targets",
     "distill.targets_mb",

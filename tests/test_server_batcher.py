@@ -305,6 +305,19 @@ def test_a_pace_that_halves_leaves_nobody_late():
     assert not [one for one in admitted.values() if one.deadline < world.now]
 
 
+def test_who_is_alone_is_not_sent_away():
+    """However slow the last ones were: no other time is better."""
+    world = World()
+    world.batcher.pace.begin(-10.0)
+    world.batcher.pace.add(1, 0.0)
+    one, other = job(tokens=5, deadline=1.0), job(tokens=5, deadline=1.0)
+    world.batcher.submit(one)
+    with pytest.raises(RefusedError, match="wait"):
+        world.batcher.submit(other)
+    world.batcher.hear(answer(world.asked[-1]))
+    world.batcher.submit(other)
+
+
 def test_the_pace_to_count_on_is_that_of_the_slower_windows():
     """Twelve windows of half a second: the fourth slowest; older ones are forgotten."""
     pace = Pace()

@@ -86,7 +86,7 @@ class Batcher:
             raise RefusedError("poison")
         job.suspect = ended == 1
         wait = self.pace.seconds(self.queue.ahead(job) + self._running_tokens)
-        if wait > HURRY * (job.deadline - self.clock()):
+        if not self.idle and wait > HURRY * (job.deadline - self.clock()):
             raise RefusedError("wait", max(1, math.ceil(wait)))
         try:
             self.queue.put(job)
