@@ -341,7 +341,7 @@ def test_kept_bytes_are_counted():
 
 
 def test_what_was_counted_is_let_go():
-    """A step that keeps its own result (exp does) is no cycle that nobody can find: it cost a model a training."""
+    """A step that keeps its own result (exp does) makes no cycle that nobody can find."""
     x, made = torch.ones(10, 3, requires_grad=True), []
 
     def forward():

@@ -268,6 +268,7 @@ def test_the_command_tells_people_and_programs(tmp_path, capsys, monkeypatch):
     assert "give 1 or more" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_this_machine_is_measured_once(tmp_path, monkeypatch, capsys):
     """With all weights where a row trains them; the file is read the next time, and nothing is measured."""
     monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "cache"))

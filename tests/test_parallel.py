@@ -420,6 +420,7 @@ def prompts(root, config):
     return run.tensors(), (run.path / "metrics.jsonl").read_bytes(), run
 
 
+@pytest.mark.slow
 def test_a_whole_experiment_by_two_processes(job, tmp_path):
     """Teachers, source, MPT and majority: prompts within 1e-5 of one process; one process alone writes."""
     configs = [one.config for one in plan_of(job)]

@@ -181,6 +181,7 @@ def test_a_tracker_that_fails_harms_no_run(job, client, tmp_path, monkeypatch, c
         assert len(found) >= 3, "one step at most was lost with the tracker"
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_tells_no_step_twice(job, client, tmp_path, monkeypatch):
     """Asked to end in the middle, and without its checkpoints: each step comes once, as it is kept."""
     append, count = storage.append_line, []
