@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_reporting import check, fill, make_plan, quick_disk  # noqa: F401 - a fixture of that file
 
+from weft import storage
 from weft.experiments import lines, tables
-from weft.experiments.report import overviews, plots
+from weft.experiments.report import overviews, parts, plots
 from weft.experiments.report.html_page import page
+from weft.runs import Run
 
 OPTIM = {"lr": {"prompt": 0.1}, "steps": 4}
 BANK = {"lr": {"shared": 0.1, "factors": 0.1}, "steps": 4}
@@ -82,6 +84,22 @@ def test_the_axis_of_trained_numbers_has_numbers(drawn, sizes, shown):
     two = [replace(line, parameters=size) for line, size in zip(table, sizes, strict=False)]
     found = re.findall(r">(\d+[KM]?)</text>", overviews.sizes_plot(two))
     assert [text for text in found if text in shown] == shown
+
+
+def test_runs_without_logs_have_no_curves(tmp_path):
+    """As runs that were passed on: a plot with nothing in it warns, and shows nothing."""
+    plan = make_plan(targets=("urgency",), rows=[row("MPT", 4, bank=True)], shots=None)
+    fill(plan, tmp_path, {"MPT": [60.0, 62.0, 64.0]})
+    source = Run(tmp_path / plan.source)
+    assert source.done
+    assert "<svg" in parts.losses(plan, tmp_path)
+    logs = [*tmp_path.glob("*/metrics.jsonl")]
+    for folder in {path.parent for path in logs}:
+        (folder / "metrics.jsonl").unlink()
+        storage.seal(folder, [name for name in storage.names(folder) if name != "metrics.jsonl"])
+    bare = parts.losses(plan, tmp_path)
+    assert "<svg" not in bare
+    assert parts.UNLOGGED in bare
 
 
 def test_nothing_to_compare_gives_no_plot(tmp_path):

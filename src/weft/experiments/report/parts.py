@@ -23,6 +23,7 @@ EXAMPLES, LONGEST_TEXT = 10, 400
 TERMS = ("lm", "logits", "hidden")
 ROW_COUNTS = {"read": "in the file", "train": "trained on", "cut": "cut", "scored": "scored"}
 UNFINISHED = '<p class="dim">The source stage is not finished.</p>'
+UNLOGGED = '<p class="dim">The logs of these trainings are not at hand.</p>'
 
 
 def section(title: str, body: str) -> str:
@@ -81,11 +82,13 @@ def losses(plan: "Plan", root: Path) -> str:
         _loss_figure(terms, "source", f"Source stage: cross-entropy of the answers (lm){weighted}."),
         _loss_figure(teachers, "teachers", "Teachers, one for each source task."),
     ]
-    return f'<div class="plots">{"".join(shown)}</div>'
+    return f'<div class="plots">{"".join(shown) or UNLOGGED}</div>'
 
 
 def _loss_figure(curves: Mapping[str, plots.Curve], name: str, caption: str) -> str:
-    return figure(plots.curves_plot(curves, name, f"losses: {name}"), caption) if curves else ""
+    """A figure of the curves that have points: runs that are passed on may come without their logs."""
+    drawn = {name: curve for name, curve in curves.items() if curve}
+    return figure(plots.curves_plot(drawn, name, f"losses: {name}"), caption) if drawn else ""
 
 
 def _curve(log: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
