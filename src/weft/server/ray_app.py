@@ -47,17 +47,13 @@ def build(options: Mapping[str, str]) -> Any:
             "replicas of the server need Ray Serve", fix="pip install 'weft[ray-serve]'", code="C18"
         ) from None
     found = checked(options)
-
-    def replica() -> Replica:
-        return Replica(found)
-
     deployment = serve.deployment(
         name="weft",
         num_replicas=found.replicas,
         ray_actor_options=found.actor,
         max_ongoing_requests=found.settings.connections,
     )
-    return deployment(serve.ingress(replica)()).bind()
+    return deployment(serve.ingress(lambda: Replica(found))()).bind()
 
 
 @dataclass(frozen=True)
