@@ -186,7 +186,7 @@ def test_rows_of_few_shots_are_counted():
     assert texts.few(None, None, closed=True) == 5
 
 
-@pytest.fixture(scope="module", params=["llama-suffix", "t5-prefix"])
+@pytest.fixture(scope="module", params=["llama-suffix", pytest.param("t5-prefix", marks=pytest.mark.slow)])
 def ran(request, tmp_path_factory):
     """An experiment with every kind of method, its trainings as they were run, and a plan of before."""
     family, position = request.param.split("-")
