@@ -460,6 +460,7 @@ def test_a_configuration_is_read_once_for_its_bytes(tmp_path, config, monkeypatc
     monkeypatch.setattr(config_file, "_plain", lambda data, path: read.append(data) or plain(data, path))
     run, other = finished(tmp_path, config), config.model_copy(update={"seed": 4711})
     config_file._parsed.cache_clear()
+    read.clear()
     assert run.config() == Run(run.path).config() == config
     assert len(read) == 1
     changed = finished(tmp_path, other, "adapt-mpt-a-s4711-12345678")
