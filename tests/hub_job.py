@@ -9,28 +9,13 @@ import huggingface_hub
 import pytest
 from hub_stub import WRITER, Hub, running
 from huggingface_hub import constants, hf_api
-from tiny_job import command, write_job
+from tiny_job import ONE_TARGET, command, write_job
 
 from weft.runs import Run, finished
 
 PERSON = "jane.doe"  # of whom nobody else may hear
 BASE = "tiny/base"  # what the base model is called on the hub
-EXPERIMENT = """
-name: shared
-base: {{model: {base}, dtype: float32, attention: eager}}
-prompt: {{length: 4, position: {position}}}
-tasks: [tasks]
-sources: [alpha, beta]
-targets: [gamma]
-allow: [leaks, duplicates]
-shots: 6
-seeds: [0, 1]
-generate: false
-teachers:
-  optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 6}}
-source:
-  optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6}}
-rows:
+METHODS = """\
   - label: MPT
     method: {{name: mpt}}
     optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6}}
@@ -38,6 +23,7 @@ rows:
   - {{label: words, method: {{name: tfidf}}}}
   - {{label: in context, method: {{name: in_context}}}}
 """
+EXPERIMENT = ONE_TARGET.replace("name: tiny", "name: shared").replace("seeds: [0]", "seeds: [0, 1]") + METHODS
 ROWS = [{"text": text} for text in ("the good film", "the bad dog is", "a song", "not true")]
 
 

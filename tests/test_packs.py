@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tiny_job import command, write_job
+from tiny_job import ONE_TARGET, command, write_job
 
 import weft
 from weft import storage
@@ -17,22 +17,7 @@ from weft.runs import Run, finished, packs
 from weft.storage import durable, pack, placing
 
 Capture = pytest.CaptureFixture[str]
-EXPERIMENT = """
-name: packed
-base: {{model: {base}, dtype: float32, attention: eager}}
-prompt: {{length: 4, position: {position}}}
-tasks: [tasks]
-sources: [alpha, beta]
-targets: [gamma]
-allow: [leaks, duplicates]
-shots: 6
-seeds: [0]
-generate: false
-teachers:
-  optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 6}}
-source:
-  optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6}}
-rows:
+METHODS = """\
   - label: MPT
     method: {{name: mpt}}
     optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6}}
@@ -48,6 +33,7 @@ rows:
   - {{label: words, method: {{name: tfidf}}}}
   - {{label: in context, method: {{name: in_context}}}}
 """
+EXPERIMENT = ONE_TARGET.replace("name: tiny", "name: packed") + METHODS
 ROWS = [{"text": text} for text in ("the good film", "the bad dog is", "a song", "not true")]
 
 

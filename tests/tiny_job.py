@@ -95,6 +95,7 @@ source:
   optim: {{lr: {{shared: 0.1, factors: 0.1}}, steps: 2, batch_size: 6}}
 rows:
 """  # rows follow
+ONE_TARGET = SHORT.replace("[gamma, delta]", "[gamma]").replace("rows:", "generate: false\nrows:")
 READERS = SHORT.replace("name: tiny", "name: readers").replace("shots: 6", "shots: 8")
 READERS = (
     READERS.replace("batch_size: 6", "batch_size: 4")
