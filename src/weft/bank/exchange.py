@@ -64,6 +64,12 @@ class Task(Config):
     length: int | None
 
 
+def is_bank(path: Path) -> bool:
+    """Whether a folder is that of a bank; a run and an export have a manifest too."""
+    others = ("config.yaml", ABOUT)
+    return (path / manifest.NAME).is_file() and not any((path / name).exists() for name in others)
+
+
 def export(snapshot: Snapshot, folder: Path, names: Iterable[str] = (), base: BaseFacts | None = None) -> int:
     """Write tasks as a sealed folder; how many they are.
 

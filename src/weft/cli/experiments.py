@@ -36,6 +36,7 @@ from weft.parallel.launched import check_alone, is_first
 
 if TYPE_CHECKING:
     from weft.experiments.executors import Executor, Kind
+    from weft.experiments.validation import Checked
 
 
 def _name_in(experiment: Path) -> str:
@@ -87,17 +88,18 @@ def run(
         from weft.experiments.report import html_page
         from weft.interop import peft_adapter
 
-        def checked() -> None:
+        def checked() -> "Checked":
             found = validation.check_file(experiment, overrides, workspace)
             show_findings(found)
-            if writes:
-                found.save(runs, plan_of(experiment, overrides, workspace).experiment)
+            return found
 
-        workspace.group.led(checked)
+        found = workspace.group.led(checked)
         plan = plan_of(experiment, overrides, workspace)
         if dry_run:
             workspace.group.led(lambda: print(execution.describe(plan, workspace)))
             return
+        if writes:
+            found.save(runs, plan.experiment)
         configs = [job.config for job in plan.jobs]
         for line in peft_adapter.note(configs, workspace):
             workspace.progress.say(line)

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from weft.errors import ArtifactError
 from weft.runs import config_file, contents
-from weft.runs.folder import NOTES, Run
+from weft.runs.folder import LOG, NOTES, Run
 from weft.runs.root import find
 from weft.storage import LARGEST_FILE, pack, tensor_header
 from weft.storage.sealed import Entries
 
 LARGEST = {  # bytes of the files that a trained run has
-    **dict.fromkeys(("env.json", "metrics.jsonl", "timing.json", contents.RESULT, NOTES), LARGEST_FILE),
+    **dict.fromkeys(("env.json", LOG, "timing.json", contents.RESULT, NOTES), LARGEST_FILE),
     "config.yaml": config_file.LARGEST,
     **tensor_header.LARGEST,
 }
@@ -90,5 +90,5 @@ def check_answers(run: Run) -> None:
         fix = "name the run that it scored"
         raise ArtifactError("an evaluation has nothing to answer with", where=str(run.path), fix=fix)
     run.seconds()
-    run.lines("metrics.jsonl")
+    run.lines(LOG)
     run.saved()

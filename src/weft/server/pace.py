@@ -42,4 +42,5 @@ class Pace:
 
     def seconds(self, tokens: int) -> float:
         """Until so many tokens are done; 0 as long as nothing is known."""
-        return tokens / self.rate if self.rate else 0.0
+        rate = self.rate
+        return tokens / rate if rate else 0.0

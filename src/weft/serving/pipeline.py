@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from weft.bank.manifest import NAME as BANK
+from weft.bank import exchange
 from weft.config.decoding import GREEDY, Decoding
 from weft.config.files import changed
 from weft.errors import ConfigError, DataError, did_you_mean
@@ -232,10 +232,6 @@ def pipeline(
         ArtifactError: as `weft.load`, or `Engine.open`.
     """
     _How.of(settings)  # before a model is loaded
-    if len(names) == 1 and _is_bank(Path(names[0])):
+    if len(names) == 1 and exchange.is_bank(Path(names[0])):
         return Pipeline(Engine.open(names[0], base=base, encoders=encoders), task, **settings)
     return Pipeline(predictor.load(*names, root=root, base=base, encoders=encoders), task, **settings)
-
-
-def _is_bank(folder: Path) -> bool:
-    return (folder / BANK).is_file() and not (folder / "config.yaml").is_file()

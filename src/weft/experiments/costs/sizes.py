@@ -10,11 +10,11 @@ from typing import Any
 from torch import nn
 
 from weft.models.added import linear
+from weft.models.language_model import UNUSED
 
 FAR = re.compile(
     r"(EncDecAttention|encoder_attn|cross_?attn|crossattention).*\.(k|v|k_proj|v_proj|key|value)"
 )
-UNUSED = "pooler"  # of a BERT, which no answer asks
 
 
 @dataclass(frozen=True)

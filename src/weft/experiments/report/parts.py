@@ -14,6 +14,7 @@ from weft.experiments.lines import Line, best_shared
 from weft.experiments.report import plots as plots
 from weft.experiments.results import checks
 from weft.runs import Run
+from weft.runs.folder import LOG
 
 if TYPE_CHECKING:  # weft.experiments.jobs loads torch
     from weft.experiments.config import Experiment
@@ -67,11 +68,9 @@ def losses(plan: "Plan", root: Path) -> str:
     source = Run(root / plan.source)
     if not source.done:
         return UNFINISHED
-    log = source.lines("metrics.jsonl")
+    log = source.lines(LOG)
     terms = {name: _curve(log, name) for name in TERMS if log and name in log[0]}
-    teachers = {
-        name: _curve(run.lines("metrics.jsonl"), "loss") for name, run in _teachers(plan, root).items()
-    }
+    teachers = {name: _curve(run.lines(LOG), "loss") for name, run in _teachers(plan, root).items()}
     stage = plan.experiment.source
     assert stage is not None
     weight = stage.distill.weight

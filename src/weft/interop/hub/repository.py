@@ -13,7 +13,8 @@ from pathlib import Path
 
 from weft import bank as banks
 from weft import runs, storage
-from weft.bank import exchange, manifest
+from weft.bank import exchange
+from weft.config.model import BaseConfig
 from weft.errors import ResourceError
 from weft.interop.hub.bank_card import bank_card
 from weft.interop.hub.card import Told, card
@@ -60,7 +61,7 @@ def write(what: str, folder: Path, root: Path, wish: Wish) -> Path:
     """
     if folder.exists() and any(folder.iterdir()):
         raise ResourceError("something is there already", where=str(folder), fix="name another", code="C23")
-    if is_bank(Path(what)):
+    if exchange.is_bank(Path(what)):
         _write_bank(Path(what), folder, wish)
         places = [Path(what).resolve()]
     else:
@@ -72,35 +73,28 @@ def write(what: str, folder: Path, root: Path, wish: Wish) -> Path:
     return folder
 
 
-def is_bank(path: Path) -> bool:
-    """Whether a folder is that of a bank; a run and an export have a manifest too."""
-    others = ("config.yaml", exchange.ABOUT)
-    return (path / manifest.NAME).is_file() and not any((path / name).exists() for name in others)
-
-
 def _write_run(run: Run, folder: Path, root: Path, wish: Wish) -> None:
     base = run.config().base
     known = known_as(base.model, base.revision, wish.base_id)
     found = scores_of(run, root)
     out = Run(released(run, known, folder))
-    peft = _adapter(run, folder, root, wish)
+    peft = _adapter(run, folder, root, known, wish.base)
     told = Told(out, known, found, wish.repo, wish.licence, peft)
     storage.write_text(folder / CARD, card(told))
 
 
-def _adapter(run: Run, folder: Path, root: Path, wish: Wish) -> str:
+def _adapter(run: Run, folder: Path, root: Path, known: BaseConfig, place: str | None) -> str:
     """PEFT's two files, where it can hold the run's prompt, and its type of the task; else nothing."""
     from weft.interop.peft_adapter import to_peft
     from weft.runs.workspace import Workspace
 
     config = run.config()
-    known = known_as(config.base.model, config.base.revision, wish.base_id)
     hub, made_by = hub_id(known.model), config.made_by
     prompt = made_by is not None and not made_by.touches_weights and not made_by.reads_texts
     prompt = prompt and made_by is not None and (made_by.keeps in ("soft", "bank") or made_by.composes)
     if not prompt or hub is None or len(config.tasks) != 1 or run.env().get("position") != "prefix":
         return ""
-    workspace = Workspace(root, keep_texts=False, places=Places(wish.base))
+    workspace = Workspace(root, keep_texts=False, places=Places(place))
     name = known.model_copy(update={"model": hub})
     to_peft(str(run.path), config.tasks[0].name, folder, workspace, name)
     return str(json.loads((folder / CONFIG).read_bytes())["task_type"])

@@ -25,23 +25,16 @@ class Fetched:
     """A sealed folder of a repository, as it was downloaded.
 
     Attributes:
-        repo: name of the repository.
-        commit: that it is of.
+        where: repository, commit and folder, for messages.
         name: of the folder.
         files: what its manifest says.
         path: the folder in the hub's cache.
     """
 
-    repo: str
-    commit: str
+    where: str
     name: str
     files: Entries
     path: Path
-
-    @property
-    def where(self) -> str:
-        """For messages."""
-        return f"{self.repo}@{self.commit[:12]}, {self.name}"
 
 
 def check_name(repo: str) -> None:
@@ -145,7 +138,7 @@ def fetched(
     check(files, where)
     with told(repo, revision):
         found = _snapshot(repo, commit, [f"{name}/{file}" for file in [MANIFEST, *files]], again)
-    return Fetched(repo, commit, name, files, found / name)
+    return Fetched(where, name, files, found / name)
 
 
 def _said(path: Path, where: str) -> Entries:
