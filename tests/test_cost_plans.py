@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 import pytest
+from test_chat import chat_tokenizer
 from tiny_job import EXPERIMENT, FULL, SHORT, command, write_job
 
 from weft.errors import ArtifactError
@@ -321,6 +322,22 @@ MPT = """rows:
     method: {name: mpt, start: mean}
     optim: {lr: {shared: 0.1, factors: 0.1}, steps: 40, batch_size: 16}
 """
+
+
+def test_a_chats_template_is_read_too(tmp_path, capsys):
+    """Whatever reads texts has more to read where they are turns of a chat."""
+    trains = "optim: {{lr: {{prompt: 0.1}}, steps: 2, batch_size: 6}}"
+    text = f"{SHORT}  - {{{{label: PT, method: {{{{name: prompt_tuning}}}}, {trains}}}}}\n"
+    path = write_job(tmp_path, "llama", "suffix", text)
+    chat_tokenizer().save_pretrained(tmp_path / "base")
+    file, found = file_of_a_machine(path, tmp_path), {}
+    for chat in ("false", "true"):
+        asked = ("plan", path, "--runs", tmp_path / "runs", "--machine", file, "--json")
+        assert command(*asked, "--set", f"base.chat={chat}") == 0
+        runs = json.loads(capsys.readouterr().out)["runs"]
+        found[chat] = {run["label"]: run["operations"] for run in runs}
+    assert list(found["true"]) == list(found["false"])
+    assert all(found["true"][label] > found["false"][label] for label in found["true"])
 
 
 def file_of_a_machine(path, folder):

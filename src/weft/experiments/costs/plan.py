@@ -123,7 +123,7 @@ def costs(plan: Plan, workspace: Workspace, machine: Machine, measured: Measured
 def _works(plan: Plan, workspace: Workspace, machine: Machine) -> Works:
     first = plan.jobs[0].config
     folder, position = workspace.base(first), workspace.position(first)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, chat=first.base.chat)
     outline = outline_backbone(folder, tokenizer, position)
     learners = Learners(plan, workspace, lambda: outline_backbone(folder, tokenizer, position))
     return Works(
