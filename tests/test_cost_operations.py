@@ -7,8 +7,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from weft.data.batch import collate
+from weft.experiments.costs.passes import scoring
 from weft.experiments.costs.sizes import Row, sizes_of
+from weft.experiments.costs.texts import Texts
 from weft.losses.terms import lm_loss_sum
+from weft.models.choice_tree import ChoiceTree
 from weft.models.tuned import with_all_weights, with_prompts
 
 PROMPT, ROWS = 5.0, 4
@@ -66,6 +69,18 @@ def test_one_more_token(case):
     found = counted(lambda: backbone.step(context, [5] * ROWS))
     behind = Row(row.prompt, row.text, 2.0, kept=row.kept)
     assert ROWS * behind.next_token(sizes).forward == pytest.approx(found, rel=0.02)
+
+
+def test_choices_behind_a_row(case):
+    """What is read before each later parting; neither text nor prompt is read again."""
+    backbone, batch, row, sizes = case
+    choices = [(5, 6, 1), (5, 7, 8, 1), (5, 7, 9, 1), (4, 1)]
+    paths = tuple(len(prefix) for prefix in ChoiceTree.of(choices).prefixes[1:])
+    texts = Texts([], (int(row.text),), 1.0, 4.0, paths, 4.0, closed=True)
+    context = prompted(backbone).begin(batch.sources, [0] * ROWS)
+    found = counted(lambda: backbone.score(context, choices))
+    _, *later = scoring(sizes, texts, row, float(ROWS), 1.0)
+    assert sum(one.operations * one.times for one in later) == pytest.approx(found, rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["t5", "bert", "llama-prefix", "gpt2-suffix"])

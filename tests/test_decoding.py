@@ -232,3 +232,32 @@ def test_seeds_follow_from_seed_and_text_alone():
 def test_settings_that_mean_nothing_are_refused(wrong, says):
     with pytest.raises(ValidationError, match=says):
         Decoding(**wrong)
+
+
+# encoder-decoders
+
+
+def test_the_decoder_reads_a_text_once(backbones, rows):
+    """Keys and values of the encoder's states are made once, for all choices and for what is written."""
+    t5 = backbones["t5"]
+    made = []
+    layers = [block.layer[1].EncDecAttention.k for block in t5.lm.get_decoder().block]
+    hooks = [one.register_forward_hook(lambda *_: made.append(1)) for one in layers]
+    try:
+        context = t5.begin(t5.read(rows.sources), None)
+        t5.score(context, [(5, 6, 1), (5, 7, 8, 1), (5, 7, 9, 1), (4, 1)])
+        t5.generate(context, LIMIT)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert len(made) == len(layers)
+
+
+def test_scoring_leaves_what_is_written_as_it_was(backbone, rows, prompts):
+    """Choices are read behind a context that answers are written from afterwards."""
+    expected = written(backbone, rows, prompts, range(4), GREEDY)
+    context = backbone.begin(backbone.read(rows.sources), prompts)
+    choices = [(5, 6, 1), (5, 7, 8, 1), (5, 7, 9, 1), (4, 1)]
+    first, again = backbone.score(context, choices), backbone.score(context, choices)
+    assert torch.equal(first, again)
+    assert backbone.generate(context, LIMIT) == expected

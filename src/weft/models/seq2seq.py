@@ -1,7 +1,7 @@
 """Encoder-decoder models (T5 and kin): the prompt stands before the encoder's text, as in the paper."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,13 +26,13 @@ from weft.models.tokenizer import answer_tokens
 
 
 class Memory(NamedTuple):
-    """What a context keeps: the encoder's states, and the decoder's cache once it has read a token.
+    """What a context keeps: the encoder's states, and the decoder's cache, which holds their keys and values.
 
     Of rows that were joined, `read` says which of the decoder's positions count.
     """
 
     states: Float[Tensor, "B S D"]
-    cache: Any = None
+    cache: EncoderDecoderCache | None = None
     read: Int[Tensor, "B T"] | None = None
 
 
@@ -80,39 +80,35 @@ class Seq2SeqBackbone(Backbone):
     def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
         """Encode texts and prompts once, and predict the first token."""
         embeds, mask = self._join(state, prompts)
-        memory = self.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
-        return Context(mask, Memory(memory), self._after(memory, mask, ()))
+        states = self.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
+        return self._read(Context(mask, Memory(states)), mask.new_full((len(mask), 1), self.start_token))
 
     @torch.no_grad()
     def select(self, context: Context, rows: Sequence[int]) -> Context:
         """See `Backbone`."""
         states, cache, read = context.memory
-        if cache is not None:
-            cache.batch_select_indices(torch.tensor(rows, device=self.device))
+        cache.batch_select_indices(torch.tensor(rows, device=self.device))
         return Context(context.mask[rows], Memory(states[rows], cache, None if read is None else read[rows]))
 
     @torch.no_grad()
     def step(self, context: Context, tokens: Sequence[int]) -> Context:
-        """See `Backbone`; the start token is read with the first one."""
-        states, cache, read = context.memory
-        new = torch.tensor(tokens, device=self.device)[:, None]
-        if cache is None:
-            new = torch.cat([torch.full_like(new, self.start_token), new], 1)
-        if read is not None:
-            read = torch.cat([read, read.new_ones(new.shape)], 1)
-        out = self._decode(context, new, cache, read)
-        return Context(context.mask, Memory(states, out.past_key_values, read), out.logits[:, -1])
+        """See `Backbone`."""
+        return self._read(context, torch.tensor(tokens, device=self.device)[:, None])
 
-    def _decode(self, context: Context, tokens: Tensor, cache: Any, read: Tensor | None) -> Any:
-        """The decoder on more tokens."""
-        return self.lm(
-            encoder_outputs=BaseModelOutput(last_hidden_state=context.memory.states),
+    def _read(self, context: Context, tokens: Int[Tensor, "B N"]) -> Context:
+        """The context after more tokens of its decoder; uses its cache up."""
+        states, cache, read = context.memory
+        if read is not None:
+            read = torch.cat([read, read.new_ones(tokens.shape)], 1)
+        out = self.lm(
+            encoder_outputs=BaseModelOutput(last_hidden_state=states),
             attention_mask=context.mask,
             decoder_input_ids=tokens,
             decoder_attention_mask=read,
             past_key_values=cache,
             use_cache=True,
         )
+        return Context(context.mask, Memory(states, out.past_key_values, read), out.logits[:, -1])
 
     @torch.no_grad()
     def join(self, contexts: Sequence[Context]) -> Context:
@@ -120,9 +116,8 @@ class Seq2SeqBackbone(Backbone):
 
         Of models whose positions are distances, so that neither moves anything.
         """
-        opened = [self._opened(one) for one in contexts]
-        longest = max(one.mask.shape[1] for one in opened)
-        memories = [one.memory for one in opened]
+        longest = max(one.mask.shape[1] for one in contexts)
+        memories = [_with_read(one) for one in contexts]
         most = max(one.read.shape[1] for one in memories)
         states = torch.cat([filled(one.states, longest, 1) for one in memories])
         read = torch.cat([filled(one.read, most, 1, left=True) for one in memories])
@@ -131,18 +126,8 @@ class Seq2SeqBackbone(Backbone):
             _joined([one.self_attention_cache for one in caches], most, left=True),
             _joined([one.cross_attention_cache for one in caches], longest),
         )
-        mask = torch.cat([filled(one.mask, longest, 1) for one in opened])
-        return Context(mask, Memory(states, cache, read), torch.cat([one.next for one in opened]))
-
-    def _opened(self, context: Context) -> Context:
-        """The same context, its start token read."""
-        states, cache, read = context.memory
-        if cache is None:
-            start = context.mask.new_full((len(context.mask), 1), self.start_token)
-            cache = self._decode(context, start, None, None).past_key_values
-        if read is None:
-            read = context.mask.new_ones(len(context.mask), cache.get_seq_length())
-        return Context(context.mask, Memory(states, cache, read), context.next)
+        mask = torch.cat([filled(one.mask, longest, 1) for one in contexts])
+        return Context(mask, Memory(states, cache, read), torch.cat([one.next for one in contexts]))
 
     @torch.no_grad()
     def after(self, context: Context, rows: Sequence[int], paths: Sequence[Tokens]) -> Float[Tensor, "N T V"]:
@@ -163,21 +148,15 @@ class Seq2SeqBackbone(Backbone):
     def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
         """Log-probability of every choice when only choices may be written (nats)."""
         tree = ChoiceTree.of(choices)
-        states = context.memory.states
-        later = [self._after(states, context.mask, prefix) for prefix in tree.prefixes[1:]]
+        later = [self._after(context, prefix) for prefix in tree.prefixes[1:]]
         return tree.log_probs([context.next, *later])
 
-    def _after(self, memory: Tensor, mask: Tensor, prefix: Tokens) -> Float[Tensor, "B V"]:
-        """Next-token logits of every row after some tokens of an answer; the encoder is not run again."""
-        read = torch.tensor([self.start_token, *prefix], device=self.device).expand(len(mask), -1)
-        out = self.lm(
-            encoder_outputs=BaseModelOutput(last_hidden_state=memory),
-            attention_mask=mask,
-            decoder_input_ids=read,
-            use_cache=False,
-        )
-        logits: Tensor = out.logits[:, -1]
-        return logits
+    def _after(self, context: Context, prefix: Tokens) -> Float[Tensor, "B V"]:
+        """Next-token logits of every row after some tokens of an answer; the context stays as it was."""
+        states, cache, read = context.memory
+        apart = EncoderDecoderCache(DynamicCache(kv(cache.self_attention_cache)), cache.cross_attention_cache)
+        ids = torch.tensor(prefix, device=self.device).expand(len(context.mask), -1)
+        return self._read(Context(context.mask, Memory(states, apart, read)), ids).next
 
     @property
     def start_token(self) -> int:
@@ -203,6 +182,14 @@ class Seq2SeqBackbone(Backbone):
         start = labels.new_full((len(labels), 1), self.start_token)
         shifted = torch.cat([start, labels[:, :-1]], 1)
         return shifted.masked_fill(shifted == IGNORE, self.tokenizer.pad_token_id)
+
+
+def _with_read(context: Context) -> Memory:
+    """What a context keeps, with the positions of its decoder that count."""
+    states, cache, read = context.memory
+    if read is None:
+        read = context.mask.new_ones(len(context.mask), cache.get_seq_length())
+    return Memory(states, cache, read)
 
 
 def _joined(caches: Sequence[DynamicCache], length: int, *, left: bool = False) -> DynamicCache:

@@ -67,8 +67,6 @@ def answers(sizes: Sizes, texts: Texts, row: Row, size: int, times: int, written
     if written > 1:  # the first token follows from what was read
         behind = Row(row.prompt, row.text, 1 + written / 2, row.kept)
         found.append(Pass("write", rows * behind.next_token(sizes).forward, (written - 1) * count))
-        if sizes.writer is not None:  # with the first token the states of the encoder are mapped again
-            found.append(Pass("read", rows * 2.0 * sizes.writer.far * (row.prompt + row.text), count))
     return found
 
 
@@ -83,8 +81,9 @@ def _path(sizes: Sizes, row: Row, tokens: int) -> Operations:
     seen = row.prompt + row.text
     if sizes.writer is None:
         return Operations(2.0 * sizes.head, 0.0) + sizes.reader.pass_over(float(tokens), seen + tokens)
-    every = float(tokens + 1)  # the start token again
-    return Operations(2.0 * sizes.head * every, 0.0) + sizes.writer.pass_over(every, every, seen)
+    out = Operations(2.0 * sizes.head * tokens, 0.0)
+    own = sizes.writer.pass_over(float(tokens), 1.0 + tokens)  # behind the start token
+    return out + own + sizes.writer.far_attention(float(tokens), seen)
 
 
 def readings(sizes: Sizes, texts: Texts, rows: float, size: int) -> list[Pass]:
