@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -426,10 +427,11 @@ def test_a_prompt_as_an_array_serves_stock_models(job: Path, tmp_path: Path) -> 
     assert list(mine) == (written[: written.index(end)] if end in written else written)
 
 
-def test_evaluate_command_on_dev_rows(job: Path, capsys: Capture) -> None:
-    """A source run is scored on all its tasks."""
+def test_evaluate_command_on_dev_rows(job: Path, tmp_path: Path, capsys: Capture) -> None:
+    """A source run is scored on all its tasks; beside the experiment's runs, which other tests count."""
+    own = shutil.copytree(job / "runs", tmp_path / "runs")
     run = of(job, "source-")[0].id
-    assert command("evaluate", run, "--split", "dev", "--runs", job / "runs") == 0
+    assert command("evaluate", run, "--split", "dev", "--runs", own) == 0
     out = capsys.readouterr().out
     scored = runs.Run(Path(out.splitlines()[-1])).result()["scores"]
     for task in ("alpha", "beta"):
