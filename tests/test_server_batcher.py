@@ -315,7 +315,34 @@ def test_who_is_alone_is_not_sent_away():
     with pytest.raises(RefusedError, match="wait"):
         world.batcher.submit(other)
     world.batcher.hear(answer(world.asked[-1]))
+    world.batcher.uses[1] += 1  # as of a request that is looked at, which keeps its generation
     world.batcher.submit(other)
+
+
+def test_single_short_answers_make_a_slow_beginning_forgotten():
+    """A first answer of ten seconds, then ones of 20 ms, between pauses: soon several wait again."""
+    world = World(SMALL.model_copy(update={"queue_tokens": 10_000, "queue_rows": 1000}))
+    for seconds in [10.0] + [0.02] * 200:
+        world.batcher.submit(job(tokens=10, deadline=world.now + 5))
+        world.now += seconds
+        world.batcher.hear(answer(world.asked[-1]))
+        world.now += 1.0  # nobody asks
+    assert world.batcher.pace.rate == pytest.approx(500)
+    for _ in range(90):  # 900 tokens: 1.8 seconds of 2
+        world.batcher.submit(job(tokens=10, deadline=world.now + 5))
+
+
+def test_what_a_lost_worker_had_says_nothing_of_the_pace():
+    """It hung for a minute; the next one is as fast as ever."""
+    world = World()
+    world.batcher.submit(job(tokens=10, deadline=1000.0))
+    world.now = 60.0
+    world.batcher.lost("hung")
+    world.batcher.connected = True
+    world.batcher.submit(job("b", "y", tokens=10, deadline=1000.0))
+    world.now += 0.5
+    world.batcher.hear(answer(world.asked[-1]))
+    assert world.batcher.pace.rate == pytest.approx(20)
 
 
 def test_the_pace_to_count_on_is_that_of_the_slower_windows():

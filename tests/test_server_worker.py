@@ -67,6 +67,16 @@ def test_a_dead_or_hung_worker_is_replaced(bank, number):
         assert "weft_worker_restarts_total{" in http.get("/metrics").text
 
 
+def test_however_slow_it_was_a_server_without_work_answers(bank):
+    """A pace that no deadline allows shuts nobody out: who comes alone is asked, and a new pace is measured."""
+    with served(bank) as running, running.client() as http:
+        pace = running.service.batcher.pace
+        pace.begin(-1000.0)
+        pace.add(1, 0.0)
+        pace.end(0.0)
+        assert [classify(http).status_code for _ in range(5)] == [200] * 5
+
+
 def test_while_no_worker_is_there_requests_are_refused_at_once(bank):
     with served(bank) as running, running.client() as http:
         os.kill(pid(running), signal.SIGKILL)

@@ -67,8 +67,13 @@ class Batcher:
 
     @property
     def idle(self) -> bool:
-        """Whether no job is open."""
+        """Whether no job is open, and no request is looked at."""
         return not self.uses
+
+    @property
+    def free(self) -> bool:
+        """Whether no admitted job waits or is worked on; requests that are still looked at do not count."""
+        return not self._running and not self.queue.rows
 
     @property
     def running(self) -> int:
@@ -86,7 +91,7 @@ class Batcher:
             raise RefusedError("poison")
         job.suspect = ended == 1
         wait = self.pace.seconds(self.queue.ahead(job) + self._running_tokens)
-        if not self.idle and wait > HURRY * (job.deadline - self.clock()):
+        if not self.free and wait > HURRY * (job.deadline - self.clock()):
             raise RefusedError("wait", max(1, math.ceil(wait)))
         try:
             self.queue.put(job)
@@ -137,6 +142,7 @@ class Batcher:
             self.metrics.mismatched.inc()
             self._end(job, Fault("mismatch", "the answer was not to this question, and is withheld"))
         else:
+            self.pace.add(asked.tokens, self.clock())
             self._leave(asked)
             job.left -= 1
             job.inbox.put_nowait(answer)
@@ -155,7 +161,7 @@ class Batcher:
             self._end(job, Fault("worker", f"the worker {why} while it had this request"), tell=False)
         while len(self._suspects) > REMEMBERED:
             self._suspects.popitem(last=False)
-        self.pace.end()
+        self.pace.drop()
         self._gauge()
 
     def drop_generation(self, generation: int) -> None:
@@ -201,9 +207,8 @@ class Batcher:
     def _leave(self, asked: Asked) -> None:
         del self._running[asked.id]
         self._running_tokens -= asked.tokens
-        self.pace.add(asked.tokens, self.clock())
         if not self._running:
-            self.pace.end()
+            self.pace.end(self.clock())
 
     def _over(self, job: Job) -> None:
         self.uses[job.generation] -= 1
