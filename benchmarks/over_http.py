@@ -21,7 +21,8 @@ from benchmarks.server_process import serving
 from weft.models import Backbone
 
 TEXTS, TASKS = 32, 32
-ASKED, CLIENTS = 48, 16  # requests of a round; of those that come at once
+CLIENTS = 16  # of those that come at once
+ASKED = {1: 48, CLIENTS: 192}  # requests of a round, about seven seconds either way
 TIMES, SECONDS, DEADLINE = 10, 8, 5  # overload: of what the server does, for how long, and what it promises
 PATIENCE = 60.0
 Reply = tuple[int, float, str]  # status, seconds, when to come again
@@ -61,11 +62,12 @@ def sizes(settings: Settings) -> list[Result]:
 
 def _flat(seconds: measure.Seconds, sizes: tuple[int, ...], size: int, way: str, goal: str) -> Result:
     """The time for a bank over that for one of a single task."""
+    asked = ASKED[1 if way == "one by one" else CLIENTS]
     last = size == sizes[-1]
     own = {name: taken for name, taken in seconds.items() if name.endswith(way)}
-    each = {name: 1000 * median(taken) / ASKED for name, taken in own.items()}
+    each = {name: 1000 * median(taken) / asked for name, taken in own.items()}
     told = "; ".join(f"{name.split()[0]} tasks {one:.0f} ms an answer" for name, one in each.items())
-    said = f"{ASKED} requests of a text each, two answers, tasks drawn at random, {way}; {told}"
+    said = f"{asked} requests of a text each, two answers, tasks drawn at random, {way}; {told}"
     return Result(
         goal if last else f"{way}: bank of {size:,} / of {sizes[0]:,}",
         measure.ratios(own, f"{size:,} {way}", f"{sizes[0]:,} {way}"),
@@ -80,7 +82,7 @@ def _round(url: str, size: int, texts: list[str], clients: int) -> Callable[[int
     draw = random.Random(size)
 
     def timed(number: int) -> object:
-        asked = [(name_of(draw.randrange(size)), texts[i % len(texts)]) for i in range(ASKED)]
+        asked = [(name_of(draw.randrange(size)), texts[i % len(texts)]) for i in range(ASKED[clients])]
         return asyncio.run(_closed(url, asked, clients))
 
     return timed
@@ -132,7 +134,7 @@ def overload(settings: Settings) -> list[Result]:
 def _rate(url: str, texts: list[str], seed: int) -> float:
     """Answers a second of clients who wait."""
     draw = random.Random(seed)
-    asked = [(name_of(draw.randrange(TASKS)), draw.choice(texts)) for _ in range(3 * ASKED)]
+    asked = [(name_of(draw.randrange(TASKS)), draw.choice(texts)) for _ in range(ASKED[CLIENTS])]
     began = time.perf_counter()
     asyncio.run(_closed(url, asked, CLIENTS))
     return len(asked) / (time.perf_counter() - began)
