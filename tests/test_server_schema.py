@@ -62,7 +62,7 @@ def asked(operation, mode, cases):
 
 
 def test_some_requests(server):
-    counts = run(server.url, 12)
+    counts = run(server.url, 40)  # of 20 after the document none without an answer: once in ten thousand runs
     assert len(counts) == 9
     assert 200 in counts["POST /v1/completions"]
     assert server.service.ready

@@ -68,7 +68,7 @@ def test_a_dead_or_hung_worker_is_replaced(bank, number):
 
 
 def test_however_slow_it_was_a_server_without_work_answers(bank):
-    """A pace that no deadline allows shuts nobody out: who comes alone is asked, and a new pace is measured."""
+    """A pace that no deadline allows shuts nobody out: who comes alone is asked, and it is measured anew."""
     with served(bank) as running, running.client() as http:
         pace = running.service.batcher.pace
         pace.begin(-1000.0)
