@@ -117,11 +117,11 @@ class Seq2SeqBackbone(Backbone):
         Of models whose positions are distances, so that neither moves anything.
         """
         longest = max(one.mask.shape[1] for one in contexts)
-        memories = [_with_read(one) for one in contexts]
-        most = max(one.read.shape[1] for one in memories)
-        states = torch.cat([filled(one.states, longest, 1) for one in memories])
-        read = torch.cat([filled(one.read, most, 1, left=True) for one in memories])
-        caches = [one.cache for one in memories]
+        reads = [_read_by(one) for one in contexts]
+        most = max(one.shape[1] for one in reads)
+        states = torch.cat([filled(one.memory.states, longest, 1) for one in contexts])
+        read = torch.cat([filled(one, most, 1, left=True) for one in reads])
+        caches = [one.memory.cache for one in contexts]
         cache = EncoderDecoderCache(
             _joined([one.self_attention_cache for one in caches], most, left=True),
             _joined([one.cross_attention_cache for one in caches], longest),
@@ -184,12 +184,10 @@ class Seq2SeqBackbone(Backbone):
         return shifted.masked_fill(shifted == IGNORE, self.tokenizer.pad_token_id)
 
 
-def _with_read(context: Context) -> Memory:
-    """What a context keeps, with the positions of its decoder that count."""
-    states, cache, read = context.memory
-    if read is None:
-        read = context.mask.new_ones(len(context.mask), cache.get_seq_length())
-    return Memory(states, cache, read)
+def _read_by(context: Context) -> Int[Tensor, "B T"]:
+    """Which positions of the decoder count."""
+    _, cache, read = context.memory
+    return context.mask.new_ones(len(context.mask), cache.get_seq_length()) if read is None else read
 
 
 def _joined(caches: Sequence[DynamicCache], length: int, *, left: bool = False) -> DynamicCache:
