@@ -22,6 +22,7 @@ from weft.models import Backbone
 
 TEXTS, TASKS = 32, 32
 CLIENTS = 16  # of those that come at once
+WAYS = {"one by one": 1, "at once": CLIENTS}  # and their clients
 ASKED = {1: 48, CLIENTS: 192}  # requests of a round, about seven seconds either way
 TIMES, SECONDS, DEADLINE = 10, 8, 5  # overload: of what the server does, for how long, and what it promises
 PATIENCE = 60.0
@@ -50,19 +51,19 @@ def sizes(settings: Settings) -> list[Result]:
         arms = {
             f"{size:,} {way}": _round(url, size, texts, clients)
             for size, url in urls.items()
-            for way, clients in (("one by one", 1), ("at once", CLIENTS))
+            for way, clients in WAYS.items()
         }
         seconds, _ = measure.interleave(arms, settings.rounds)
     return [
         _flat(seconds, counts, size, way, "http-latency" if way == "one by one" else "http-throughput")
-        for way in ("one by one", "at once")
+        for way in WAYS
         for size in counts[1:]
     ]
 
 
 def _flat(seconds: measure.Seconds, sizes: tuple[int, ...], size: int, way: str, goal: str) -> Result:
     """The time for a bank over that for one of a single task."""
-    asked = ASKED[1 if way == "one by one" else CLIENTS]
+    asked = ASKED[WAYS[way]]
     last = size == sizes[-1]
     own = {name: taken for name, taken in seconds.items() if name.endswith(way)}
     each = {name: 1000 * median(taken) / asked for name, taken in own.items()}
