@@ -6,13 +6,17 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from weft.config.training import DistillConfig
 from weft.data.batch import collate
-from weft.experiments.costs.passes import scoring
+from weft.experiments.costs.passes import scoring, taught
 from weft.experiments.costs.sizes import Row, sizes_of
 from weft.experiments.costs.texts import Texts
+from weft.losses.targets import TeacherTargets
 from weft.losses.terms import lm_loss_sum
 from weft.models.choice_tree import ChoiceTree
 from weft.models.tuned import with_all_weights, with_prompts
+from weft.storage.page_store import PageStore
+from weft.tasks import Example
 
 PROMPT, ROWS = 5.0, 4
 TEXTS = ["the good film", "the bad book was not good", "a man sees a dog and a cat", "it was up or down"]
@@ -76,11 +80,35 @@ def test_choices_behind_a_row(case):
     backbone, batch, row, sizes = case
     choices = [(5, 6, 1), (5, 7, 8, 1), (5, 7, 9, 1), (4, 1)]
     paths = tuple(len(prefix) for prefix in ChoiceTree.of(choices).prefixes[1:])
-    texts = Texts([], (int(row.text),), 1.0, 4.0, paths, 4.0, closed=True)
+    texts = Texts([], (int(row.text),), (4,), paths, 4.0, closed=True)
     context = prompted(backbone).begin(batch.sources, [0] * ROWS)
     found = counted(lambda: backbone.score(context, choices))
     _, *later = scoring(sizes, texts, row, float(ROWS), 1.0)
     assert sum(one.operations * one.times for one in later) == pytest.approx(found, rel=0.02)
+
+
+def test_what_teachers_say_of_rows(case):
+    """In passes of like lengths, filled up: as many as they are, at the lengths that they have."""
+    backbone, *_, sizes = case
+    words = " ".join(TEXTS).split()
+    parts = [words[k : k + n] for k in range(3) for n in range(1, len(words) - 3)]
+    rows = [backbone.encode(" ".join(part), "yes no"[: len(part) % 3 + 3]) for part in parts]
+    rows = sorted(rows, key=lambda row: len(row.source))
+    batch = collate(rows, [0] * len(rows))
+    backbone.prepare(batch.sources)
+
+    def tell():
+        TeacherTargets(model, DistillConfig(), PageStore(None, 0, print)).prepare([batch])
+
+    model = prompted(backbone)
+    tell()  # of texts that are kept, those that fill up are read now
+    lengths, answers = (
+        [len(one) for one in some] for some in zip(*((r.source, r.target) for r in rows), strict=True)
+    )
+    texts = Texts([Example("", "")] * len(rows), tuple(lengths), tuple(answers), (), 4.0)
+    found = taught(sizes, [(texts, float(len(rows)))], PROMPT, 1.0, kept=backbone.keeps_texts)
+    assert len(found) > 1
+    assert sum(one.operations * one.times for one in found) == pytest.approx(counted(tell), rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["t5", "bert", "llama-prefix", "gpt2-suffix"])

@@ -172,7 +172,7 @@ def test_the_plan_is_what_spreading_does(seed, tmp_path, monkeypatch):
 def test_the_longest_of_some_drawn_texts():
     """Its mean over all ways to draw, counted one by one."""
     lengths = (2, 3, 7)
-    texts = Texts([Example("", "")] * 3, lengths, 1.0, 1.0, (), 1.0)
+    texts = Texts([Example("", "")] * 3, lengths, (1, 1, 1), (), 1.0)
     ways = [max(some) for some in itertools.product(lengths, repeat=4)]
     assert texts.longest_of(4.0) == pytest.approx(sum(ways) / len(ways))
 
@@ -180,7 +180,7 @@ def test_the_longest_of_some_drawn_texts():
 def test_rows_of_few_shots_are_counted():
     """As many of each answer as there are, or so many in all."""
     rows = [Example("", answer) for answer in "aaaab"]
-    texts = Texts(rows, (1,), 1.0, 1.0, (), 1.0)
+    texts = Texts(rows, (1,), (1,), (), 1.0)
     assert texts.few(3, None, closed=True) == 4
     assert texts.few(3, None, closed=False) == 3
     assert texts.few(None, 2, closed=True) == 2

@@ -173,7 +173,7 @@ class TeacherTargets:
         for key, row in rows.items():
             groups[self._padded(row)].append(key)
         for (length, targets), keys in sorted(groups.items()):
-            size = self.pass_rows(length)
+            size = pass_rows(length + self._prompt)
             for start in range(0, len(keys), size - 1):
                 part = keys[start : start + size - 1]
                 yield from zip(
@@ -182,21 +182,14 @@ class TeacherTargets:
 
     def _padded(self, row: _Row) -> tuple[int, int]:
         """The lengths at which a row is computed: multiples, if the model has the positions."""
-        config, targets = self.teacher.backbone.lm.config, len(row.target)
-        if targets > TARGETS:
-            targets = -(-targets // TARGETS) * TARGETS
-        step = KEPT_LENGTHS if self.teacher.backbone.keeps_texts else LENGTHS
-        length = -(-len(row.source) // step) * step
+        config, kept = self.teacher.backbone.lm.config, self.teacher.backbone.keeps_texts
+        length, targets = padded(len(row.source), len(row.target), kept=kept)
         positions = getattr(config, "max_position_embeddings", None) or length + targets + self._prompt
         return max(len(row.source), min(length, positions - targets - self._prompt)), targets
 
     @property
     def _prompt(self) -> int:
         return 0 if self.teacher.prompts is None else int(self.teacher.prompts.length)
-
-    def pass_rows(self, length: int) -> int:
-        """Rows of a pass over texts of a length, the filling one included."""
-        return max(4, min(PASS_ROWS, PASS_TOKENS // (length + self._prompt)))
 
     @torch.no_grad()
     def _pass(self, rows: list[_Row], size: int, length: int, targets: int) -> list[Entry]:
@@ -232,6 +225,17 @@ class TeacherTargets:
         if value.dtype == torch.float32 and self.half and bool(value.half().isfinite().all()):
             value = value.half()
         return value.cpu().clone()
+
+
+def padded(text: int, target: int, *, kept: bool) -> tuple[int, int]:
+    """The lengths at which a text and its target are computed, in tokens, where texts are kept or not."""
+    step = KEPT_LENGTHS if kept else LENGTHS
+    return -(-text // step) * step, target if target <= TARGETS else -(-target // TARGETS) * TARGETS
+
+
+def pass_rows(length: int) -> int:
+    """Rows of a pass over prompts and texts of a length, the filling one included."""
+    return max(4, min(PASS_ROWS, PASS_TOKENS // length))
 
 
 def _told(entries: Sequence[Entry], device: torch.device) -> Iterator[Told]:

@@ -16,7 +16,7 @@ from weft.config.base import Content
 from weft.errors import ArtifactError
 from weft.models.bundled import cache_folder
 
-Kind = Literal["step", "read", "write", "full"]
+Kind = Literal["step", "taught", "read", "write", "full"]
 Point = tuple[float, float]  # operations of a pass, and its seconds
 FOLDER, MEASURE = "machines", "run weft plan on that machine, and take the file that it names"
 
@@ -63,6 +63,7 @@ class Measured(Content):
             there is none.
         full_evaluate: as `evaluate`, of what such a run made.
         step: of a step of a prompt.
+        taught: of one that teachers' targets are beside, which are there; none where that was not measured.
         read: of a pass without gradients.
         write: of one more token of some rows.
         full: of a step of all weights; none where nothing trains them.
@@ -80,6 +81,7 @@ class Measured(Content):
     full_train: float | None = Field(None, ge=0)
     full_evaluate: float | None = Field(None, ge=0)
     step: Curve
+    taught: Curve | None = None
     read: Curve
     write: Curve
     full: Curve | None = None
@@ -100,7 +102,8 @@ class Measured(Content):
 
     def seconds(self, kind: Kind, operations: float) -> float:
         """Of a pass."""
-        curve = {"step": self.step, "read": self.read, "write": self.write, "full": self.full}[kind]
+        curves = {"step": self.step, "taught": self.taught, "read": self.read, "write": self.write}
+        curve = {**curves, "full": self.full}[kind]
         return (curve or self.step).seconds(operations)
 
 

@@ -20,7 +20,7 @@ from accelerate import PartialState
 from weft import stages, storage
 from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
-from weft.config.training import OptimConfig, PromptConfig
+from weft.config.training import DistillConfig, OptimConfig, PromptConfig
 from weft.data.batch import Batch, Encoded, Tokens, collate
 from weft.experiments.costs.machine import (
     Curve,
@@ -35,7 +35,9 @@ from weft.experiments.costs.machine import (
     write,
 )
 from weft.experiments.costs.sizes import Row, Sizes, sizes_of
+from weft.losses.distillation import distillation_loss
 from weft.losses.objective import lm_loss
+from weft.losses.targets import TeacherTargets
 from weft.losses.terms import lm_loss_sum
 from weft.methods import Method
 from weft.methods.prompt_tuning import PromptTuning
@@ -47,6 +49,7 @@ from weft.models.tuned import TunedModel, with_all_weights, with_prompts
 from weft.runs import Run
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, touches_weights
 from weft.runs.workspace import Workspace
+from weft.storage.page_store import PageStore
 from weft.training.course import Hooks
 from weft.training.loop import fit
 
@@ -82,7 +85,7 @@ def known(
     with storage.locked(path.with_suffix(".lock"), wait=WAIT):
         found = read(path) if path.exists() and not again else machine()
         old = found.bases.get(key)
-        if old is None or (full is not None and old.full is None):
+        if old is None or old.taught is None or (full is not None and old.full is None):
             workspace.progress.say(f"measuring {folder.name} on this machine, which takes about a minute")
             old = base(frozen, workspace, full=full)
             found = found.model_copy(update={"bases": {**found.bases, key: old}})
@@ -135,13 +138,14 @@ def base(
         backbone = own.backbone(run)
         load = clock() - began
         passes = _Passes(backbone, sizes_of(backbone.lm), clock)
-        beside = _beside(own, settled, config.prompt, clock)
-        steps, reads = passes.steps(passes.prompted(), ("prompt",)), passes.reads()
+        beside, student = _beside(own, settled, config.prompt, clock), passes.prompted()
+        steps, reads = passes.steps(student, ("prompt",)), passes.reads()
         measured = Measured(
             model=folder.name,
             choices={**choices, "position": workspace.position(config)},
             load=load,
             step=steps,
+            taught=passes.steps(student, ("prompt",), passes.taught()),
             read=reads,
             write=passes.writes(),
             kept=passes.kept(),
@@ -176,13 +180,20 @@ class _Passes:
         prompt = self.backbone.embeddings[:PROMPT].detach().float().clone()[None]
         return with_prompts(self.backbone, prompt, ("task",))
 
-    def steps(self, model: TunedModel, groups: Sequence[str]) -> Curve:
+    def taught(self) -> TeacherTargets:
+        """What a teacher says, which is kept in memory."""
+        return TeacherTargets(self.prompted(), DistillConfig(), PageStore(None, 0, lambda text: None))
+
+    def steps(self, model: TunedModel, groups: Sequence[str], taught: TeacherTargets | None = None) -> Curve:
         """Whole steps, with their optimiser; rates are so small that nothing moves far."""
+        loss = distillation_loss(taught.teacher, taught.distill, taught) if taught else lm_loss
         found: list[Point] = []
         row = self._row(PROMPT if model.prompts is not None else 0, kept=model.keeps_texts)
         for rows in self._counts(row):
             batch, stamps = self._batch(rows), list[float]()
             model.prepare(batch.sources)
+            if taught is not None:
+                taught.prepare([batch])
             optim = OptimConfig(lr=dict.fromkeys(groups, 1e-9), steps=AGAIN, batch_size=rows)
 
             def note(line: object, stamps: list[float] = stamps) -> None:
@@ -191,7 +202,7 @@ class _Passes:
             def same(step: int, batch: Batch = batch) -> Batch:
                 return batch
 
-            fit(model, same, lm_loss, optim, hooks=Hooks(log=note))
+            fit(model, same, loss, optim, hooks=Hooks(log=note))
             operations = row.operations(self.sizes)
             each = operations.step if model.prompts is not None else operations.full_step
             took = [two - one for one, two in pairwise(stamps)]

@@ -1,11 +1,14 @@
 """Passes of rows through a model: kinds, operations, and how many. Pure."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from weft.experiments.costs.machine import Kind
 from weft.experiments.costs.sizes import Operations, Row, Sizes
 from weft.experiments.costs.texts import Texts
+from weft.losses.targets import padded, pass_rows
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,31 @@ def text_reads(
         reads = float(ceil(count / size)) if count >= 1 else count
         one = sizes.reader.pass_over(float(size * length), float(length)).forward
         found.append(Pass("read", one, calls * reads))
+    return found
+
+
+def taught(
+    sizes: Sizes, drawn: Sequence[tuple[Texts, float]], prompt: float, calls: float, *, kept: bool
+) -> list[Pass]:
+    """What teachers say of rows, in passes of like lengths that are filled up.
+
+    Args:
+        sizes: of the model.
+        drawn: texts of each task, and how many rows of it.
+        prompt: tokens of a teacher's prompt.
+        calls: how often some of them are announced together.
+        kept: whether texts are there already.
+    """
+    counts: dict[tuple[int, int], float] = defaultdict(float)  # of one call
+    for texts, rows in drawn:
+        for lengths in zip(texts.lengths, texts.answers, strict=True):
+            counts[padded(*lengths, kept=kept)] += rows / calls / len(texts.lengths)
+    found = []
+    for (text, answer), count in sorted(counts.items()):
+        size = pass_rows(text + int(prompt))
+        times = float(ceil(count / (size - 1))) if count >= 1 else count
+        row = Row(prompt, float(text), float(answer), kept)
+        found.append(Pass("read", size * row.operations(sizes).forward, calls * times))
     return found
 
 

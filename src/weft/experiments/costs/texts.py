@@ -25,8 +25,7 @@ class Texts:
     Attributes:
         examples: all of them.
         lengths: tokens of sampled texts, shorter ones first.
-        answer: tokens of an answer in the mean, the end token among them.
-        longest: tokens of the longest answer.
+        answers: tokens of their answers, the end token among them.
         paths: of closed answers, tokens that are read before each later parting.
         limit: tokens of an answer that is written, at most.
         closed: whether the answers are a closed set.
@@ -35,8 +34,7 @@ class Texts:
 
     examples: list[Example]
     lengths: tuple[int, ...]
-    answer: float
-    longest: float
+    answers: tuple[int, ...]
     paths: tuple[int, ...]
     limit: float
     closed: bool = False
@@ -51,6 +49,16 @@ class Texts:
     def mean(self) -> float:
         """Tokens of a text."""
         return sum(self.lengths) / max(1, len(self.lengths))
+
+    @cached_property
+    def answer(self) -> float:
+        """Tokens of an answer."""
+        return sum(self.answers) / max(1, len(self.answers))
+
+    @cached_property
+    def longest(self) -> float:
+        """Tokens of the longest answer."""
+        return float(max(self.answers, default=1))
 
     def longest_of(self, rows: float) -> float:
         """Tokens of the longest of so many texts that are drawn, in the mean."""
@@ -103,16 +111,15 @@ class Reader:
         task, backbone, some = self.workspace.task(spec), self.backbone, subset(examples, SAMPLE)
         letters = sum(len(one.source) for one in some) / max(1, len(some))
         if backbone.only_reads:
-            read = [len(backbone.text_tokens(one.source, limit)[0]) for one in some]
-            return Texts(examples, tuple(sorted(read)), 1.0, 1.0, (), 1.0, bool(task.choices), letters)
-        rows = encode_task(spec.name, some, backbone, limit).rows
-        answers = [float(len(row.target)) for row in rows] or [1.0]
+            read = sorted(len(backbone.text_tokens(one.source, limit)[0]) for one in some)
+            ones = (1,) * len(read)
+            return Texts(examples, tuple(read), ones, (), 1.0, bool(task.choices), letters)
+        rows = sorted(encode_task(spec.name, some, backbone, limit).rows, key=lambda row: len(row.source))
         tree = ChoiceTree.of([backbone.answer_tokens(word) for word in task.choices])
         return Texts(
             examples,
-            tuple(sorted(len(row.source) for row in rows)),
-            sum(answers) / len(answers),
-            max(answers),
+            tuple(len(row.source) for row in rows),
+            tuple(len(row.target) for row in rows),
             tuple(len(prefix) for prefix in tree.prefixes[1:]),
             float(task.max_target_tokens),
             bool(task.choices),

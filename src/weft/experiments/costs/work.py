@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import ceil
+from typing import TypeGuard
 
-from weft.data.sampling import WINDOW
+from weft.data.sampling import WINDOW as READ
 from weft.evaluation.nearest import ROWS as NEAREST
 from weft.experiments.costs import passes
 from weft.experiments.costs.learners import Learner, Learners
@@ -13,7 +15,7 @@ from weft.experiments.costs.passes import Pass
 from weft.experiments.costs.sizes import Row, Sizes
 from weft.experiments.costs.texts import Reader, Texts
 from weft.experiments.jobs import Job
-from weft.losses.target_costs import PASS_SHARE
+from weft.losses.target_costs import WINDOW
 from weft.methods.in_context import InContext
 from weft.models.text_cache import BYTES, LENGTHS
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun
@@ -122,13 +124,17 @@ class Works:
         row = self._step_row(config, learner, training)
         operations = row.operations(self.sizes)
         each = operations.full_step if learner.weights else operations.step
-        kind: Kind = "full" if learner.weights else "step"
+        kind: Kind = "full" if learner.weights else "taught" if _is_taught(config) else "step"
         found, size = [Pass(kind, each * optim.batch_size, float(optim.steps))], 0.0
         for texts, rows in training:
             used = min(float(rows), optim.steps * optim.batch_size / len(training))
-            read, kept = self._texts(texts, used, learner, float(WINDOW * optim.batch_size))
+            read, kept = self._texts(texts, used, learner, float(READ * optim.batch_size))
             found, size = [*found, *read], size + kept
-        found += [*self._teaching(config, row), *self._nearest(config, training), *self._dev(config, learner)]
+        found += [
+            *self._teaching(config, learner, row, training),
+            *self._nearest(config, training),
+            *self._dev(config, learner),
+        ]
         tokens = row.tokens(self.sizes) * (optim.micro_batch or optim.batch_size)
         return Work(tuple(found), True, learner, tokens, optim.steps, text_bytes=size)
 
@@ -155,15 +161,23 @@ class Works:
         found = passes.text_reads(self.sizes, texts, fresh, at_once, self.read_tokens, LENGTHS)
         return found, fresh * texts.mean * self.sizes.kept * BYTES
 
-    def _teaching(self, config: AnyRun, row: Row) -> list[Pass]:
-        """What teachers say of each row that comes; of one that comes again it is kept, if it may be."""
-        if not isinstance(config, SourceRun) or not config.teachers or not config.distill.teaches:
+    def _teaching(
+        self, config: AnyRun, learner: Learner, row: Row, training: Sequence[tuple[Texts, int]]
+    ) -> list[Pass]:
+        """What teachers say of each row that comes; of one that comes again it is kept, if it may be.
+
+        Before that, of one batch, at its own lengths and at those of passes, to find what that costs.
+        """
+        if not _is_taught(config):
             return []
-        size, draws = config.optim.batch_size, config.optim.steps * config.optim.batch_size
-        counts = [self.reader.training(config, spec)[1] for spec in config.tasks]
-        different = sum(min(draws / len(counts), count) for count in counts)
-        taught = draws if config.distill.targets == "live" else min(draws, different)
-        return [Pass("read", row.operations(self.sizes).forward * size, PASS_SHARE * taught / size)]
+        size, steps, tasks = config.optim.batch_size, config.optim.steps, len(training)
+        live = config.distill.targets == "live"
+        each = [(texts, steps * size / tasks, rows) for texts, rows in training]
+        drawn = [(texts, draws if live else min(draws, rows)) for texts, draws, rows in each]
+        tried = [(texts, size / tasks) for texts, _ in training]
+        taught = partial(passes.taught, self.sizes, prompt=float(learner.prompt), kept=learner.keeps_texts)
+        one_batch = Pass("read", row.operations(self.sizes).forward * size, 1.0)
+        return [one_batch, *taught(tried, calls=1.0), *taught(drawn, calls=float(ceil(steps / WINDOW)))]
 
     def _nearest(self, config: AnyRun, training: Sequence[tuple[Texts, int]]) -> list[Pass]:
         """Rows under every known prompt, where the nearest one is looked for; once for all that ask alike."""
@@ -233,3 +247,8 @@ class Works:
                 texts, rows = self.reader.training(config, spec)
                 found += passes.readings(self.sizes, texts, float(rows), FIT_BATCH)
         return Work(tuple(found), fits=True)
+
+
+def _is_taught(config: AnyRun) -> TypeGuard[SourceRun]:
+    """Whether teachers say something of its rows."""
+    return isinstance(config, SourceRun) and bool(config.teachers) and config.distill.teaches
