@@ -24,6 +24,7 @@ TEXTS, TASKS = 32, 32
 CLIENTS = 16  # of those that come at once
 WAYS = {"one by one": 1, "at once": CLIENTS}  # and their clients
 ASKED = {1: 48, CLIENTS: 192}  # requests of a round, about seven seconds either way
+QUICK_SHARE = 8  # of them, a quick round has one in so many
 TIMES, SECONDS, DEADLINE = 10, 8, 5  # overload: of what the server does, for how long, and what it promises
 PATIENCE = 60.0
 Reply = tuple[int, float, str]  # status, seconds, when to come again
@@ -44,26 +45,37 @@ def sizes(settings: Settings) -> list[Result]:
     """Servers of banks of any size, asked in turn: one request after the other, and many at once."""
     backbone = _backbone(settings)
     counts = QUICK if settings.quick else SIZES
+    requests = {
+        clients: asked // QUICK_SHARE if settings.quick else asked for clients, asked in ASKED.items()
+    }
     texts = inputs.texts(settings, TEXTS)
     banks = {size: _bank(settings, backbone, size, f"http-{size}") for size in counts}
     with ExitStack() as servers:
         urls = {size: servers.enter_context(serving(path)) for size, path in banks.items()}
         arms = {
-            f"{size:,} {way}": _round(url, size, texts, clients)
+            f"{size:,} {way}": _round(url, size, texts, clients, requests[clients])
             for size, url in urls.items()
             for way, clients in WAYS.items()
         }
         seconds, _ = measure.interleave(arms, settings.rounds)
     return [
-        _flat(seconds, counts, size, way, "http-latency" if way == "one by one" else "http-throughput")
+        _flat(
+            seconds,
+            counts,
+            size,
+            way,
+            requests[WAYS[way]],
+            "http-latency" if way == "one by one" else "http-throughput",
+        )
         for way in WAYS
         for size in counts[1:]
     ]
 
 
-def _flat(seconds: measure.Seconds, sizes: tuple[int, ...], size: int, way: str, goal: str) -> Result:
+def _flat(
+    seconds: measure.Seconds, sizes: tuple[int, ...], size: int, way: str, asked: int, goal: str
+) -> Result:
     """The time for a bank over that for one of a single task."""
-    asked = ASKED[WAYS[way]]
     last = size == sizes[-1]
     own = {name: taken for name, taken in seconds.items() if name.endswith(way)}
     each = {name: 1000 * median(taken) / asked for name, taken in own.items()}
@@ -78,12 +90,12 @@ def _flat(seconds: measure.Seconds, sizes: tuple[int, ...], size: int, way: str,
     )
 
 
-def _round(url: str, size: int, texts: list[str], clients: int) -> Callable[[int], object]:
+def _round(url: str, size: int, texts: list[str], clients: int, requests: int) -> Callable[[int], object]:
     """So many requests for tasks drawn at random; every size is asked the same texts in the same order."""
     draw = random.Random(size)
 
     def timed(number: int) -> object:
-        asked = [(name_of(draw.randrange(size)), texts[i % len(texts)]) for i in range(ASKED[clients])]
+        asked = [(name_of(draw.randrange(size)), texts[i % len(texts)]) for i in range(requests)]
         return asyncio.run(_closed(url, asked, clients))
 
     return timed
