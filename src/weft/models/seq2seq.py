@@ -97,18 +97,25 @@ class Seq2SeqBackbone(Backbone):
 
     def _read(self, context: Context, tokens: Int[Tensor, "B N"]) -> Context:
         """The context after more tokens of its decoder; uses its cache up."""
-        states, cache, read = context.memory
+        logits, memory = self._logits(context.mask, context.memory, tokens)
+        return Context(context.mask, memory, logits[:, -1])
+
+    def _logits(
+        self, mask: Int[Tensor, "B S"], memory: Memory, tokens: Int[Tensor, "B N"]
+    ) -> tuple[Float[Tensor, "B N V"], Memory]:
+        """Logits behind more tokens of the decoder, and what is kept then; uses the cache up."""
+        states, cache, read = memory
         if read is not None:
             read = torch.cat([read, read.new_ones(tokens.shape)], 1)
         out = self.lm(
             encoder_outputs=BaseModelOutput(last_hidden_state=states),
-            attention_mask=context.mask,
+            attention_mask=mask,
             decoder_input_ids=tokens,
             decoder_attention_mask=read,
             past_key_values=cache,
             use_cache=True,
         )
-        return Context(context.mask, Memory(states, out.past_key_values, read), out.logits[:, -1])
+        return out.logits, Memory(states, out.past_key_values, read)
 
     @torch.no_grad()
     def join(self, contexts: Sequence[Context]) -> Context:
@@ -131,18 +138,11 @@ class Seq2SeqBackbone(Backbone):
 
     @torch.no_grad()
     def after(self, context: Context, rows: Sequence[int], paths: Sequence[Tokens]) -> Float[Tensor, "N T V"]:
-        """See `Backbone`; the encoder is not run again."""
-        ids, _ = pad_rows(
-            [(self.start_token, *path) for path in paths], self.tokenizer.pad_token_id, self.device
-        )
-        out = self.lm(
-            encoder_outputs=BaseModelOutput(last_hidden_state=context.memory.states[rows]),
-            attention_mask=context.mask[rows],
-            decoder_input_ids=ids,
-            use_cache=False,
-        )
-        logits: Tensor = out.logits[:, 1:]
-        return logits
+        """See `Backbone`; neither is the encoder run again, nor are its states mapped again."""
+        states, cache, read = context.memory
+        own = Memory(states[rows], _rows_of(cache, rows), None if read is None else read[rows])
+        ids, _ = pad_rows(paths, self.tokenizer.pad_token_id, self.device)
+        return self._logits(context.mask[rows], own, ids)[0]
 
     @torch.no_grad()
     def _score(self, context: Context, choices: Sequence[Tokens]) -> Float[Tensor, "B C"]:
@@ -193,3 +193,9 @@ def _read_by(context: Context) -> Int[Tensor, "B T"]:
 def _joined(caches: Sequence[DynamicCache], length: int, *, left: bool = False) -> DynamicCache:
     """Keys and values of several batches as one, filled up with zeros."""
     return DynamicCache(joined([kv(one) for one in caches], length, left=left))
+
+
+def _rows_of(cache: EncoderDecoderCache, rows: Sequence[int]) -> EncoderDecoderCache:
+    """Keys and values of some rows; the cache stays as it was."""
+    parts = (cache.self_attention_cache, cache.cross_attention_cache)
+    return EncoderDecoderCache(*(DynamicCache([(k[rows], v[rows]) for k, v in kv(part)]) for part in parts))
