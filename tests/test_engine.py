@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -238,6 +239,20 @@ def test_of_a_bank_only_the_tasks_of_a_batch_are_there(engines, monkeypatch):
     texts = ["a dog", "the cat", "one film"]
     engine.generate([Request("open3", text=text) for text in texts] + [Request("open5", text="a dog")])
     assert sorted(read) == ["open3", "open5"]
+
+
+def test_words_are_made_ready_once_for_all_tasks_of_a_format(engines, monkeypatch):
+    """The tokenizer meets answer words once, however many tasks have them; others have their own."""
+    engine = with_settings(engines["t5"])
+    met, whole = [], type(engine.backbone).answer_tokens
+    monkeypatch.setattr(
+        type(engine.backbone), "answer_tokens", lambda self, word: met.append(word) or whole(self, word)
+    )
+    closed = [engine.row(Request(f"closed{length}", text="a dog")) for length in LENGTHS]
+    assert Counter(met) == dict.fromkeys(CLOSED.values(), 2)  # as tokens, and as they are spelt
+    assert len({id(row.ready.tree) for row in closed}) == 1
+    assert [row.ready.task.name for row in closed] == [f"closed{length}" for length in LENGTHS]
+    assert engine.row(Request("open3", text="a dog")).ready.tree is None
 
 
 @pytest.mark.parametrize("name", ["t5", "llama-prefix", "llama-suffix"])

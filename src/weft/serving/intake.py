@@ -16,6 +16,8 @@ from weft.serving.requests import Request
 from weft.serving.rows import Ready, Row
 from weft.tasks import Task, from_spec
 
+Words = tuple[ChoiceTree | None, dict[str, str]]  # the last two of `Ready`
+
 
 class Intake:
     """Makes rows of requests.
@@ -29,6 +31,7 @@ class Intake:
     def __init__(self, backbone: Backbone, heads: ReaderHeads, room: int) -> None:
         self.backbone, self.heads = backbone, heads
         self._ready = Kept[Ready](room)
+        self._words = Kept[Words](room)
 
     def row(self, request: Request, snapshot: Snapshot) -> Row:
         """A request as the loop takes it: its task found, its text made and cut.
@@ -86,8 +89,12 @@ class Intake:
         task = from_spec(entry.task)
         if entry.kind == "readers":
             return Ready(task)
+        return Ready(task, *self._words.get(entry.line.definition, lambda: self._words_of(task)))
+
+    def _words_of(self, task: Task) -> Words:
+        """What is the same for all tasks of a definition, of which a bank has few."""
         words = [self.backbone.answer_tokens(word) for word in task.choices]
-        return Ready(task, ChoiceTree.of(words) if words else None, spelt(self.backbone, task))
+        return ChoiceTree.of(words) if words else None, spelt(self.backbone, task)
 
     def _longest_text(self, entry: Entry, limit: int) -> int:
         """Most tokens of a text, beside the prompt and what is written.
