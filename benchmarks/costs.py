@@ -91,8 +91,8 @@ def _round(base: str, root: Path, clock: Callable[[], float]) -> list[Order]:
     experiment = _experiment(base)
     plan = jobs.plan(experiment, jobs.specs_of(experiment), workspace.run_id)
     configs = [job.config for job in plan.jobs]
-    frozen, full = measuring.representative(configs)
-    measured = measuring.base(frozen, workspace, full=full, clock=clock)
+    frozen, own = measuring.representative(configs)
+    measured = measuring.base(frozen, workspace, own, clock=clock)
     planned = costs(plan, workspace, measuring.machine(), measured, 1)
     workspace.backbone(frozen)  # which a worker loads once
     found = []
@@ -140,6 +140,7 @@ def _experiment(base: str) -> Experiment:
                 "method": {"name": "mpt", "start": "nearest"},
                 "optim": optim(*bank, steps=24),
             },
+            {"label": "LoRA", "method": {"name": "lora"}, "optim": optim("lora", steps=12, rate=1e-3)},
             {"label": "full", "method": {"name": "full"}, "optim": optim("model", steps=6, rate=1e-4)},
         ],
     }

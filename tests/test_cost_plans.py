@@ -16,7 +16,7 @@ from tiny_job import EXPERIMENT, FULL, SHORT, command, write_job
 from weft.errors import ArtifactError
 from weft.experiments import execution, jobs
 from weft.experiments.costs import machine, measuring
-from weft.experiments.costs.machine import Curve, Machine, Measured
+from weft.experiments.costs.machine import Curve, Machine, Measured, Times
 from weft.experiments.costs.plan import costs
 from weft.experiments.costs.schedule import Item, schedule
 from weft.experiments.costs.texts import Texts
@@ -54,8 +54,8 @@ METHODS = """
 def made_up(**changes):
     """A machine with a base model on which a pass takes 1 ms, and a second for 1e9 operations more."""
     curve = Curve(points=((1e6, 2e-3), (1e9, 1.001)))
-    of_base = {"model": "base", "choices": {"dtype": "float32"}, "load": 2.0, "train": 0.5, "evaluate": 0.25}
-    of_base |= {"step": curve, "read": curve, "write": curve, "full": curve}
+    frozen = Times(step=curve, read=curve, write=curve, train=0.5, evaluate=0.25)
+    of_base = {"model": "base", "choices": {"dtype": "float32"}, "load": 2.0, "frozen": frozen}
     measured = Measured(**of_base, kept=1000.0, files=3000.0, line=200.0)
     facts = {"host": "there", "processor": "one", "device": "cpu", "threads": 1, "start": 8.0}
     return Machine(**{**facts, "part_tokens": 512, "read_tokens": 256, **changes}), measured
@@ -67,6 +67,22 @@ def test_seconds_lie_on_lines_between_measured_passes():
     assert [curve.seconds(x * 1e9) for x in (0, 1, 2, 3, 4, 5, 10)] == pytest.approx(
         [0.1, 0.3, 0.5, 0.7, 1.1, 1.5, 3.0]
     )
+
+
+def test_models_of_their_own_take_their_own_time():
+    """As measured; what was not measured takes as long as the frozen model, and is loaded besides."""
+    _, measured = made_up()
+    slow = Times(
+        **{name: Curve(points=((1e6, 1.0), (1e9, 4.0))) for name in ("step", "read", "write")},
+        train=7,
+        evaluate=6,
+    )
+    measured = measured.model_copy(update={"own": {"added": slow}})
+    assert measured.times(None) is measured.frozen
+    assert measured.times("added") is slow
+    full = measured.times("full")
+    assert (full.train, full.evaluate) == (2.5, 2.25)
+    assert [full.seconds(kind, 1e9) for kind in ("step", "taught", "read")] == pytest.approx([1.001] * 3)
 
 
 def test_noise_makes_no_work_free():
@@ -271,9 +287,16 @@ def test_the_command_tells_people_and_programs(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_this_machine_is_measured_once(tmp_path, monkeypatch, capsys):
-    """With all weights where a row trains them; the file is read the next time, and nothing is measured."""
+    """With models that rows have for themselves; the file is read the next time, and nothing is measured.
+
+    A file of another version is no hindrance: it is made anew.
+    """
     monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "cache"))
-    path = write_job(tmp_path, "llama", "suffix", EXPERIMENT + FULL)
+    path = write_job(tmp_path, "llama", "suffix", EXPERIMENT + FULL + LORA)
+    assert command("plan", path, "--runs", tmp_path / "runs", "--json") == 0
+    capsys.readouterr()
+    [file] = (tmp_path / "cache" / "machines").glob("*.json")
+    file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
     assert command("plan", path, "--runs", tmp_path / "runs", "--json") == 0
     first = json.loads(capsys.readouterr().out)
     [file] = (tmp_path / "cache" / "machines").glob("*.json")
@@ -281,7 +304,11 @@ def test_this_machine_is_measured_once(tmp_path, monkeypatch, capsys):
     [base] = known.bases.values()
     assert known.start > 0
     assert min(base.load, base.kept, base.files, base.line) > 0
-    assert all(curve is not None and len(curve.points) >= 3 for curve in (base.step, base.read, base.full))
+    assert base.own.keys() == {"full", "added"}
+    assert all(
+        len(curve.points) >= 3 for one in (base.frozen, *base.own.values()) for curve in (one.step, one.read)
+    )
+    assert base.frozen.taught is not None
     monkeypatch.setattr(measuring, "base", lambda *a, **kw: pytest.fail("measured again"))
     assert command("plan", path, "--runs", tmp_path / "runs", "--json") == 0
     assert json.loads(capsys.readouterr().out) == first
@@ -316,6 +343,10 @@ def test_a_thousand_tasks_on_a_hundred_nodes(tmp_path):
     assert told["busy"] == 100
 
 
+LORA = """  - label: LoRA
+    method: {{name: lora}}
+    optim: {{lr: {{lora: 0.001}}, steps: 2, batch_size: 6}}
+"""
 START = 10.0  # seconds of a worker of `made_up`
 MPT = """rows:
   - label: MPT

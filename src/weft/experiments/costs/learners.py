@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from weft import runs
+from weft.experiments.costs.machine import Own
 from weft.experiments.jobs import Plan
 from weft.methods import Method, TrainedMethod
 from weft.models import Backbone
@@ -24,16 +25,21 @@ class Learner:
         kept: numbers that its run keeps.
         prompt: tokens of a row's prompt.
         keeps_texts: whether texts are read once and kept.
-        weights: whether all weights are trained.
-        own: whether its run has a model of its own, whose weights it trains or adds to.
+        own: which model its run has for itself; none: it shares the frozen one.
     """
 
     trained: int = 0
     kept: int = 0
     prompt: int = 0
     keeps_texts: bool = False
-    weights: bool = False
-    own: bool = False
+    own: Own | None = None
+
+
+def own_model(method: Method | None) -> Own | None:
+    """Which model a method's runs have for themselves."""
+    if method is None or not method.touches_weights:
+        return None
+    return "full" if "model" in method.groups else "added"
 
 
 @dataclass
@@ -109,9 +115,7 @@ class Learners:
             length = int(model.prompts.length)
             every = sum(tensor.numel() for tensor in model.prompts.state_dict().values())
             kept = kept if model.prompts.fixed else every
-        return Learner(
-            trained, kept, length, model.keeps_texts, "model" in model.trained, method.touches_weights
-        )
+        return Learner(trained, kept, length, model.keeps_texts, own_model(method))
 
     def _bank(self, config: AdaptRun, prompt: torch.Tensor) -> PromptBank:
         """Of the source run, which may have come with weft."""

@@ -16,7 +16,8 @@ from weft.config.base import Content
 from weft.errors import ArtifactError
 from weft.models.bundled import cache_folder
 
-Kind = Literal["step", "taught", "read", "write", "full"]
+Kind = Literal["step", "taught", "read", "write"]
+Own = Literal["full", "added"]  # models that runs have for themselves: all weights trained, or some added
 Point = tuple[float, float]  # operations of a pass, and its seconds
 FOLDER, MEASURE = "machines", "run weft plan on that machine, and take the file that it names"
 
@@ -50,6 +51,32 @@ class Curve(Content):
         return [0.0, *x], [max(0.0, y[0] - slope * x[0]), *y]
 
 
+class Times(Content):
+    """Of a model in one number format, what passes take, and runs beside them.
+
+    Attributes:
+        step: of a step that trains.
+        taught: of one that teachers' targets are beside, which are there; none where that was not measured.
+        read: of a pass without gradients.
+        write: of one more token of some rows.
+        train: seconds of a training run beside its steps.
+        evaluate: seconds of an evaluation beside its passes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    step: Curve
+    taught: Curve | None = None
+    read: Curve
+    write: Curve
+    train: float = Field(ge=0)
+    evaluate: float = Field(ge=0)
+
+    def seconds(self, kind: Kind, operations: float) -> float:
+        """Of a pass."""
+        curves = {"step": self.step, "taught": self.taught, "read": self.read, "write": self.write}
+        return (curves[kind] or self.step).seconds(operations)
+
+
 class Measured(Content):
     """What was measured of one base model.
 
@@ -57,16 +84,8 @@ class Measured(Content):
         model: its name.
         choices: number format, attention and products, and where prompts stand.
         load: seconds until its weights are there.
-        train: seconds of a training run beside its steps.
-        evaluate: seconds of an evaluation beside its passes.
-        full_train: as `train`, of a run that trains all weights, which loads a model of its own; none where
-            there is none.
-        full_evaluate: as `evaluate`, of what such a run made.
-        step: of a step of a prompt.
-        taught: of one that teachers' targets are beside, which are there; none where that was not measured.
-        read: of a pass without gradients.
-        write: of one more token of some rows.
-        full: of a step of all weights; none where nothing trains them.
+        frozen: of the model that runs share, under prompts.
+        own: of models that runs have for themselves, which each of them loads; as far as they were measured.
         kept: bytes that a step keeps of a token for its backward pass.
         files: bytes of a run's files beside its tensors and answers.
         line: bytes of an answer in the run's files, beside its text.
@@ -76,35 +95,18 @@ class Measured(Content):
     model: str
     choices: dict[str, str]
     load: float = Field(ge=0)
-    train: float = Field(ge=0)
-    evaluate: float = Field(ge=0)
-    full_train: float | None = Field(None, ge=0)
-    full_evaluate: float | None = Field(None, ge=0)
-    step: Curve
-    taught: Curve | None = None
-    read: Curve
-    write: Curve
-    full: Curve | None = None
+    frozen: Times
+    own: dict[Own, Times] = Field(default_factory=dict)
     kept: float = Field(ge=0)
     files: float = Field(ge=0)
     line: float = Field(ge=0)
 
-    def beside(self, *, scores: bool, full: bool) -> float:
-        """Of a run beside its passes.
-
-        Args:
-            scores: whether it is an evaluation.
-            full: whether all weights are its own, or of the run that it scores.
-        """
-        own = self.full_evaluate if scores else self.full_train
-        plain = self.evaluate if scores else self.train
-        return plain if own is None or not full else own
-
-    def seconds(self, kind: Kind, operations: float) -> float:
-        """Of a pass."""
-        curves = {"step": self.step, "taught": self.taught, "read": self.read, "write": self.write}
-        curve = {**curves, "full": self.full}[kind]
-        return (curve or self.step).seconds(operations)
+    def times(self, own: Own | None) -> Times:
+        """Of the frozen model, or of one that a run has for itself; if that was not measured, as frozen."""
+        if own is None or own in self.own:
+            return self.frozen if own is None else self.own[own]
+        beside = {"train": self.frozen.train + self.load, "evaluate": self.frozen.evaluate + self.load}
+        return self.frozen.model_copy(update=beside)
 
 
 class Machine(Content):
@@ -123,7 +125,7 @@ class Machine(Content):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     host: str
     processor: str
     device: str

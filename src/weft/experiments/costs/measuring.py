@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -22,11 +22,15 @@ from weft.config.model import BaseConfig
 from weft.config.task import TaskSpec
 from weft.config.training import DistillConfig, OptimConfig, PromptConfig
 from weft.data.batch import Batch, Encoded, Tokens, collate
+from weft.errors import ArtifactError
+from weft.experiments.costs.learners import own_model
 from weft.experiments.costs.machine import (
     Curve,
     Machine,
     Measured,
+    Own,
     Point,
+    Times,
     key_of,
     place,
     points,
@@ -36,17 +40,17 @@ from weft.experiments.costs.machine import (
 )
 from weft.experiments.costs.sizes import Row, Sizes, sizes_of
 from weft.losses.distillation import distillation_loss
-from weft.losses.objective import lm_loss
+from weft.losses.objective import Loss, lm_loss
 from weft.losses.targets import TeacherTargets
 from weft.losses.terms import lm_loss_sum
-from weft.methods import Method
+from weft.methods import Method, TrainedMethod
 from weft.methods.prompt_tuning import PromptTuning
 from weft.models import Backbone
 from weft.models.memory import saved_bytes
 from weft.models.parts import part_tokens
 from weft.models.text_cache import READ_TOKENS, READ_TOKENS_ELSEWHERE
-from weft.models.tuned import TunedModel, with_all_weights, with_prompts
-from weft.runs import Run
+from weft.models.tuned import TunedModel, with_prompts
+from weft.runs import Run, parents
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, touches_weights
 from weft.runs.workspace import Workspace
 from weft.storage.page_store import PageStore
@@ -75,7 +79,7 @@ def known(
     Raises:
         ArtifactError: if the given file is none, or knows nothing of the base model.
     """
-    frozen, full = representative(configs)
+    frozen, own = representative(configs)
     folder = workspace.base(frozen)
     key = key_of(folder.hash, workspace.position(frozen))
     if given is not None:
@@ -83,22 +87,34 @@ def known(
         return found, found.base(key, folder.name, given), given
     path = place(PartialState().device.type, torch.get_num_threads())
     with storage.locked(path.with_suffix(".lock"), wait=WAIT):
-        found = read(path) if path.exists() and not again else machine()
+        found = _noted(path) if path.exists() and not again else machine()
         old = found.bases.get(key)
-        if old is None or old.taught is None or (full is not None and old.full is None):
-            workspace.progress.say(f"measuring {folder.name} on this machine, which takes about a minute")
-            old = base(frozen, workspace, full=full)
+        if old is None or not own.keys() <= old.own.keys():
+            kinds = f", with {len(own)} kinds of weights of its own" if own else ""
+            workspace.progress.say(f"measuring {folder.name} on this machine{kinds}: a minute or a few")
+            old = base(frozen, workspace, own)
             found = found.model_copy(update={"bases": {**found.bases, key: old}})
             write(found, path)
     return found, old, path
 
 
-def representative(configs: Sequence[AnyRun]) -> tuple[AnyRun, AnyRun | None]:
-    """A run on the frozen model, and one that trains all of its weights, if there is one."""
+def _noted(path: Path) -> Machine:
+    """What was noted of this machine; a note of another version, or a damaged one, is made anew."""
+    try:
+        return read(path)
+    except ArtifactError:
+        return machine()
+
+
+def representative(configs: Sequence[AnyRun]) -> tuple[AnyRun, dict[Own, AdaptRun]]:
+    """A run on the frozen model, and the first one of every kind of models that runs have for themselves."""
     frozen = next((one for one in configs if not touches_weights(one)), configs[0])
-    made = ((one, one.made_by) for one in configs)
-    full = next((one for one, method in made if method is not None and "model" in method.groups), None)
-    return frozen, full
+    own: dict[Own, AdaptRun] = {}
+    for config in configs:
+        kind = own_model(config.made_by) if isinstance(config, AdaptRun) else None
+        if kind is not None and isinstance(config, AdaptRun):
+            own.setdefault(kind, config)
+    return frozen, own
 
 
 def machine() -> Machine:
@@ -118,83 +134,99 @@ def machine() -> Machine:
 
 
 def base(
-    config: AnyRun, workspace: Workspace, *, full: AnyRun | None = None, clock: Clock = time.perf_counter
+    config: AnyRun,
+    workspace: Workspace,
+    own: Mapping[Own, AdaptRun] | None = None,
+    *,
+    clock: Clock = time.perf_counter,
 ) -> Measured:
     """A base model on this machine.
 
     Args:
         config: of a run that trains a prompt, or scores one.
         workspace: with the choices of this machine.
-        full: of a run that trains all weights; none: that is not measured.
+        own: a run of each kind of models that runs have for themselves.
         clock: seconds.
     """
     folder, choices = workspace.base(config), workspace.choices(config)
     settled = config.base if config.base.deterministic else config.base.model_copy(update=choices)
     workspace.root.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=workspace.root, prefix=".measure-") as name:
-        own = Workspace(Path(name))
-        run = config.model_copy(update={"base": settled})
+        place = Workspace(Path(name))
         began = clock()
-        backbone = own.backbone(run)
+        backbone = place.backbone(config.model_copy(update={"base": settled}))
         load = clock() - began
-        passes = _Passes(backbone, sizes_of(backbone.lm), clock)
-        beside, student = _beside(own, settled, config.prompt, clock), passes.prompted()
-        steps, reads = passes.steps(student, ("prompt",)), passes.reads()
-        measured = Measured(
+        beside = _beside(place, settled, config.prompt, clock, PromptTuning())
+        passes = _Passes(_prompted(backbone), sizes_of(backbone.lm), clock)
+        frozen = passes.times("prompt", beside).model_copy(update={"taught": passes.taught()})
+        others = {
+            kind: _of_its_own(one, place, config.prompt, passes.sizes, clock)
+            for kind, one in (own or {}).items()
+        }
+        return Measured(
             model=folder.name,
             choices={**choices, "position": workspace.position(config)},
             load=load,
-            step=steps,
-            taught=passes.steps(student, ("prompt",), passes.taught()),
-            read=reads,
-            write=passes.writes(),
+            frozen=frozen,
+            own=others,
             kept=passes.kept(),
-            train=max(0.0, beside.train - steps.points[0][1]),
-            evaluate=max(0.0, beside.evaluate - reads.points[0][1]),
             files=beside.files,
             line=beside.line,
         )
-        if full is None:
-            return measured
-        method = full.made_by
-        assert method is not None
-        beside = _beside(own, full.base, config.prompt, clock, method)
-        fresh = own.backbone(full, fresh=True)
-        changed = _Passes(fresh, passes.sizes, clock)
-        curve = changed.steps(with_all_weights(fresh, ("task",)), ("model",))
-        seconds = {"full_train": max(0.0, beside.train - curve.points[0][1])}
-        seconds |= {"full_evaluate": max(0.0, beside.evaluate - reads.points[0][1])}
-        return measured.model_copy(update={"full": curve, **seconds})
+
+
+def _of_its_own(
+    config: AdaptRun, workspace: Workspace, prompt: PromptConfig, sizes: Sizes, clock: Clock
+) -> Times:
+    """Of a model that a run has for itself: whole short runs, and then passes."""
+    method = config.method
+    assert isinstance(method, TrainedMethod)
+    beside = _beside(workspace, config.base, prompt, clock, method)
+    model, _ = method.build(parents.setup_of(config, workspace))
+    return _Passes(model, sizes, clock).times(next(iter(method.groups)), beside)
+
+
+def _prompted(backbone: Backbone) -> TunedModel:
+    """A model that trains one prompt."""
+    prompt = backbone.embeddings[:PROMPT].detach().float().clone()[None]
+    return with_prompts(backbone, prompt, ("task",))
 
 
 @dataclass(frozen=True)
 class _Passes:
-    """Passes of one base model, by the number of their tokens."""
+    """Passes of one model, by the number of their tokens."""
 
-    backbone: Backbone
+    model: TunedModel
     sizes: Sizes
     clock: Clock
 
-    def prompted(self) -> TunedModel:
-        """A model that trains one prompt."""
-        prompt = self.backbone.embeddings[:PROMPT].detach().float().clone()[None]
-        return with_prompts(self.backbone, prompt, ("task",))
+    def times(self, group: str, beside: "_Beside") -> Times:
+        """All of them, given what whole runs took."""
+        steps, reads = self.steps(group), self.reads()
+        return Times(
+            step=steps,
+            read=reads,
+            write=self.writes(),
+            train=max(0.0, beside.train - steps.points[0][1]),
+            evaluate=max(0.0, beside.evaluate - reads.points[0][1]),
+        )
 
-    def taught(self) -> TeacherTargets:
-        """What a teacher says, which is kept in memory."""
-        return TeacherTargets(self.prompted(), DistillConfig(), PageStore(None, 0, lambda text: None))
+    def taught(self) -> Curve:
+        """Whole steps beside what a teacher says, which is kept in memory."""
+        distill = DistillConfig()
+        targets = TeacherTargets(self.model, distill, PageStore(None, 0, lambda text: None))
+        return self.steps("prompt", distillation_loss(self.model, distill, targets), targets)
 
-    def steps(self, model: TunedModel, groups: Sequence[str], taught: TeacherTargets | None = None) -> Curve:
+    def steps(self, group: str, loss: Loss = lm_loss, targets: TeacherTargets | None = None) -> Curve:
         """Whole steps, with their optimiser; rates are so small that nothing moves far."""
-        loss = distillation_loss(taught.teacher, taught.distill, taught) if taught else lm_loss
         found: list[Point] = []
-        row = self._row(PROMPT if model.prompts is not None else 0, kept=model.keeps_texts)
+        row = self._row()
         for rows in self._counts(row):
             batch, stamps = self._batch(rows), list[float]()
-            model.prepare(batch.sources)
-            if taught is not None:
-                taught.prepare([batch])
-            optim = OptimConfig(lr=dict.fromkeys(groups, 1e-9), steps=AGAIN, batch_size=rows)
+            self.model.prepare(batch.sources)
+            if targets is not None:
+                targets.prepare([batch])
+            optim = OptimConfig(lr={group: 1e-9}, steps=AGAIN, batch_size=rows)
 
             def note(line: object, stamps: list[float] = stamps) -> None:
                 stamps.append(self.clock())
@@ -202,47 +234,45 @@ class _Passes:
             def same(step: int, batch: Batch = batch) -> Batch:
                 return batch
 
-            fit(model, same, loss, optim, hooks=Hooks(log=note))
+            fit(self.model, same, loss, optim, hooks=Hooks(log=note))
             operations = row.operations(self.sizes)
-            each = operations.step if model.prompts is not None else operations.full_step
+            each = operations.full_step if "model" in self.model.trained else operations.step
             took = [two - one for one, two in pairwise(stamps)]
             found.append((each * rows, median(took)))
         return points(found)
 
     def reads(self) -> Curve:
         """Passes without gradients, from which answers begin."""
-        model, found = self.prompted(), list[Point]()
-        row = self._row(PROMPT, kept=model.keeps_texts, answer=1)
+        found, row = list[Point](), self._row(answer=1)
         for rows in self._counts(row):
             sources = self._batch(rows).sources
-            model.prepare(sources)
-            took = self._seconds(partial(model.begin, sources, [0] * rows))
+            self.model.prepare(sources)
+            took = self._seconds(partial(self.model.begin, sources, [0] * rows))
             found.append((rows * row.operations(self.sizes).forward, took))
         return points(found)
 
     def writes(self) -> Curve:
         """One more token of some rows."""
-        model, found = self.prompted(), list[Point]()
-        behind = self._row(PROMPT, kept=model.keeps_texts, answer=2).next_token(self.sizes).forward
+        found, behind = list[Point](), self._row(answer=2).next_token(self.sizes).forward
         for rows in (1, 8, 64):
-            context = model.begin(self._batch(rows).sources, [0] * rows)
+            context = self.model.begin(self._batch(rows).sources, [0] * rows)
             stamps = []
-            for _ in range(AGAIN + 1):
-                context = self.backbone.step(context, [self._ids[0]] * rows)
-                stamps.append(self.clock())
+            with self.model.backbone.mode(dropout=False):
+                for _ in range(AGAIN + 1):
+                    context = self.model.backbone.step(context, [self._ids[0]] * rows)
+                    stamps.append(self.clock())
             found.append((rows * behind, median(two - one for one, two in pairwise(stamps))))
         return points(found)
 
     def kept(self) -> float:
         """Bytes that a step keeps of a token, by those of two rows and of one."""
-        model = self.prompted()
 
         def loss(rows: int) -> torch.Tensor:
-            batch = self._batch(rows).to(self.backbone.device)
-            return lm_loss_sum(model(batch).logits, batch.labels)
+            batch = self._batch(rows).to(self.model.backbone.device)
+            return lm_loss_sum(self.model(batch).logits, batch.labels)
 
         one, two = saved_bytes(lambda: loss(1)), saved_bytes(lambda: loss(2))
-        return (two - one) / self._row(PROMPT, kept=model.keeps_texts).tokens(self.sizes)
+        return (two - one) / self._row().tokens(self.sizes)
 
     def _seconds(self, work: Callable[[], object]) -> float:
         took = []
@@ -252,8 +282,9 @@ class _Passes:
             took.append(self.clock() - began)
         return median(took[1:])
 
-    def _row(self, prompt: int, *, kept: bool, answer: int = ANSWER) -> Row:
-        return Row(float(prompt), float(TEXT), float(answer), kept)
+    def _row(self, answer: int = ANSWER) -> Row:
+        prompt = 0 if self.model.prompts is None else self.model.prompts.length
+        return Row(float(prompt), float(TEXT), float(answer), self.model.keeps_texts)
 
     def _counts(self, row: Row) -> list[int]:
         """Rows of passes."""
@@ -272,13 +303,13 @@ class _Passes:
 
     @property
     def _ids(self) -> list[int]:
-        special = self.backbone.special_ids
-        words = range(min(len(self.backbone.embeddings), 4096))
+        special = self.model.backbone.special_ids
+        words = range(min(len(self.model.backbone.embeddings), 4096))
         return [token for token in words if token not in special]
 
 
 class _Beside(NamedTuple):
-    """See `Measured`; with the one step, and the one pass."""
+    """See `Times` and `Measured`; with the one step, and the one pass."""
 
     train: float
     evaluate: float
@@ -287,10 +318,9 @@ class _Beside(NamedTuple):
 
 
 def _beside(
-    workspace: Workspace, base: BaseConfig, prompt: PromptConfig, clock: Clock, method: Method | None = None
+    workspace: Workspace, base: BaseConfig, prompt: PromptConfig, clock: Clock, method: Method
 ) -> _Beside:
     """Seconds and bytes of runs beside their steps and passes, by runs of one step and few rows."""
-    method = method or PromptTuning()
     spec = _task(workspace.root)
     short = PromptConfig(length=min(PROMPT, prompt.length), position=prompt.position)
     optim = OptimConfig(lr=dict.fromkeys(method.groups, 1e-6), steps=1, batch_size=2)

@@ -132,13 +132,11 @@ def _works(plan: Plan, workspace: Workspace, machine: Machine) -> Works:
 
 
 def _cost(job: Job, work: Work, batch: int, together: int, works: Works, measured: Measured) -> RunCost:
-    seconds = sum((one.times * measured.seconds(one.kind, one.operations) for one in work.passes), 0.0)
-    full = work.learner.weights
-    seconds += measured.beside(scores=isinstance(job.config, EvaluateRun), full=full)
-    changes = work.learner.own
-    seconds += measured.load * (changes and not full)
+    times = measured.times(work.learner.own)
+    seconds = sum((one.times * times.seconds(one.kind, one.operations) for one in work.passes), 0.0)
+    seconds += times.evaluate if isinstance(job.config, EvaluateRun) else times.train
     dtype, packed = measured.choices.get("dtype", ""), measured.choices.get("products") == "packed"
-    each = BYTES["float32"] if changes else BYTES.get(dtype, 4) * (1 + PACKED * packed)
+    each = BYTES["float32"] if work.learner.own else BYTES.get(dtype, 4) * (1 + PACKED * packed)
     return RunCost(
         job.id, job.label, job.config.stage, batch, together,
         work.operations, seconds,

@@ -123,8 +123,8 @@ class Works:
         training = [self.reader.training(config, spec) for spec in config.tasks]
         row = self._step_row(config, learner, training)
         operations = row.operations(self.sizes)
-        each = operations.full_step if learner.weights else operations.step
-        kind: Kind = "full" if learner.weights else "taught" if _is_taught(config) else "step"
+        each = operations.full_step if learner.own == "full" else operations.step
+        kind: Kind = "taught" if _is_taught(config) else "step"
         found, size = [Pass(kind, each * optim.batch_size, float(optim.steps))], 0.0
         for texts, rows in training:
             used = min(float(rows), optim.steps * optim.batch_size / len(training))
