@@ -581,11 +581,12 @@ def test_long_names_wide_numbers_and_many_targets_fit_too(tmp_path, count):
 
 def test_caps_and_own_shots_are_stated(tmp_path):
     rows = [row.model_dump() for row in make_plan().experiment.rows]
-    rows[3]["shots"], rows[4]["shots_total"] = 4, 9
+    rows[2]["shots"], rows[3]["shots"], rows[4]["shots_total"] = 4, 4, 9
     plan = make_plan(limits={"train_rows": 5000, "test_rows": 100}, rows=rows)
     text = " ".join(tables.table_text(tables.collect(plan, tmp_path), plan).split())
     assert "Capped: at most 5,000 training rows of a source, at most 100 scored rows of a target." in text
-    assert "Training rows of targets: 16 per answer, MPT 4 per answer, MPT nearest 9 in total." in text
+    said = f"16 per answer; 4 per answer for {rows[2]['label']}, MPT; 9 in total for MPT nearest."
+    assert f"Training rows of targets: {said}" in text
 
 
 def test_markdown_has_a_column_for_free_writing_and_names_the_source_run(done):

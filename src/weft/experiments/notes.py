@@ -1,5 +1,6 @@
 """What a reader of the table must know, in sentences. Loads without torch."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -102,11 +103,11 @@ def _shots(entries: Sequence[Entry], plan: "Plan") -> str:
     """Training rows as the experiment says, and as rows of the table say for themselves."""
     own = [row for row in plan.experiment.rows if row.shots or row.shots_total]
     plain = [one for one in entries if one.row not in {row.label for row in own}]
-    said = [_drawn(plan.experiment, plain, plan)]
-    said += [
-        f"{row.label} {_drawn(row, [one for one in entries if one.row == row.label], plan)}" for row in own
-    ]
-    return ", ".join(said)
+    said: dict[str, list[str]] = defaultdict(list)
+    for row in own:
+        said[_drawn(row, [one for one in entries if one.row == row.label], plan)].append(row.label)
+    others = [f"{count} for {', '.join(labels)}" for count, labels in said.items()]
+    return "; ".join([_drawn(plan.experiment, plain, plan), *others])
 
 
 def _drawn(asked: config.Entry | config.Experiment, entries: Sequence[Entry], plan: "Plan") -> str:
