@@ -287,19 +287,25 @@ def test_the_command_tells_people_and_programs(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_this_machine_is_measured_once(tmp_path, monkeypatch, capsys):
-    """With models that rows have for themselves; the file is read the next time, and nothing is measured.
+    """With models that rows have for themselves, one kind after the other; then the file is read.
 
     A file of another version is no hindrance: it is made anew.
     """
     monkeypatch.setenv("WEFT_CACHE", str(tmp_path / "cache"))
-    path = write_job(tmp_path, "llama", "suffix", EXPERIMENT + FULL + LORA)
-    assert command("plan", path, "--runs", tmp_path / "runs", "--json") == 0
-    capsys.readouterr()
+
+    path = write_job(tmp_path, "llama", "suffix", EXPERIMENT)
+    plain = path.read_text()
+
+    def plan(rows):
+        path.write_text(plain + rows.format())
+        assert command("plan", path, "--runs", tmp_path / "runs", "--json") == 0
+        return json.loads(capsys.readouterr().out)
+
+    plan("")
     [file] = (tmp_path / "cache" / "machines").glob("*.json")
     file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
-    assert command("plan", path, "--runs", tmp_path / "runs", "--json") == 0
-    first = json.loads(capsys.readouterr().out)
-    [file] = (tmp_path / "cache" / "machines").glob("*.json")
+    plan(FULL)
+    plan(LORA)
     known = machine.read(file)
     [base] = known.bases.values()
     assert known.start > 0
@@ -310,8 +316,7 @@ def test_this_machine_is_measured_once(tmp_path, monkeypatch, capsys):
     )
     assert base.frozen.taught is not None
     monkeypatch.setattr(measuring, "base", lambda *a, **kw: pytest.fail("measured again"))
-    assert command("plan", path, "--runs", tmp_path / "runs", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == first
+    assert plan(FULL + LORA) == plan(FULL + LORA)
     assert list((tmp_path / "runs").glob(".measure*")) == []
 
 

@@ -92,7 +92,9 @@ def known(
         if old is None or not own.keys() <= old.own.keys():
             kinds = f", with {len(own)} kinds of weights of its own" if own else ""
             workspace.progress.say(f"measuring {folder.name} on this machine{kinds}: a minute or a few")
+            before = {} if old is None else old.own
             old = base(frozen, workspace, own)
+            old = old.model_copy(update={"own": {**before, **old.own}})
             found = found.model_copy(update={"bases": {**found.bases, key: old}})
             write(found, path)
     return found, old, path
@@ -182,7 +184,8 @@ def _of_its_own(
     method = config.method
     assert isinstance(method, TrainedMethod)
     beside = _beside(workspace, config.base, prompt, clock, method)
-    model, _ = method.build(parents.setup_of(config, workspace))
+    short = _short(config.base, prompt, _task(workspace.root), method)
+    model, _ = method.build(parents.setup_of(short, workspace))
     return _Passes(model, sizes, clock).times(next(iter(method.groups)), beside)
 
 
@@ -321,16 +324,14 @@ def _beside(
     workspace: Workspace, base: BaseConfig, prompt: PromptConfig, clock: Clock, method: Method
 ) -> _Beside:
     """Seconds and bytes of runs beside their steps and passes, by runs of one step and few rows."""
-    spec = _task(workspace.root)
-    short = PromptConfig(length=min(PROMPT, prompt.length), position=prompt.position)
-    optim = OptimConfig(lr=dict.fromkeys(method.groups, 1e-6), steps=1, batch_size=2)
     seconds: dict[str, list[float]] = {"train": [], "evaluate": []}
     for seed in range(3):
-        train = AdaptRun(base=base, prompt=short, tasks=(spec,), seed=seed, method=method, optim=optim)
+        train = _short(base, prompt, _task(workspace.root), method, seed)
         began = clock()
         trained = stages.perform(train, workspace)
         seconds["train"].append(clock() - began)
-        score = EvaluateRun(base=base, prompt=short, tasks=(spec,), seed=seed, run=trained.id, generate=False)
+        same = {"base": base, "prompt": train.prompt, "tasks": train.tasks, "seed": seed}
+        score = EvaluateRun(**same, run=trained.id, generate=False)
         began = clock()
         scored = stages.perform(score, workspace)
         seconds["evaluate"].append(clock() - began)
@@ -338,6 +339,13 @@ def _beside(
     written = (scored.path / "predictions.jsonl").stat().st_size - sum(len(row["text"]) for row in rows)
     beside = {name: median(some[1:]) for name, some in seconds.items()}
     return _Beside(beside["train"], beside["evaluate"], float(_bytes(trained)), written / len(rows))
+
+
+def _short(base: BaseConfig, prompt: PromptConfig, spec: TaskSpec, method: Method, seed: int = 0) -> AdaptRun:
+    """A training of one step."""
+    short = PromptConfig(length=min(PROMPT, prompt.length), position=prompt.position)
+    optim = OptimConfig(lr=dict.fromkeys(method.groups, 1e-6), steps=1, batch_size=2)
+    return AdaptRun(base=base, prompt=short, tasks=(spec,), seed=seed, method=method, optim=optim)
 
 
 def _bytes(run: Run) -> int:
