@@ -213,6 +213,17 @@ def test_key_file(tmp_path):
     assert read_keys(tmp_path / "keys") == ("0123456789abcdef", "fedcba9876543210")
 
 
+def test_the_server_s_own_process_loads_no_torch():
+    """The model is the worker's: what asks and answers starts soon, and takes a quarter of the memory."""
+    code = (
+        "import sys; from weft.cli.app import places_of; import weft.cli.serve, weft.server.run; "
+        "from weft.server.opening import open_engine; places_of(None, None); "
+        "sys.exit(', '.join({'torch', 'transformers'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stderr.strip(), done.returncode) == ("", 0)
+
+
 def real_bank(folder):
     """Tasks of finished runs on a tiny model."""
     names = ["source-alpha+beta-s0-4d4fda07", "adapt-mpt-gamma-s0-32afba04"]

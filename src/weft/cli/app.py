@@ -61,10 +61,12 @@ def overrides_of(sets: list[str] | None, base: str | None, deterministic: bool =
 
 def base_of(base: str | None) -> str | None:
     """What --base names: a folder with its whole path, since files have their own folders."""
+    if not base:
+        return None
     from weft.config.model import BaseConfig
     from weft.models.base_folder import located
 
-    return located(BaseConfig(model=base), Path()).model if base else None
+    return located(BaseConfig(model=base), Path()).model
 
 
 def data_root_of(data: Path | None) -> Path | None:

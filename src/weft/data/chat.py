@@ -1,8 +1,12 @@
-"""A text as a user's turn in a chat: what stands around it, in tokens. A tokenizer that has it says so."""
+"""A text as a user's turn in a chat: what stands around it, in tokens. A tokenizer that has it says so.
 
-from typing import Any, NamedTuple
+Loads without torch: the server's own process reads it.
+"""
 
-from weft.data.batch import Tokens
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:  # weft.data.batch loads torch
+    from weft.data.batch import Tokens
 
 OWN = "weft_chat"  # where a tokenizer that puts texts into turns keeps what it puts around them
 
@@ -10,8 +14,8 @@ OWN = "weft_chat"  # where a tokenizer that puts texts into turns keeps what it 
 class Chat(NamedTuple):
     """What a model's chat template puts around a user's text."""
 
-    head: Tokens
-    tail: Tokens
+    head: "Tokens"
+    tail: "Tokens"
 
 
 def chat_of(tokenizer: Any) -> Chat | None:
