@@ -50,7 +50,7 @@ def _cells(result: Bench, bench: Bench) -> list[str]:
     name, found, spread, goal, stretch = row(result, bench)
     widths = (CELL, CELL + 3, CELL - 1, CELL - 1)
     cells = zip((found, spread, goal, stretch), widths, strict=True)
-    return [f"{name[: NAME - 1]:{NAME}}", *(f"{cell:>{width}}" for cell, width in cells)]
+    return [f"{name[: NAME - 1]:{NAME}}", *(f" {cell:>{width - 1}}" for cell, width in cells)]
 
 
 def row(result: Bench, bench: Bench) -> tuple[str, str, str, str, str]:
