@@ -113,8 +113,7 @@ def representative(configs: Sequence[AnyRun]) -> tuple[AnyRun, dict[Own, AdaptRu
     frozen = next((one for one in configs if not touches_weights(one)), configs[0])
     own: dict[Own, AdaptRun] = {}
     for config in configs:
-        kind = own_model(config.made_by) if isinstance(config, AdaptRun) else None
-        if kind is not None and isinstance(config, AdaptRun):
+        if isinstance(config, AdaptRun) and (kind := own_model(config.method)) is not None:
             own.setdefault(kind, config)
     return frozen, own
 
@@ -158,11 +157,12 @@ def base(
         began = clock()
         backbone = place.backbone(config.model_copy(update={"base": settled}))
         load = clock() - began
-        beside = _beside(place, settled, config.prompt, clock, PromptTuning())
+        task = _task(place.root)
+        beside = _beside(_short(settled, config.prompt, task, PromptTuning()), place, clock)
         passes = _Passes(_prompted(backbone), sizes_of(backbone.lm), clock)
         frozen = passes.times("prompt", beside).model_copy(update={"taught": passes.taught()})
         others = {
-            kind: _of_its_own(one, place, config.prompt, passes.sizes, clock)
+            kind: _of_its_own(_short(one.base, config.prompt, task, one.method), place, passes.sizes, clock)
             for kind, one in (own or {}).items()
         }
         return Measured(
@@ -177,14 +177,11 @@ def base(
         )
 
 
-def _of_its_own(
-    config: AdaptRun, workspace: Workspace, prompt: PromptConfig, sizes: Sizes, clock: Clock
-) -> Times:
+def _of_its_own(short: AdaptRun, workspace: Workspace, sizes: Sizes, clock: Clock) -> Times:
     """Of a model that a run has for itself: whole short runs, and then passes."""
-    method = config.method
+    method = short.method
     assert isinstance(method, TrainedMethod)
-    beside = _beside(workspace, config.base, prompt, clock, method)
-    short = _short(config.base, prompt, _task(workspace.root), method)
+    beside = _beside(short, workspace, clock)
     model, _ = method.build(parents.setup_of(short, workspace))
     return _Passes(model, sizes, clock).times(next(iter(method.groups)), beside)
 
@@ -320,17 +317,14 @@ class _Beside(NamedTuple):
     line: float
 
 
-def _beside(
-    workspace: Workspace, base: BaseConfig, prompt: PromptConfig, clock: Clock, method: Method
-) -> _Beside:
+def _beside(short: AdaptRun, workspace: Workspace, clock: Clock) -> _Beside:
     """Seconds and bytes of runs beside their steps and passes, by runs of one step and few rows."""
     seconds: dict[str, list[float]] = {"train": [], "evaluate": []}
     for seed in range(3):
-        train = _short(base, prompt, _task(workspace.root), method, seed)
         began = clock()
-        trained = stages.perform(train, workspace)
+        trained = stages.perform(short.model_copy(update={"seed": seed}), workspace)
         seconds["train"].append(clock() - began)
-        same = {"base": base, "prompt": train.prompt, "tasks": train.tasks, "seed": seed}
+        same = {"base": short.base, "prompt": short.prompt, "tasks": short.tasks, "seed": seed}
         score = EvaluateRun(**same, run=trained.id, generate=False)
         began = clock()
         scored = stages.perform(score, workspace)
@@ -341,11 +335,11 @@ def _beside(
     return _Beside(beside["train"], beside["evaluate"], float(_bytes(trained)), written / len(rows))
 
 
-def _short(base: BaseConfig, prompt: PromptConfig, spec: TaskSpec, method: Method, seed: int = 0) -> AdaptRun:
+def _short(base: BaseConfig, prompt: PromptConfig, spec: TaskSpec, method: Method) -> AdaptRun:
     """A training of one step."""
     short = PromptConfig(length=min(PROMPT, prompt.length), position=prompt.position)
     optim = OptimConfig(lr=dict.fromkeys(method.groups, 1e-6), steps=1, batch_size=2)
-    return AdaptRun(base=base, prompt=short, tasks=(spec,), seed=seed, method=method, optim=optim)
+    return AdaptRun(base=base, prompt=short, tasks=(spec,), method=method, optim=optim)
 
 
 def _bytes(run: Run) -> int:

@@ -6,7 +6,7 @@ from functools import partial
 from math import ceil
 from typing import TypeGuard
 
-from weft.data.sampling import WINDOW as READ
+from weft.data import sampling
 from weft.evaluation.nearest import ROWS as NEAREST
 from weft.experiments.costs import passes
 from weft.experiments.costs.learners import Learner, Learners
@@ -15,7 +15,7 @@ from weft.experiments.costs.passes import Pass
 from weft.experiments.costs.sizes import Row, Sizes
 from weft.experiments.costs.texts import Reader, Texts
 from weft.experiments.jobs import Job
-from weft.losses.target_costs import WINDOW
+from weft.losses import target_costs
 from weft.methods.in_context import InContext
 from weft.models.text_cache import BYTES, LENGTHS
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun
@@ -128,7 +128,7 @@ class Works:
         found, size = [Pass(kind, each * optim.batch_size, float(optim.steps))], 0.0
         for texts, rows in training:
             used = min(float(rows), optim.steps * optim.batch_size / len(training))
-            read, kept = self._texts(texts, used, learner, float(READ * optim.batch_size))
+            read, kept = self._texts(texts, used, learner, float(sampling.WINDOW * optim.batch_size))
             found, size = [*found, *read], size + kept
         found += [
             *self._teaching(config, learner, row, training),
@@ -177,7 +177,8 @@ class Works:
         tried = [(texts, size / tasks) for texts, _ in training]
         taught = partial(passes.taught, self.sizes, prompt=float(learner.prompt), kept=learner.keeps_texts)
         one_batch = Pass("read", row.operations(self.sizes).forward * size, 1.0)
-        return [one_batch, *taught(tried, calls=1.0), *taught(drawn, calls=float(ceil(steps / WINDOW)))]
+        calls = float(ceil(steps / target_costs.WINDOW))
+        return [one_batch, *taught(tried, calls=1.0), *taught(drawn, calls=calls)]
 
     def _nearest(self, config: AnyRun, training: Sequence[tuple[Texts, int]]) -> list[Pass]:
         """Rows under every known prompt, where the nearest one is looked for; once for all that ask alike."""
