@@ -18,6 +18,7 @@ from weft.errors import ArtifactError, ConfigError
 from weft.evaluation import readers
 from weft.evaluation.answers import TextError
 from weft.evaluation.comparisons import COSINES, Comparisons
+from weft.evaluation.linear import choice_rows
 from weft.evaluation.views import View, Views, heaviest_prompts
 from weft.methods.weft import SHARED, Weft
 from weft.models.features import prompted_features
@@ -99,38 +100,75 @@ def test_views_are_read_by_the_model_that_they_name():
 # readers
 
 
-def test_the_mixture_is_that_of_scikit_learn():
-    """Held-out losses, weights and the one head that stands for all readers, by plain loops of pipelines."""
-    draw = np.random.default_rng(3)
-    y = ["a", "b", "c"] * 9
+def two_views(rows=27, clear=3):
+    """Two views of rows of three answers, of unlike scales and worth, and their answers."""
+    draw, y = np.random.default_rng(3), ["a", "b", "c"] * (rows // 3)
     shift = np.array([[one == "a", one == "b", *[0] * 38] for one in y])
-    views = {
-        ("x", 1): 5 * draw.normal(size=(27, 40)) + 30 * shift + 100,
-        ("y", 2): draw.normal(size=(27, 40)) + 3 * shift,
-    }
-    test = {name: view + draw.normal(size=view.shape) for name, view in views.items()}
+    first = 5 * draw.normal(size=(rows, 40)) + 10 * clear * shift + 100
+    return {("x", 1): first, ("y", 2): draw.normal(size=(rows, 20)) + clear * shift[:, :20]}, y
+
+
+def losses_by_hand(x, y, strength):
+    """`-log p` of every row's own answer, by a regression on the rows of the seven other folds."""
+    found = np.zeros(len(y))
+    for fold in range(8):
+        held = np.array([(i // 3) % 8 == fold for i in range(len(y))])
+        plain = LogisticRegression(C=strength, max_iter=5000, tol=1e-9).fit(x[~held], np.array(y)[~held])
+        for i, row in zip(np.flatnonzero(held), plain.predict_proba(x[held]), strict=True):
+            found[i] = -np.log(row["abc".index(y[i])])
+    return found
+
+
+def test_weights_of_views_are_those_of_scikit_learn():
+    """Held-out losses and what views weigh, by plain loops."""
+    views, y = two_views()
     losses = [readers.hold_out(view, y, 0.1).loss for view in views.values()]
-    shares = readers.weights(losses, 5.0)
-    total, expected = 0, []
-    for view, unseen in zip(views.values(), test.values(), strict=True):
-        x, logs = StandardScaler().fit_transform(view), []
-        for fold in range(8):
-            held = np.array([(i // 3) % 8 == fold for i in range(27)])
-            plain = LogisticRegression(C=0.1, max_iter=2000, tol=1e-8).fit(x[~held], np.array(y)[~held])
-            found = plain.predict_proba(x[held])
-            logs += [
-                np.log(row["abc".index(y[i])]) for row, i in zip(found, np.flatnonzero(held), strict=True)
-            ]
-        expected.append(np.exp(5 * np.mean(logs)))
-        pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, tol=1e-8))
-        total = total + expected[-1] * np.log(pipeline.fit(view, y).predict_proba(unseen))
-    assert losses == pytest.approx(-np.log(expected) / 5, abs=1e-3)
-    assert shares == pytest.approx(expected / np.sum(expected), abs=1e-3)
-    heads = {name: readers.fit_reader(view, y, 0.1) for name, view in views.items()}
-    head = readers.mixture(heads, dict(zip(views, shares.tolist(), strict=True)))
-    odds = np.exp(total / np.sum(expected))
-    joined = np.concatenate(list(test.values()), axis=1).astype(np.float32)
-    assert np.allclose(head.shares(joined, "abc"), odds / odds.sum(1, keepdims=True), atol=2e-3)
+    by_hand = [losses_by_hand(StandardScaler().fit_transform(x), y, 0.1).mean() for x in views.values()]
+    assert losses == pytest.approx(by_hand, abs=1e-3)
+    expected = np.exp(-5 * np.array(by_hand))
+    assert readers.weights(losses, 5.0) == pytest.approx(expected / expected.sum(), abs=1e-3)
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.2), (0.3, 0.7), (1.0, 0.0)])
+def test_the_head_is_a_regression_on_views_as_long_as_their_shares(shares):
+    """By scikit-learn on columns put together by hand: rows of a view are sqrt(share x width) long."""
+    views, y = two_views()
+    x, scale = readers.side_by_side(list(views.values()), [None, None], shares, 40)
+    by_hand = np.concatenate(
+        [
+            StandardScaler().fit_transform(view) * np.sqrt(share * 40 / view.shape[1])
+            for view, share in zip(views.values(), shares, strict=True)
+        ],
+        axis=1,
+    )
+    assert (by_hand**2).sum(1).mean() == pytest.approx(40)
+    strength, held = readers.best_strength(x, y, (0.02, 0.005, 0.08), 100, scale)
+    tried = {c: losses_by_hand(by_hand, y, c) for c in (0.02, 0.005, 0.08)}
+    assert held.loss == pytest.approx(tried[strength].mean(), abs=1e-3)
+    plain = LogisticRegression(C=strength, max_iter=5000, tol=1e-9).fit(by_hand, y)
+    head = readers.fit_reader(x, y, strength, scale)
+    assert np.allclose(head.shares(x, "abc"), plain.predict_proba(by_hand), atol=2e-3)
+    assert np.allclose(head.times(2.0).shares(x, "abc"), squared(plain.predict_proba(by_hand)), atol=4e-3)
+
+
+def squared(shares):
+    return shares**2 / (shares**2).sum(1, keepdims=True)
+
+
+def test_the_strength_is_that_with_the_least_loss_at_its_best_scale():
+    """By a fine grid of factors for each; where no row can be held out it is the first."""
+    views, y = two_views(48, clear=1)
+    x, scale = readers.side_by_side(list(views.values()), [None, None], (0.5, 0.5), 40)
+    strengths = (1.0, 0.001, 0.1)
+    found, held = readers.best_strength(x, y, strengths, 100, scale)
+
+    def least(strength):
+        one = readers.hold_out(x, y, strength, 100, scale)
+        return min(one.changed(factor).loss for factor in np.exp(np.linspace(-1, 3, 81)))
+
+    assert found == min(strengths, key=least) != strengths[0]
+    assert held.sure.loss == pytest.approx(least(found), abs=1e-3)
+    assert readers.best_strength(np.eye(2), ["a", "b"], (0.5, 0.1), 9, np.ones(2))[0] == 0.5
 
 
 @given(
@@ -366,13 +404,16 @@ def test_what_is_kept_answers_as_what_was_fitted(name, encoders):
     best = sorted(range(len(losses)), key=lambda i: losses[i])[:20]
     assert set(map(named, notes["views"])) == {views.names[i] for i in best}
     assert any(view["prompt"] for view in notes["views"])
-    total = 0
-    for view in notes["views"]:
-        head = readers.fit_reader(train[named(view)], targets, 0.01)
-        total = total + view["weight"] * np.log(head.shares(test[named(view)], ANSWERS))
-    parts = [readers.hold_out(train[named(view)], targets, 0.01) for view in notes["views"]]
-    factor, _ = readers.confidence(readers.mixed(parts, [view["weight"] for view in notes["views"]]))
-    odds = np.exp(factor * total)
+    kept = {named(view): view["weight"] for view in notes["views"]}
+    x, scale = readers.side_by_side(
+        [train[view] for view in kept], [None] * len(kept), list(kept.values()), 32
+    )
+    strength, held = readers.best_strength(x, targets, (0.01, 0.0025, 0.04), 256, scale)
+    factor, _ = readers.confidence(held)
+    plain = LogisticRegression(C=strength, max_iter=5000, tol=1e-9).fit((x - x.mean(0)) / scale, targets)
+    unseen = np.concatenate([test[view] for view in kept], axis=1)
+    order = [list(plain.classes_).index(word) for word in ANSWERS]
+    odds = np.exp(factor * plain.decision_function((unseen - x.mean(0)) / scale))[:, order]
     assert factor > 1
     assert np.allclose(shares_of(answers), odds / odds.sum(1, keepdims=True), atol=5e-3)  # 8 bits
     told = method.restore(answering, saved).answer([row.source for row in ROWS], [0] * len(ROWS))
@@ -437,7 +478,10 @@ def test_only_prompts_that_a_task_reads_under_are_kept():
 def test_of_many_rows_a_part_chooses_and_all_are_fitted(monkeypatch):
     """Views are chosen on as many rows as fit, then read again of all rows: those alone."""
     monkeypatch.setattr("weft.evaluation.linear.CHOICE_ROWS", 12)
-    backbone, method = build_backbone("llama-suffix"), Weft(sources=False, encoders=(), views=1)
+    backbone, method = (
+        build_backbone("llama-suffix"),
+        Weft(sources=False, encoders=(), views=1, strengths=(1.0,)),
+    )
     saved = method.fit(setup_of(backbone))
     [view] = saved.notes["tone"]["views"]
     x = Views(backbone, {}, {}).read([row.source for row in ROWS], 16)[named(view)]
@@ -445,6 +489,18 @@ def test_of_many_rows_a_part_chooses_and_all_are_fitted(monkeypatch):
     kept = method.restore(setup_of(backbone), saved).heads[0][1].weights
     factor = np.vdot(kept, head.weights) / np.vdot(head.weights, head.weights)
     assert np.allclose(kept, factor * head.weights, atol=0.01 * np.abs(kept).max())  # 8 bits
+
+
+def test_of_very_many_rows_a_share_of_each_answer_is_fitted():
+    """As if there were no others; so memory has a bound."""
+    backbone, method = build_backbone("llama-suffix"), Weft(sources=False, encoders=(), fits=18)
+    places = choice_rows([row.target for row in ROWS], 18)
+    assert len(places) < len(ROWS)
+    some = method.fit(setup_of(backbone, rows=([ROWS[i] for i in places],)))
+    whole = method.fit(setup_of(backbone))
+    assert whole.notes == some.notes
+    assert all(torch.equal(one, some.tensors[name]) for name, one in whole.tensors.items())
+    assert method.model_copy(update={"fits": 20_000}).fit(setup_of(backbone)).notes != whole.notes
 
 
 @pytest.mark.parametrize("most", [1, 2])
@@ -675,7 +731,10 @@ def test_an_encoder_reads_a_batch_as_each_text_alone(name):
 
 def test_one_head_on_one_view_is_logistic_regression():
     """With an encoder as the base model and one view, weft is five lines of scikit-learn."""
-    encoder, method = build_reader("mpnet"), Weft(sources=False, encoders=(), views=1, words=False)
+    encoder, method = (
+        build_reader("mpnet"),
+        Weft(sources=False, encoders=(), views=1, words=False, strengths=(1.0,)),
+    )
     saved = method.fit(setup_of(encoder))
     answers = method.restore(setup_of(encoder), through_files(saved)).answer(TEXTS, [0] * len(TEXTS))
     [view] = saved.notes["tone"]["views"]

@@ -317,6 +317,15 @@ def test_undefined_scores_of_written_answers_are_marked_apart(tmp_path):
     assert "MPT on urgency, written (3 of 3 seeds)" in " ".join(tables.table_text(entries, plan).split())
 
 
+@pytest.mark.parametrize(("written", "said"), [(40.0, True), (83.0, False)])
+def test_a_score_of_open_answers_stands_once(tmp_path, written, said):
+    """Where answers are open the score is that of what was written: the page says it once."""
+    plan = make_plan(targets=("urgency",))
+    fill(plan, tmp_path, {row: [83.0] for row in SCORES}, written=written)
+    html = page(plan, tmp_path, None)
+    assert ("<small>written" in html) == ("Written: the score" in html) == said
+
+
 def test_marks_fit_80_columns():
     """Three targets beside each other with wide scores, all of them marked."""
     plan = make_plan(targets=tuple(f"a-very-long-name-of-a-task-{i}" for i in range(3)))

@@ -64,6 +64,10 @@ class LinearHead:
     bias: Array
     answers: tuple[str, ...]
 
+    def times(self, factor: float) -> "LinearHead":
+        """The head with all scores times a factor."""
+        return LinearHead(np.float32(factor) * self.weights, np.float32(factor) * self.bias, self.answers)
+
     def shares(self, features: Any, choices: Sequence[str]) -> NDArray[np.float64]:
         """Probability of each choice `[N, C]`; 0 for one that no row had.
 
@@ -102,20 +106,25 @@ def fitted_numbers(head: LinearHead) -> int:
     return int((rows if rows > 2 else rows - 1) * (head.weights.shape[1] + 1))
 
 
-def choice_rows(targets: Sequence[str]) -> list[int]:
-    """Places of the rows on which settings are chosen: all, or of many about `CHOICE_ROWS` in their order.
+def choice_rows(targets: Sequence[str], most: int | None = None) -> list[int]:
+    """Places of the rows on which settings are chosen: all, or of many about so many in their order.
 
     Every answer keeps its share, and a row for every fold (all its rows, where it has fewer). The draw is the
     same for every run and seed; not the first rows, because files are often sorted by answer.
+
+    Args:
+        targets: the answer of each row.
+        most: how many; none: `CHOICE_ROWS`.
     """
-    if len(targets) <= CHOICE_ROWS:
+    most = most or CHOICE_ROWS
+    if len(targets) <= most:
         return list(range(len(targets)))
     places: dict[str, list[int]] = defaultdict(list)
     for i, answer in enumerate(targets):
         places[answer].append(i)
     draw, picked = random.Random(CHOICE_SEED), list[int]()
     for answer in sorted(places):
-        share = max(FOLDS, round(len(places[answer]) * CHOICE_ROWS / len(targets)))
+        share = max(FOLDS, round(len(places[answer]) * most / len(targets)))
         picked += draw.sample(places[answer], min(share, len(places[answer])))
     return sorted(picked)
 

@@ -1,8 +1,7 @@
-"""Readers: linear classifiers, each on one frozen view of the texts, weighted by what held-out rows say.
+"""Readers: linear classifiers on frozen views of the texts.
 
-A mixture of readers adds their log-probabilities, each with its weight. What makes a reader's probabilities
-add up to one is the same for all answers of a text, so it falls away: the mixture is one linear head on all
-views.
+A reader of each view alone says, by rows that it was not fitted on, how much the view is worth to a task.
+One reader of the best views side by side, each as long as it is worth, is what a task keeps.
 """
 
 from collections import Counter, defaultdict
@@ -42,22 +41,6 @@ def heaviest(shares: Mapping[View, float], most: int) -> dict[View, float]:
     return {view: share / total for view, share in shares.items() if view in kept}
 
 
-def mixture(heads: Mapping[View, LinearHead], shares: Mapping[View, float], factor: float = 1) -> LinearHead:
-    """One head on the views of `shares`, side by side in its order: the weighted sum of log-probabilities.
-
-    Args:
-        heads: of the views, each on its view as it is.
-        shares: the weight of each.
-        factor: on the sum; see `confidence`.
-    """
-    parts = [(heads[view], factor * share) for view, share in shares.items()]
-    return LinearHead(
-        np.concatenate([np.float32(share) * head.weights for head, share in parts], axis=1),
-        np.sum([share * head.bias for head, share in parts], axis=0).astype(np.float32),
-        parts[0][0].answers,
-    )
-
-
 def columns(view: Any, scale: Any = None) -> Standard:
     """A view with mean 0, divided by the scale of its columns, and both.
 
@@ -94,6 +77,32 @@ def fit_reader(view: Any, targets: Sequence[str], strength: float, scale: Any = 
     return LinearHead(weights.astype(np.float32), bias.astype(np.float32), answers)
 
 
+def side_by_side(
+    views: Sequence[Any], scales: Sequence[Any], shares: Sequence[float], width: int
+) -> tuple[Any, Array]:
+    """Views as the columns of one reader, and the scale of each column.
+
+    Divided by their scales, rows are `sqrt(share * width)` long in a view of columns that vary by one: an L2
+    penalty then lets a view say the more, the larger its share. It is the prior of a regression whose weights
+    in a view have a variance that goes with the view's share.
+
+    Args:
+        views: `[N, D]` each.
+        scales: of the columns of each, where they are known; see `columns`.
+        shares: of each; they add up to one.
+        width: of the base model.
+    """
+    known = [columns(view, scale)[2] for view, scale in zip(views, scales, strict=True)]
+    with np.errstate(divide="ignore"):  # a view without a share says nothing
+        lengths = [
+            np.sqrt(len(scale) / (width * np.float64(share)))
+            for scale, share in zip(known, shares, strict=True)
+        ]
+    return np.concatenate(views, axis=1), np.concatenate(
+        [scale * length for scale, length in zip(known, lengths, strict=True)]
+    )
+
+
 def numbered(targets: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """The answers in order, and the number of each row's `[N]`."""
     answers = tuple(sorted(set(targets)))
@@ -126,6 +135,11 @@ class HeldOut:
         top = logs.max(1, keepdims=True)
         return HeldOut(logs - top - np.log(np.exp(logs - top).sum(1, keepdims=True)), self.right, self.rows)
 
+    @property
+    def sure(self) -> "HeldOut":
+        """Log-probabilities times the factor with the least loss; see `confidence`."""
+        return self.changed(confidence(self)[0])
+
 
 @on_one_thread
 def hold_out(
@@ -143,11 +157,29 @@ def hold_out(
         enough: so many rows are held out, by whole folds; none: all.
         scale: of its columns; see `columns`.
     """
+    return _held_out(orthogonal(columns(view, scale)[0])[0], targets, strength, enough)
+
+
+@on_one_thread
+def best_strength(
+    view: Any, targets: Sequence[str], strengths: Sequence[float], enough: int, scale: Any
+) -> tuple[float, HeldOut]:
+    """The C under which held-out rows have the least loss, well scaled, and what is said of them then.
+
+    Of equal ones, as where no row can be held out, it is the first; see `hold_out`.
+    """
+    x, _ = orthogonal(columns(view, scale)[0])
+    held = {strength: _held_out(x, targets, strength, enough) for strength in strengths}
+    best = min(held, key=lambda strength: held[strength].sure.loss)
+    return best, held[best]
+
+
+def _held_out(x: Array, targets: Sequence[str], strength: float, enough: int | None) -> HeldOut:
+    """The same, of rows on orthogonal columns `[N, R]`."""
     answers, gold = numbered(targets)
     if held_out(targets) is None:
         return HeldOut(np.zeros((0, len(answers))), gold[:0], np.zeros(0, np.intp))
     folds = first_folds(fold_numbers(targets), enough or len(targets))
-    x, _ = orthogonal(columns(view, scale)[0])
     parts = folds != np.arange(folds.max() + 1)[:, None]
     weights, biases = fit_parts(x, gold, len(answers), strength, parts)
     scores = np.zeros((len(targets), len(answers)))
@@ -184,7 +216,7 @@ def weighed(
     """The same (see `best_views`), and the held-out loss of their mixture, well scaled."""
     kept = best_views(held, views, sharpness, most)
     together = mixed([held[view] for view in kept], list(kept.values()))
-    return kept, together.changed(confidence(together)[0]).loss
+    return kept, together.sure.loss
 
 
 def confidence(held: HeldOut, words: Any = None) -> tuple[float, float]:

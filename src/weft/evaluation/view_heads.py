@@ -1,4 +1,4 @@
-"""One task's head on views of its texts: readers weighted by held-out rows, and the words of its answers."""
+"""One task's head on views of its texts, weighted by held-out rows, and on the words of its answers."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from weft.evaluation.few_bits import Part
 from weft.evaluation.linear import LinearHead
 from weft.evaluation.readers import (
     HeldOut,
+    best_strength,
     confidence,
     fit_reader,
     hold_out,
-    mixed,
-    mixture,
+    side_by_side,
     with_words,
 )
 from weft.evaluation.views import View, Views
@@ -79,36 +79,36 @@ class TaskRows:
     def head(
         self,
         some: Sequence[int],
-        held: Mapping[View, HeldOut],
         shares: Mapping[View, float],
-        strength: float,
+        strengths: Sequence[float],
+        enough: int,
         *,
         words: bool,
     ) -> tuple[LinearHead, dict[View, float], Any]:
         """The head of all rows on the views side by side, what is noted of each view, and means of columns.
 
         Args:
-            some: places of the rows that were held out.
-            held: of each view, what its reader says of them.
+            some: places of the rows of which some are held out.
             shares: the weight of each view.
-            strength: of the readers.
+            strengths: C of the regression, of which the best by held-out rows is taken.
+            enough: how many are held out.
             words: whether the answers' words count, as far as held-out rows bear it out.
         """
-        said = Words(self.views, self.targets, self.limit) if words else None
-        sure = mixed([held[view] for view in shares], list(shares.values()))
-        factor, counts = confidence(sure, said and said.cosines([self.texts[i] for i in some]))
         read = self.read(range(len(self.texts)), shares)
-        strengths = {view: self.strength(strength, view, read[view]) for view in shares}
-        heads = {
-            view: fit_reader(read[view], self.targets, strengths[view], self.views.scales.get(view))
-            for view in shares
-        }
-        head, joined = mixture(heads, shares, factor), np.concatenate([read[view] for view in shares], axis=1)
+        scales = [self.views.scales.get(view) for view in shares]
+        x, scale = side_by_side(
+            [read[view] for view in shares], scales, list(shares.values()), self.views.backbone.width
+        )
+        known = [self.targets[i] for i in some]
+        strength, held = best_strength(x[some], known, strengths, enough, scale)
+        said = Words(self.views, self.targets, self.limit) if words else None
+        factor, counts = confidence(held, said and said.cosines([self.texts[i] for i in some]))
+        head = fit_reader(x, self.targets, strength, scale).times(factor)
         noted = said.shares(counts) if said else {}
         if said and noted:
             head = with_words(head, said.vectors, counts)
-            joined = np.concatenate([joined, said.read(self.texts)], axis=1)
-        return head, {**shares, **noted}, joined.mean(0, dtype=np.float64)
+            x = np.concatenate([x, said.read(self.texts)], axis=1)
+        return head, {**shares, **noted}, x.mean(0, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, Field, PositiveFloat, RootModel
 
 from weft.evaluation.answers import Answer, chosen_by_task
 from weft.evaluation.received import Received
@@ -40,7 +40,7 @@ SHARED = "P*"  # name of the shared prompt among the source tasks' prompts
 
 
 class Weft(FittedMethod):
-    """A reader of each view of the text, weighted by held-out rows; together they are one linear head."""
+    """One linear head on the views of the text that held-out rows prefer, each as long as it is worth."""
 
     name: Literal["weft"] = "weft"
     sources: bool = Field(
@@ -56,7 +56,14 @@ class Weft(FittedMethod):
     strength: float = Field(
         0.01, gt=0, description="C of a reader's regression on as many columns as its model"
     )
-    sharpness: float = Field(10.0, ge=0, description="a reader weighs exp(-sharpness * its held-out loss)")
+    strengths: tuple[PositiveFloat, ...] = Field(
+        (1.0, 0.25, 4.0),
+        min_length=1,
+        description="multiples of it for the head on all kept views, of which held-out rows choose one",
+    )
+    sharpness: float = Field(
+        10.0, ge=0, description="a view weighs exp(-sharpness * its reader's held-out loss)"
+    )
     views: int = Field(8, gt=0, description="how many views a task keeps, those with the largest weights")
     prompts: int = Field(
         2, gt=0, description="under how many prompts a task reads at most, those whose views weigh most"
@@ -75,6 +82,9 @@ class Weft(FittedMethod):
     )
     held: int = Field(
         256, gt=0, description="rows that are held out in turn, by whole folds, to weigh the views"
+    )
+    fits: int = Field(
+        20_000, gt=0, description="rows that are fitted at most; of more, each answer keeps its share"
     )
     keeps: ClassVar[Literal["arrays"]] = "arrays"
     noted: ClassVar[type[BaseModel]] = RootModel[dict[str, Noted]]
@@ -101,7 +111,7 @@ class Weft(FittedMethod):
         import torch
 
         from weft.evaluation.few_bits import FewBits
-        from weft.evaluation.linear import fitted_numbers
+        from weft.evaluation.linear import choice_rows, fitted_numbers
         from weft.evaluation.view_heads import TaskRows, parts_of
         from weft.evaluation.views import View
 
@@ -110,7 +120,8 @@ class Weft(FittedMethod):
         tensors: dict[str, Tensor] = {}
         notes, used, size = {}, set[View](), 0
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
-            read = TaskRows.of(rows, views, task.template if self.compare else "", setup.source_tokens[k])
+            fitted = [rows[i] for i in choice_rows([row.target for row in rows], self.fits)]
+            read = TaskRows.of(fitted, views, task.template if self.compare else "", setup.source_tokens[k])
             head, shares, means = self._fitted(read)
             kept = FewBits.of(head, parts_of(views, read.compared, list(shares), self.bits), means)
             tensors |= {f"{k}.{name}": torch.from_numpy(value) for name, value in vars(kept).items()}
@@ -132,7 +143,8 @@ class Weft(FittedMethod):
         if len(few) < len(some):
             held = rows.held_out(some, self.strength, kept, self.held)
             kept = best_views(held, list(kept), self.sharpness, self.views)
-        return rows.head(some, held, kept, self.strength, words=self.words)
+        strengths = [self.strength * times for times in self.strengths]
+        return rows.head(some, kept, strengths, self.held, words=self.words)
 
     def _kept(self, held: "Mapping[View, HeldOut]") -> "dict[View, float]":
         """The heaviest views with their weights: of bare texts, and under the few prompts that weigh most.

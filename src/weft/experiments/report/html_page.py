@@ -175,7 +175,12 @@ def _scores(table: Sequence[Line], below: Sequence[str], plan: "Plan") -> str:
 
 
 def _any_written(table: Sequence[Line]) -> bool:
-    return any(entry.written is not None for line in table for entry in line.entries)
+    return any(_writes_otherwise(entry) for line in table for entry in line.entries)
+
+
+def _writes_otherwise(entry: Entry) -> bool:
+    """Whether written answers have a score of their own: where answers are open, theirs is the only one."""
+    return entry.written is not None and entry.written != entry.mean
 
 
 def _averages_column(averages: Sequence[Average]) -> list[str]:
@@ -189,8 +194,10 @@ def _small(found: SmallTable) -> str:
 def _scores_column(entries: Sequence[Entry]) -> list[str]:
     """Scores on one target, and below each that of freely written answers."""
     scores = _column([(entry.text(), entry.mean) for entry in entries])
-    written = [None if entry.written is None else entry.written_text for entry in entries]
-    small = ["" if text is None else f"<small>written {text}</small>" for text in written]
+    small = [
+        f"<small>written {entry.written_text}</small>" if _writes_otherwise(entry) else ""
+        for entry in entries
+    ]
     return [score + below for score, below in zip(scores, small, strict=True)]
 
 
