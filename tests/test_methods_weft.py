@@ -155,18 +155,20 @@ def squared(shares):
     return shares**2 / (shares**2).sum(1, keepdims=True)
 
 
-def test_the_strength_is_that_with_the_least_loss_at_its_best_scale():
+@pytest.mark.parametrize("strengths", [(1.0, 0.001, 0.1), (0.001, 1.0, 0.1), (0.1, 1.0, 0.05)])
+def test_the_strength_is_the_first_unless_another_is_clearly_better(strengths):
     """By a fine grid of factors for each; where no row can be held out it is the first."""
     views, y = two_views(48, clear=1)
     x, scale = readers.side_by_side(list(views.values()), [None, None], (0.5, 0.5), 40)
-    strengths = (1.0, 0.001, 0.1)
     found, held = readers.best_strength(x, y, strengths, 100, scale)
 
     def least(strength):
         one = readers.hold_out(x, y, strength, 100, scale)
         return min(one.changed(factor).loss for factor in np.exp(np.linspace(-1, 3, 81)))
 
-    assert found == min(strengths, key=least) != strengths[0]
+    losses = [least(strength) for strength in strengths]
+    clear = min(losses) < losses[0] - 0.02
+    assert found == (strengths[int(np.argmin(losses))] if clear else strengths[0])
     assert held.sure.loss == pytest.approx(least(found), abs=1e-3)
     assert readers.best_strength(np.eye(2), ["a", "b"], (0.5, 0.1), 9, np.ones(2))[0] == 0.5
 

@@ -23,6 +23,7 @@ MOST_WORDS, UNTRIED = (
     40.0,
     5.0,
 )  # the largest factor on cosines with answers' words, and that where none is tried
+CLEAR = 0.02  # nats
 Array = NDArray[np.float64]
 View = TypeVar("View", bound=Hashable)
 
@@ -166,11 +167,15 @@ def best_strength(
 ) -> tuple[float, HeldOut]:
     """The C under which held-out rows have the least loss, well scaled, and what is said of them then.
 
-    Of equal ones, as where no row can be held out, it is the first; see `hold_out`.
+    It is the first, unless another one is better by more than `CLEAR`: few rows can hardly tell strengths
+    apart; see `hold_out`.
     """
     x, _ = orthogonal(columns(view, scale)[0])
     held = {strength: _held_out(x, targets, strength, enough) for strength in strengths}
-    best = min(held, key=lambda strength: held[strength].sure.loss)
+    losses = {strength: one.sure.loss for strength, one in held.items()}
+    best = min(losses, key=lambda strength: losses[strength])
+    if losses[best] >= losses[strengths[0]] - CLEAR:
+        best = strengths[0]
     return best, held[best]
 
 
