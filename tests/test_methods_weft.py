@@ -142,7 +142,7 @@ def test_the_head_is_a_regression_on_views_as_long_as_their_shares(shares):
         axis=1,
     )
     assert (by_hand**2).sum(1).mean() == pytest.approx(40)
-    strength, held = readers.best_strength(x, y, (0.02, 0.005, 0.08), 100, scale)
+    strength, held = readers.chosen_strength(x, y, (0.02, 0.005, 0.08), 100, scale)
     tried = {c: losses_by_hand(by_hand, y, c) for c in (0.02, 0.005, 0.08)}
     assert held.loss == pytest.approx(tried[strength].mean(), abs=1e-3)
     plain = LogisticRegression(C=strength, max_iter=5000, tol=1e-9).fit(by_hand, y)
@@ -160,7 +160,7 @@ def test_the_strength_is_the_first_unless_another_is_clearly_better(strengths):
     """By a fine grid of factors for each; where no row can be held out it is the first."""
     views, y = two_views(48, clear=1)
     x, scale = readers.side_by_side(list(views.values()), [None, None], (0.5, 0.5), 40)
-    found, held = readers.best_strength(x, y, strengths, 100, scale)
+    found, held = readers.chosen_strength(x, y, strengths, 100, scale)
 
     def least(strength):
         one = readers.hold_out(x, y, strength, 100, scale)
@@ -170,7 +170,7 @@ def test_the_strength_is_the_first_unless_another_is_clearly_better(strengths):
     clear = min(losses) < losses[0] - 0.02
     assert found == (strengths[int(np.argmin(losses))] if clear else strengths[0])
     assert held.sure.loss == pytest.approx(least(found), abs=1e-3)
-    assert readers.best_strength(np.eye(2), ["a", "b"], (0.5, 0.1), 9, np.ones(2))[0] == 0.5
+    assert readers.chosen_strength(np.eye(2), ["a", "b"], (0.5, 0.1), 9, np.ones(2))[0] == 0.5
 
 
 @given(
@@ -410,7 +410,7 @@ def test_what_is_kept_answers_as_what_was_fitted(name, encoders):
     x, scale = readers.side_by_side(
         [train[view] for view in kept], [None] * len(kept), list(kept.values()), 32
     )
-    strength, held = readers.best_strength(x, targets, (0.01, 0.0025, 0.04), 256, scale)
+    strength, held = readers.chosen_strength(x, targets, (0.01, 0.0025, 0.04), 256, scale)
     factor, _ = readers.confidence(held)
     plain = LogisticRegression(C=strength, max_iter=5000, tol=1e-9).fit((x - x.mean(0)) / scale, targets)
     unseen = np.concatenate([test[view] for view in kept], axis=1)

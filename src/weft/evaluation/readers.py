@@ -23,7 +23,7 @@ MOST_WORDS, UNTRIED = (
     40.0,
     5.0,
 )  # the largest factor on cosines with answers' words, and that where none is tried
-CLEAR = 0.02  # nats
+CLEAR = 0.02  # nats of held-out loss by which another strength must be better
 Array = NDArray[np.float64]
 View = TypeVar("View", bound=Hashable)
 
@@ -162,7 +162,7 @@ def hold_out(
 
 
 @on_one_thread
-def best_strength(
+def chosen_strength(
     view: Any, targets: Sequence[str], strengths: Sequence[float], enough: int, scale: Any
 ) -> tuple[float, HeldOut]:
     """The C under which held-out rows have the least loss, well scaled, and what is said of them then.

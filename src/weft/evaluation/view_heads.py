@@ -12,7 +12,7 @@ from weft.evaluation.few_bits import Part
 from weft.evaluation.linear import LinearHead
 from weft.evaluation.readers import (
     HeldOut,
-    best_strength,
+    chosen_strength,
     confidence,
     fit_reader,
     hold_out,
@@ -100,7 +100,7 @@ class TaskRows:
             [read[view] for view in shares], scales, list(shares.values()), self.views.backbone.width
         )
         known = [self.targets[i] for i in some]
-        strength, held = best_strength(x[some], known, strengths, enough, scale)
+        strength, held = chosen_strength(x[some], known, strengths, enough, scale)
         said = Words(self.views, self.targets, self.limit) if words else None
         factor, counts = confidence(held, said and said.cosines([self.texts[i] for i in some]))
         head = fit_reader(x, self.targets, strength, scale).times(factor)
