@@ -835,6 +835,7 @@ awkward = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(source=awkward, title=awkward.filter(bool), words=st.lists(awkward, max_size=3, unique=True))
 @example(source="a\u0085b", title="\u0085", words=["\u2028", "\ufeff"])
+@example(source="\u0085", title="\x1f" + 9 * "\U00010000" + "0 0", words=[])
 def test_any_text_survives_writing(tmp_path_factory, source, title, words):
     """Any text in a template or a label reads back, character for character."""
     kept = {word.strip() for word in words} - {""}

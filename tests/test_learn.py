@@ -232,7 +232,11 @@ def test_a_name_of_no_letter_is_asked_for():
 
 
 @pytest.mark.parametrize(
-    "answers", [["yes", "no"], ["1", "0"], ["null", "~"], ["a: b", "# c"], ["ja", "nö 👍"]]
+    "answers",
+    [
+        *(["yes", "no"], ["1", "0"], ["null", "~"], ["a: b", "# c"], ["ja", "nö 👍"]),
+        ["a\x85b", "a\x1f" + 9 * "\U00010000" + "0 0"],
+    ],
 )
 def test_a_task_file_reads_back_as_it_was_meant(tmp_path, answers):
     """Also where answers are words of YAML; rows lie beside it, held ones apart."""
@@ -240,7 +244,9 @@ def test_a_task_file_reads_back_as_it_was_meant(tmp_path, answers):
     spec = task_file.write(tmp_path, "mine", rows, held=[1, 2])
     assert spec == load_spec(tmp_path / "mine.yaml")
     assert spec.labels == {answer: answer for answer in answers}
-    lines = {split: (tmp_path / file).read_text("utf-8").splitlines() for split, file in spec.files.items()}
+    lines = {
+        split: (tmp_path / file).read_text("utf-8").split("\n")[:-1] for split, file in spec.files.items()
+    }
     assert [len(lines[split]) for split in ("train", "test")] == [6, 2]
     assert json.loads(lines["test"][0]) == rows.rows[1]
 

@@ -1,6 +1,7 @@
 """Configurations for people: as YAML with defaults, as a list of keys, with where each value comes from."""
 
 import json
+import sys
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -55,13 +56,19 @@ def _origin(key: str, path: Path, document: Any, overrides: dict[str, Any]) -> s
 
 def to_yaml(config: Config) -> str:
     """The complete configuration, defaults written out."""
+    return yaml_text(config.model_dump(mode="json"))
+
+
+def yaml_text(values: dict[str, Any]) -> str:
+    """A document of plain values, which reads back character for character."""
     yaml = YAML()
     yaml.default_flow_style = False
-    yaml.width = 100
-    text = config.model_dump_json()
-    yaml.allow_unicode = "\x85" not in text and "\\u0085" not in text  # written bare, it reads as a space
+    yaml.width = sys.maxsize  # where it breaks a line behind an escaped sign, a space is read
+    yaml.allow_unicode = "\x85" not in json.dumps(
+        values, ensure_ascii=False
+    )  # written bare, it reads as a space
     stream = StringIO()
-    yaml.dump(config.model_dump(mode="json"), stream)
+    yaml.dump(values, stream)
     return stream.getvalue()
 
 

@@ -3,18 +3,17 @@
 import json
 import re
 from collections.abc import Collection, Sequence
-from io import StringIO
 from pathlib import Path
-
-from ruamel.yaml import YAML
 
 from weft import storage
 from weft.config.base import NAME
+from weft.config.describe import yaml_text
 from weft.config.task import TaskSpec
 from weft.errors import ConfigError
 from weft.learning.rows import Rows
 from weft.tasks import load_spec
 
+MADE = "# Made by `weft learn`; it may be changed (see docs/tasks.md)."
 MOST_WRITTEN = 64  # tokens of an open answer, unless those of the rows are longer
 
 
@@ -75,14 +74,5 @@ def write(
         ]
         if lines:
             storage.write_text(folder / file, "\n".join(lines) + "\n")
-    storage.write_text(folder / f"{name}.yaml", _yaml(document))
+    storage.write_text(folder / f"{name}.yaml", f"{MADE}\n{yaml_text(document)}")
     return load_spec(folder / f"{name}.yaml")
-
-
-def _yaml(document: dict[str, object]) -> str:
-    stream = StringIO()
-    yaml = YAML()
-    yaml.default_flow_style = False
-    yaml.width = 100
-    yaml.dump(document, stream)
-    return "# Made by `weft learn`; it may be changed (see docs/tasks.md).\n" + stream.getvalue()
