@@ -164,7 +164,7 @@ def _scores(table: Sequence[Line], below: Sequence[str], plan: "Plan") -> str:
     head = ["method", *heads(table)]
     said = [
         "Bold: the best of a column; of costs, the least among the methods that train.",
-        *(["Written: the score of freely written answers."] if _any_written(table) else []),
+        *(["Written: the score of freely written answers."] if any(map(_writes, by_target)) else []),
     ]
     printed = [
         (f"<em>{escape(row.label)}</em>", *row.cells(plan.experiment)) for row in published(plan.experiment)
@@ -174,13 +174,9 @@ def _scores(table: Sequence[Line], below: Sequence[str], plan: "Plan") -> str:
     )
 
 
-def _any_written(table: Sequence[Line]) -> bool:
-    return any(_writes_otherwise(entry) for line in table for entry in line.entries)
-
-
-def _writes_otherwise(entry: Entry) -> bool:
-    """Whether written answers have a score of their own: where answers are open, theirs is the only one."""
-    return entry.written is not None and entry.written != entry.mean
+def _writes(entries: Sequence[Entry]) -> bool:
+    """Whether written answers have scores of their own on a target; where answers are open, they do not."""
+    return any(entry.written not in (None, entry.mean) for entry in entries)
 
 
 def _averages_column(averages: Sequence[Average]) -> list[str]:
@@ -194,10 +190,10 @@ def _small(found: SmallTable) -> str:
 def _scores_column(entries: Sequence[Entry]) -> list[str]:
     """Scores on one target, and below each that of freely written answers."""
     scores = _column([(entry.text(), entry.mean) for entry in entries])
-    small = [
-        f"<small>written {entry.written_text}</small>" if _writes_otherwise(entry) else ""
-        for entry in entries
-    ]
+    if not _writes(entries):
+        return scores
+    said = [None if entry.written is None else entry.written_text for entry in entries]
+    small = ["" if text is None else f"<small>written {text}</small>" for text in said]
     return [score + below for score, below in zip(scores, small, strict=True)]
 
 
