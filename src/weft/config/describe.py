@@ -64,9 +64,8 @@ def yaml_text(values: dict[str, Any]) -> str:
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.width = sys.maxsize  # where it breaks a line behind an escaped sign, a space is read
-    yaml.allow_unicode = "\x85" not in json.dumps(
-        values, ensure_ascii=False
-    )  # written bare, it reads as a space
+    text = json.dumps(values, ensure_ascii=False)
+    yaml.allow_unicode = "\x85" not in text  # written bare, it reads as a space
     stream = StringIO()
     yaml.dump(values, stream)
     return stream.getvalue()

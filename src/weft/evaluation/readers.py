@@ -93,7 +93,7 @@ def side_by_side(
         shares: of each; they add up to one.
         width: of the base model.
     """
-    known = [columns(view, scale)[2] for view, scale in zip(views, scales, strict=True)]
+    known = [columns(view)[2] if scale is None else scale for view, scale in zip(views, scales, strict=True)]
     with np.errstate(divide="ignore"):  # a view without a share says nothing
         lengths = [
             np.sqrt(len(scale) / (width * np.float64(share)))

@@ -39,6 +39,7 @@ class Entry:
         leaked: scored rows whose whole input is in training rows; none if that was not counted.
         shared: scored rows that share a sentence, and no more, with training rows.
         seen: whether the base model was trained on the target's data before, so that it is in no average.
+        open: whether the target's answers are open: the score is that of what was written.
         unable: whether the target's answers are open, and the method answers closed ones alone.
         constant: how many seeds' answers are one and the same for all rows; 0 of what is meant to answer so.
         gaps: how far the row lies from the reference row in each draw of the scored rows `[B]`, in points.
@@ -66,6 +67,7 @@ class Entry:
     leaked: int | None = None
     shared: int | None = None
     seen: bool = False
+    open: bool = False
     unable: bool = False
     constant: int = 0
     gaps: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)

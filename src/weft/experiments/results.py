@@ -33,7 +33,7 @@ def checks(plan: "Plan", root: Path) -> dict[str, Any]:
 
 def collect(plan: "Plan", root: Path) -> list[Entry]:
     """Scores of a plan's finished runs: one entry for each row and target."""
-    metrics = {task.name: task.metrics[0] for job in plan.jobs for task in job.config.tasks}
+    tasks = {task.name: task for job in plan.jobs for task in job.config.tasks}
     further = plan.experiment.further
     groups: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in plan.cells:  # what does not train has one run for all seeds
@@ -41,7 +41,8 @@ def collect(plan: "Plan", root: Path) -> list[Entry]:
     known = checks(plan, root)
     entries = [
         replace(
-            _entry(list(group.values()), metrics[target], further.get(target, ()), root),
+            _entry(list(group.values()), tasks[target].metrics[0], further.get(target, ()), root),
+            open=tasks[target].labels is None,
             leaked=known.get("leaks", {}).get(target, {}).get("rows"),
             shared=known.get("shared", {}).get(target),
         )

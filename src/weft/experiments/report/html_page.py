@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,7 +165,7 @@ def _scores(table: Sequence[Line], below: Sequence[str], plan: "Plan") -> str:
     head = ["method", *heads(table)]
     said = [
         "Bold: the best of a column; of costs, the least among the methods that train.",
-        *(["Written: the score of freely written answers."] if any(map(_writes, by_target)) else []),
+        *(["Written: the score of freely written answers."] if any(map(_writes, chain(*by_target))) else []),
     ]
     printed = [
         (f"<em>{escape(row.label)}</em>", *row.cells(plan.experiment)) for row in published(plan.experiment)
@@ -174,9 +175,9 @@ def _scores(table: Sequence[Line], below: Sequence[str], plan: "Plan") -> str:
     )
 
 
-def _writes(entries: Sequence[Entry]) -> bool:
-    """Whether written answers have scores of their own on a target; where answers are open, they do not."""
-    return any(entry.written not in (None, entry.mean) for entry in entries)
+def _writes(entry: Entry) -> bool:
+    """Whether written answers have a score beside that of the chosen ones."""
+    return entry.written is not None and not entry.open
 
 
 def _averages_column(averages: Sequence[Average]) -> list[str]:
@@ -190,10 +191,7 @@ def _small(found: SmallTable) -> str:
 def _scores_column(entries: Sequence[Entry]) -> list[str]:
     """Scores on one target, and below each that of freely written answers."""
     scores = _column([(entry.text(), entry.mean) for entry in entries])
-    if not _writes(entries):
-        return scores
-    said = [None if entry.written is None else entry.written_text for entry in entries]
-    small = ["" if text is None else f"<small>written {text}</small>" for text in said]
+    small = [f"<small>written {entry.written_text}</small>" if _writes(entry) else "" for entry in entries]
     return [score + below for score, below in zip(scores, small, strict=True)]
 
 
