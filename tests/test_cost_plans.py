@@ -5,7 +5,7 @@ import json
 import random
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -13,13 +13,14 @@ import pytest
 from test_chat import chat_tokenizer
 from tiny_job import EXPERIMENT, FULL, SHORT, command, write_job
 
+from weft.data.batch import by_length
 from weft.errors import ArtifactError
 from weft.experiments import execution, jobs
 from weft.experiments.costs import machine, measuring
 from weft.experiments.costs.machine import Curve, Machine, Measured, Times
-from weft.experiments.costs.plan import costs
+from weft.experiments.costs.plan import _works, costs
 from weft.experiments.costs.schedule import Item, schedule
-from weft.experiments.costs.texts import Texts
+from weft.experiments.costs.texts import Texts, different, longest_shares
 from weft.experiments.spreading import Spreading
 from weft.runs.workspace import Workspace
 from weft.tasks import Example
@@ -51,10 +52,14 @@ METHODS = """
 """
 
 
-def made_up(**changes):
-    """A machine with a base model on which a pass takes 1 ms, and a second for 1e9 operations more."""
+def made_up(step=0.0, read=0.0, **changes):
+    """A machine with a base model on which a pass takes 1 ms, and a second for 1e9 operations more.
+
+    What the first one of a shape takes beyond that is given.
+    """
     curve = Curve(points=((1e6, 2e-3), (1e9, 1.001)))
-    frozen = Times(step=curve, read=curve, write=curve, train=0.5, evaluate=0.25)
+    fresh = {"fresh_step": step, "fresh_read": read}
+    frozen = Times(step=curve, read=curve, write=curve, **fresh, train=0.5, evaluate=0.25)
     of_base = {"model": "base", "choices": {"dtype": "float32"}, "load": 2.0, "frozen": frozen}
     measured = Measured(**of_base, kept=1000.0, files=3000.0, line=200.0)
     facts = {"host": "there", "processor": "one", "device": "cpu", "threads": 1, "start": 8.0}
@@ -74,6 +79,8 @@ def test_models_of_their_own_take_their_own_time():
     _, measured = made_up()
     slow = Times(
         **{name: Curve(points=((1e6, 1.0), (1e9, 4.0))) for name in ("step", "read", "write")},
+        fresh_step=3,
+        fresh_read=2,
         train=7,
         evaluate=6,
     )
@@ -83,6 +90,7 @@ def test_models_of_their_own_take_their_own_time():
     full = measured.times("full")
     assert (full.train, full.evaluate) == (2.5, 2.25)
     assert [full.seconds(kind, 1e9) for kind in ("step", "taught", "read")] == pytest.approx([1.001] * 3)
+    assert [slow.fresh(kind) for kind in ("step", "taught", "read", "write")] == [3, 3, 2, 0]
 
 
 def test_noise_makes_no_work_free():
@@ -193,6 +201,28 @@ def test_the_longest_of_some_drawn_texts():
     assert texts.longest_of(4.0) == pytest.approx(sum(ways) / len(ways))
 
 
+def test_batches_of_different_lengths():
+    """How many there are among some, in the mean over all ways to draw them; counted one by one."""
+    lengths = (2, 3, 3, 7)
+    batches = [max(some) for some in itertools.product(lengths, repeat=2)]
+    counts = [len(set(some)) for some in itertools.product(batches, repeat=3)]
+    shares = longest_shares(lengths, 2.0)
+    assert shares == pytest.approx({length: batches.count(length) / len(batches) for length in (2, 3, 7)})
+    assert different(shares.values(), 3.0) == pytest.approx(sum(counts) / len(counts))
+    assert different(shares.values(), 0.0) == 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_texts_are_padded_as_batches_of_like_length_are(size):
+    """Against the batches themselves."""
+    lengths = (2, 3, 3, 5, 8, 9, 20)
+    texts = Texts([Example("", "")] * 7, lengths, (1,) * 7, (), 1.0)
+    padded = [
+        len(batch) * max(lengths[i] for i in batch) for batch in by_length([[0] * n for n in lengths], size)
+    ]
+    assert texts.padded(size) == pytest.approx(sum(padded) / 7)
+
+
 def test_rows_of_few_shots_are_counted():
     """As many of each answer as there are, or so many in all."""
     rows = [Example("", answer) for answer in "aaaab"]
@@ -258,6 +288,45 @@ def test_runs_that_share_a_batch_are_shown(ran):
     assert sum(one.seconds for one in beside) < sum(one.seconds for one in alone.runs)
 
 
+def test_who_meets_a_shape_first_pays_for_it(ran):
+    """Runs of like steps together as many as they have batches of different lengths, in the mean."""
+    plan, workspace, _ = ran
+    new = Workspace(workspace.root / "new")
+    none, steps = (
+        [one.seconds for one in costs(plan, new, *made_up(fresh, part_tokens=1), workers=1).runs]
+        for fresh in (0.0, 1.0)
+    )
+    more = {job.id: two - one for job, one, two in zip(plan.jobs, none, steps, strict=True)}
+    reader = _works(plan, new, made_up()[0]).reader
+    alike = defaultdict(list)
+    for job in plan.jobs:
+        if job.config.stage == "adapt" and job.config.method.name in ("prompt_tuning", "mpt"):
+            alike[*(spec.name for spec in job.config.tasks), job.config.optim.batch_size].append(job)
+    assert max(map(len, alike.values())) > 1
+    for (*_, size), group in alike.items():
+        texts, _ = reader.training(group[0].config, *group[0].config.tasks)
+        draws = sum(job.config.optim.steps for job in group)
+        expected = different(longest_shares(texts.lengths, float(size)).values(), float(draws))
+        assert sum(more[job.id] for job in group) == pytest.approx(expected)
+        assert more[group[0].id] > more[group[-1].id]
+
+
+def test_a_split_that_was_answered_has_no_new_shapes(tmp_path):
+    """Each target is answered under no prompt and under ones of four tokens: two batches are new."""
+    path = write_job(tmp_path, "llama", "suffix", EXPERIMENT)
+    workspace, experiment = Workspace(tmp_path / "runs"), jobs.load_experiment(path, {})
+    plan = jobs.plan(experiment, jobs.specs_of(experiment), workspace.run_id)
+    none, reads = (
+        {one.id: one.seconds for one in costs(plan, workspace, *made_up(read=read), workers=1).runs}
+        for read in (0.0, 1.0)
+    )
+    new = Counter()
+    for job in plan.jobs:
+        if job.config.stage == "evaluate":
+            new[job.config.tasks[0].name] += round(reads[job.id] - none[job.id], 6)
+    assert new == dict.fromkeys(experiment.targets, 2)
+
+
 def test_what_is_done_costs_nothing(ran):
     """A plan of finished runs is empty."""
     plan, workspace, _ = ran
@@ -303,7 +372,7 @@ def test_this_machine_is_measured_once(tmp_path, monkeypatch, capsys):
 
     plan("")
     [file] = (tmp_path / "cache" / "machines").glob("*.json")
-    file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
+    file.write_text(file.read_text().replace('"format": 3', '"format": 1'))
     plan(FULL)
     plan(LORA)
     known = machine.read(file)

@@ -55,10 +55,12 @@ class Times(Content):
     """Of a model in one number format, what passes take, and runs beside them.
 
     Attributes:
-        step: of a step that trains.
+        step: of a step that trains, of a shape that was met before.
         taught: of one that teachers' targets are beside, which are there; none where that was not measured.
         read: of a pass without gradients.
         write: of one more token of some rows.
+        fresh_step: seconds that the first step of a shape takes beyond that: its products are set up.
+        fresh_read: likewise of a pass without gradients.
         train: seconds of a training run beside its steps.
         evaluate: seconds of an evaluation beside its passes.
     """
@@ -68,13 +70,19 @@ class Times(Content):
     taught: Curve | None = None
     read: Curve
     write: Curve
+    fresh_step: float = Field(ge=0)
+    fresh_read: float = Field(ge=0)
     train: float = Field(ge=0)
     evaluate: float = Field(ge=0)
 
     def seconds(self, kind: Kind, operations: float) -> float:
-        """Of a pass."""
+        """Of a pass of a shape that was met before."""
         curves = {"step": self.step, "taught": self.taught, "read": self.read, "write": self.write}
         return (curves[kind] or self.step).seconds(operations)
+
+    def fresh(self, kind: Kind) -> float:
+        """What the first pass of a shape takes beyond that; of written tokens that was not measured."""
+        return {"step": self.fresh_step, "taught": self.fresh_step, "read": self.fresh_read}.get(kind, 0.0)
 
 
 class Measured(Content):
@@ -125,7 +133,7 @@ class Machine(Content):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     host: str
     processor: str
     device: str

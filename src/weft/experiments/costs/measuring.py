@@ -7,10 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -38,7 +37,7 @@ from weft.experiments.costs.machine import (
     read,
     write,
 )
-from weft.experiments.costs.sizes import Row, Sizes, sizes_of
+from weft.experiments.costs.sizes import Operations, Row, Sizes, sizes_of
 from weft.losses.distillation import distillation_loss
 from weft.losses.objective import Loss, lm_loss
 from weft.losses.targets import TeacherTargets
@@ -59,7 +58,9 @@ from weft.training.loop import fit
 
 PROMPT, TEXT, ANSWER = 8, 32, 2  # tokens of a row
 TOKENS = (16, 64, 256, 640)  # of a pass
-AGAIN = 4  # times that each pass is made; the first one does not count
+READ = 2048  # of one more without gradients, such as evaluations make
+AGAIN = 4  # tokens that are written
+SHAPES = 5  # lengths of texts that a point is measured with
 WAIT = 600.0  # seconds for another process that measures
 WORDS = ("yes", "no")
 Clock = Callable[[], float]
@@ -202,11 +203,13 @@ class _Passes:
 
     def times(self, group: str, beside: "_Beside") -> Times:
         """All of them, given what whole runs took."""
-        steps, reads = self.steps(group), self.reads()
+        (steps, fresh_step), (reads, fresh_read) = self.steps(group), self.reads()
         return Times(
             step=steps,
             read=reads,
             write=self.writes(),
+            fresh_step=fresh_step,
+            fresh_read=fresh_read,
             train=max(0.0, beside.train - steps.points[0][1]),
             evaluate=max(0.0, beside.evaluate - reads.points[0][1]),
         )
@@ -215,41 +218,71 @@ class _Passes:
         """Whole steps beside what a teacher says, which is kept in memory."""
         distill = DistillConfig()
         targets = TeacherTargets(self.model, distill, PageStore(None, 0, lambda text: None))
-        return self.steps("prompt", distillation_loss(self.model, distill, targets), targets)
+        return self.steps("prompt", distillation_loss(self.model, distill, targets), targets)[0]
 
-    def steps(self, group: str, loss: Loss = lm_loss, targets: TeacherTargets | None = None) -> Curve:
-        """Whole steps, with their optimiser; rates are so small that nothing moves far."""
-        found: list[Point] = []
-        row = self._row()
-        for rows in self._counts(row):
-            batch, stamps = self._batch(rows), list[float]()
-            self.model.prepare(batch.sources)
+    def steps(
+        self, group: str, loss: Loss = lm_loss, targets: TeacherTargets | None = None
+    ) -> tuple[Curve, float]:
+        """Whole steps with their optimiser, and what the first one of a shape takes beyond that.
+
+        Rates are so small that nothing moves far.
+        """
+
+        def trained(batches: list[Batch]) -> list[float]:
             if targets is not None:
-                targets.prepare([batch])
-            optim = OptimConfig(lr={group: 1e-9}, steps=AGAIN, batch_size=rows)
+                targets.prepare(batches)
+            return self._steps(group, batches * 2, loss)
 
-            def note(line: object, stamps: list[float] = stamps) -> None:
+        full = "model" in self.model.trained
+        return self._curve(TOKENS, trained, lambda one: one.full_step if full else one.step)
+
+    def reads(self) -> tuple[Curve, float]:
+        """Passes without gradients, from which answers begin; likewise."""
+
+        def read(batches: list[Batch]) -> list[float]:
+            stamps = [self.clock()]
+            for batch in batches * 2:
+                self.model.begin(batch.sources, batch.task_ids.tolist())
                 stamps.append(self.clock())
+            return [two - one for one, two in pairwise(stamps)][1:]
 
-            def same(step: int, batch: Batch = batch) -> Batch:
-                return batch
+        return self._curve((*TOKENS, READ), read, lambda one: one.forward, answer=1)
 
-            fit(self.model, same, loss, optim, hooks=Hooks(log=note))
-            operations = row.operations(self.sizes)
-            each = operations.full_step if "model" in self.model.trained else operations.step
-            took = [two - one for one, two in pairwise(stamps)]
-            found.append((each * rows, median(took)))
-        return points(found)
+    def _curve(
+        self,
+        tokens: Sequence[int],
+        work: Callable[[list[Batch]], list[float]],
+        counted: Callable[[Operations], float],
+        answer: int = ANSWER,
+    ) -> tuple[Curve, float]:
+        """Passes of so many tokens each, over texts of some lengths, in turn and once again.
 
-    def reads(self) -> Curve:
-        """Passes without gradients, from which answers begin."""
-        found, row = list[Point](), self._row(answer=1)
-        for rows in self._counts(row):
-            sources = self._batch(rows).sources
-            self.model.prepare(sources)
-            took = self._seconds(partial(self.model.begin, sources, [0] * rows))
-            found.append((rows * row.operations(self.sizes).forward, took))
-        return points(found)
+        Lengths differ a little, as those of batches do: products are faster over some numbers of rows.
+
+        Args:
+            tokens: of the passes of each point.
+            work: does batches twice, and gives the seconds of each but the first.
+            counted: the operations that count.
+            answer: tokens of an answer.
+        """
+        found, first = list[Point](), list[float]()
+        for rows in self._counts(self._row(answer), tokens):
+            batches = [self._batch(rows, TEXT + more) for more in range(SHAPES)]
+            for batch in batches:
+                self.model.prepare(batch.sources)
+            took = work(batches)
+            first += [one - two for one, two in zip(took[: SHAPES - 1], took[SHAPES:], strict=True)]
+            each = [counted(self._row(answer, TEXT + more).operations(self.sizes)) for more in range(SHAPES)]
+            found.append((rows * fmean(each), median(took[SHAPES - 1 :])))
+        return points(found), max(0.0, median(first))
+
+    def _steps(self, group: str, batches: Sequence[Batch], loss: Loss) -> list[float]:
+        """Seconds of each step but the first."""
+        stamps: list[float] = []
+        optim = OptimConfig(lr={group: 1e-9}, steps=len(batches), batch_size=len(batches[0].sources))
+        hooks = Hooks(log=lambda line: stamps.append(self.clock()))
+        fit(self.model, lambda step: batches[step], loss, optim, hooks=hooks)
+        return [two - one for one, two in pairwise(stamps)]
 
     def writes(self) -> Curve:
         """One more token of some rows."""
@@ -274,32 +307,25 @@ class _Passes:
         one, two = saved_bytes(lambda: loss(1)), saved_bytes(lambda: loss(2))
         return (two - one) / self._row().tokens(self.sizes)
 
-    def _seconds(self, work: Callable[[], object]) -> float:
-        took = []
-        for _ in range(AGAIN):
-            began = self.clock()
-            work()
-            took.append(self.clock() - began)
-        return median(took[1:])
-
-    def _row(self, answer: int = ANSWER) -> Row:
+    def _row(self, answer: int = ANSWER, length: int = TEXT) -> Row:
         prompt = 0 if self.model.prompts is None else self.model.prompts.length
-        return Row(float(prompt), float(TEXT), float(answer), self.model.keeps_texts)
+        return Row(float(prompt), float(length), float(answer), self.model.keeps_texts)
 
-    def _counts(self, row: Row) -> list[int]:
-        """Rows of passes."""
+    def _counts(self, row: Row, tokens: Sequence[int]) -> list[int]:
+        """Rows of passes of so many tokens."""
         each = row.tokens(self.sizes)
-        return sorted({max(1, round(tokens / each)) for tokens in TOKENS} | {1, 2})
+        return sorted({max(1, round(some / each)) for some in tokens} | {1, 2})
 
-    def _batch(self, rows: int) -> Batch:
-        """Rows of different texts."""
+    def _batch(self, rows: int, length: int = TEXT) -> Batch:
+        """Rows of different texts, every other one a token shorter: padding that is masked takes its time."""
         ids = self._ids
-        texts = [Encoded(self._text(ids, number), (ids[1],) * ANSWER) for number in range(rows)]
+        lengths = [length - number % 2 for number in range(rows)]
+        texts = [Encoded(self._text(ids, *one), (ids[1],) * ANSWER) for one in enumerate(lengths)]
         return collate(texts, [0] * rows)
 
     @staticmethod
-    def _text(ids: Sequence[int], number: int) -> Tokens:
-        return tuple(ids[(number * TEXT + place) % len(ids)] for place in range(TEXT))
+    def _text(ids: Sequence[int], number: int, length: int) -> Tokens:
+        return tuple(ids[(number * length + place) % len(ids)] for place in range(length))
 
     @property
     def _ids(self) -> list[int]:

@@ -19,11 +19,13 @@ class Pass:
         kind: forward and backward, forward, one more token, or with gradients of all weights.
         operations: of each.
         times: how many; a share of one that several runs have together.
+        shapes: how many shapes of them no run met before.
     """
 
     kind: Kind
     operations: float
     times: float
+    shapes: float = 0.0
 
 
 def text_reads(
@@ -76,7 +78,9 @@ def taught(
     return found
 
 
-def answers(sizes: Sizes, texts: Texts, row: Row, size: int, times: int, written: float) -> list[Pass]:
+def answers(
+    sizes: Sizes, texts: Texts, row: Row, size: int, times: int, written: float, *, met: bool
+) -> list[Pass]:
     """Rows of a split that are read, their choices scored, and answers written.
 
     Args:
@@ -86,21 +90,24 @@ def answers(sizes: Sizes, texts: Texts, row: Row, size: int, times: int, written
         size: rows of a batch.
         times: how often the split is answered.
         written: tokens of a written answer; 0: none is written.
+        met: whether a run before answered the same.
     """
     if not texts.rows:
         return []
     batches = ceil(texts.rows / size)
     rows, count = texts.rows / batches, float(batches * times)
-    found = scoring(sizes, texts, row, rows, count)
+    found = scoring(sizes, texts, row, rows, count, shapes=0.0 if met else float(batches))
     if written > 1:  # the first token follows from what was read
         behind = Row(row.prompt, row.text, 1 + written / 2, row.kept)
         found.append(Pass("write", rows * behind.next_token(sizes).forward, (written - 1) * count))
     return found
 
 
-def scoring(sizes: Sizes, texts: Texts, row: Row, rows: float, times: float) -> list[Pass]:
+def scoring(
+    sizes: Sizes, texts: Texts, row: Row, rows: float, times: float, shapes: float = 0.0
+) -> list[Pass]:
     """Rows that are read, and what is read before each later parting of their choices."""
-    found = [Pass("read", rows * row.operations(sizes).forward, times)]
+    found = [Pass("read", rows * row.operations(sizes).forward, times, shapes)]
     return found + [Pass("read", rows * _path(sizes, row, path).forward, times) for path in texts.paths]
 
 
@@ -117,5 +124,6 @@ def _path(sizes: Sizes, row: Row, tokens: int) -> Operations:
 def readings(sizes: Sizes, texts: Texts, rows: float, size: int) -> list[Pass]:
     """Bare texts through the stack that reads, in batches of like length."""
     batches = max(1, ceil(rows / size))
-    one = sizes.reader.pass_over(rows / batches * texts.mean, texts.mean).forward
+    length = texts.padded(size)
+    one = sizes.reader.pass_over(rows / batches * length, length).forward
     return [Pass("read", one, float(batches))]

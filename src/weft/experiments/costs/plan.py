@@ -134,6 +134,7 @@ def _works(plan: Plan, workspace: Workspace, machine: Machine) -> Works:
 def _cost(job: Job, work: Work, batch: int, together: int, works: Works, measured: Measured) -> RunCost:
     times = measured.times(work.learner.own)
     seconds = sum((one.times * times.seconds(one.kind, one.operations) for one in work.passes), 0.0)
+    seconds += sum((one.shapes * times.fresh(one.kind) for one in work.passes), 0.0)
     seconds += times.evaluate if isinstance(job.config, EvaluateRun) else times.train
     dtype, packed = measured.choices.get("dtype", ""), measured.choices.get("products") == "packed"
     each = BYTES["float32"] if work.learner.own else BYTES.get(dtype, 4) * (1 + PACKED * packed)

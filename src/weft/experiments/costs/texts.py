@@ -1,8 +1,11 @@
 """Rows and lengths of tasks, as a base model's tokenizer sees them: from a sample of their rows."""
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 from weft.config.base import Split
 from weft.config.task import TaskSpec
@@ -60,11 +63,18 @@ class Texts:
         """Tokens of the longest answer."""
         return float(max(self.answers, default=1))
 
+    def padded(self, size: int) -> float:
+        """Tokens that a text takes in batches of so many, of like length; in the mean."""
+        count, rows = len(self.lengths), self.rows
+        ends = [*range(size, rows, size), rows] if rows else []
+        longest = [self.lengths[math.ceil(count * end / rows) - 1] for end in ends]
+        sizes = [end - start for start, end in pairwise([0, *ends])]
+        tokens: int = sum(size * one for size, one in zip(sizes, longest, strict=True))
+        return tokens / max(1, rows)
+
     def longest_of(self, rows: float) -> float:
         """Tokens of the longest of so many texts that are drawn, in the mean."""
-        count = len(self.lengths)
-        ends: list[float] = [((i + 1) / count) ** rows - (i / count) ** rows for i in range(count)]
-        return sum(end * length for end, length in zip(ends, self.lengths, strict=True))
+        return sum(share * length for length, share in longest_shares(self.lengths, rows).items())
 
     @cached_property
     def _of_answers(self) -> list[int]:
@@ -75,6 +85,24 @@ class Texts:
         if shots is not None and closed:
             return sum(min(shots, count) for count in self._of_answers)
         return min(self.rows, shots or total or self.rows)
+
+
+def longest_shares(lengths: Sequence[int], rows: float) -> dict[int, float]:
+    """How probable each length is to be that of the longest of so many texts that are drawn.
+
+    Args:
+        lengths: of texts, shorter ones first.
+        rows: how many are drawn.
+    """
+    count, shares = len(lengths), defaultdict[int, float](float)
+    for i, length in enumerate(lengths):
+        shares[length] += ((i + 1) / count) ** rows - (i / count) ** rows
+    return shares
+
+
+def different(shares: Collection[float], draws: float) -> float:
+    """How many different things so many draws give, in the mean; `shares` are their probabilities."""
+    return sum(1 - math.pow(1 - share, draws) for share in shares)
 
 
 @dataclass

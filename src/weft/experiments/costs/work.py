@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from math import ceil
 from typing import TypeGuard
 
+from weft.config.training import OptimConfig
 from weft.data import sampling
 from weft.evaluation.nearest import ROWS as NEAREST
 from weft.experiments.costs import passes
@@ -13,7 +15,7 @@ from weft.experiments.costs.learners import Learner, Learners
 from weft.experiments.costs.machine import Kind
 from weft.experiments.costs.passes import Pass
 from weft.experiments.costs.sizes import Row, Sizes
-from weft.experiments.costs.texts import Reader, Texts
+from weft.experiments.costs.texts import Reader, Texts, different, longest_shares
 from weft.experiments.jobs import Job
 from weft.losses import target_costs
 from weft.methods.in_context import InContext
@@ -95,6 +97,7 @@ class Works:
     read_tokens: int
     _read: dict[int, float] = field(default_factory=dict)
     _asked: set[tuple[object, ...]] = field(default_factory=set)
+    _met: dict[tuple[object, ...], int] = field(default_factory=dict)
 
     def of(self, group: Sequence[Job]) -> list[Work]:
         """Of runs that train in one batch, or of one run."""
@@ -110,7 +113,7 @@ class Works:
         for work in alone:
             step, *others = work.passes
             share = parts * step.operations / operations
-            joint = Pass(step.kind, operations / parts, step.times * share)
+            joint = Pass(step.kind, operations / parts, step.times * share, step.shapes / len(alone))
             found.append(replace(work, passes=(joint, *others), tokens=tokens / parts))
         return found
 
@@ -125,7 +128,8 @@ class Works:
         operations = row.operations(self.sizes)
         each = operations.full_step if learner.own == "full" else operations.step
         kind: Kind = "taught" if _is_taught(config) else "step"
-        found, size = [Pass(kind, each * optim.batch_size, float(optim.steps))], 0.0
+        shapes = self._shapes(learner, optim, [texts for texts, _ in training])
+        found, size = [Pass(kind, each * optim.batch_size, float(optim.steps), shapes)], 0.0
         for texts, rows in training:
             used = min(float(rows), optim.steps * optim.batch_size / len(training))
             read, kept = self._texts(texts, used, learner, float(sampling.WINDOW * optim.batch_size))
@@ -137,6 +141,21 @@ class Works:
         ]
         tokens = row.tokens(self.sizes) * (optim.micro_batch or optim.batch_size)
         return Work(tuple(found), True, learner, tokens, optim.steps, text_bytes=size)
+
+    def _shapes(self, learner: Learner, optim: OptimConfig, training: Sequence[Texts]) -> float:
+        """Shapes of steps that no run met before: batches are as long as their longest text."""
+        lengths = sorted(chain.from_iterable(texts.lengths for texts in training))
+        shares = longest_shares(lengths, float(optim.batch_size))
+        before = self._before((optim.batch_size, *map(id, training)), learner, optim.steps)
+        known, later = (different(shares.values(), float(draws)) for draws in (before, before + optim.steps))
+        return later - known
+
+    def _before(self, what: tuple[object, ...], learner: Learner, times: int) -> int:
+        """How often batches like these were there before; they are noted to come so many times more."""
+        key = (learner.own, learner.prompt, *what)
+        before = self._met.get(key, 0)
+        self._met[key] = before + times
+        return before
 
     def _step_row(self, config: AnyRun, learner: Learner, training: Sequence[tuple[Texts, int]]) -> Row:
         """A row of a run's steps, padded as its batches are; the source stage's are as they are drawn."""
@@ -204,8 +223,7 @@ class Works:
             texts = self.reader.texts(config, spec, "dev", "dev_rows")
             read, _ = self._texts(texts, float(texts.rows), learner, float(texts.rows))
             written = 0.0 if texts.closed else texts.limit
-            row = Row(float(learner.prompt), texts.mean, kept=learner.keeps_texts)
-            found += [*read, *passes.answers(self.sizes, texts, row, DEV_BATCH, times, written)]
+            found += [*read, *self._answers(texts, learner, None, DEV_BATCH, times, written)]
         return found
 
     def _evaluation(self, config: EvaluateRun) -> Work:
@@ -220,24 +238,30 @@ class Works:
                 found += passes.readings(self.sizes, texts, float(texts.rows), config.batch_size)
                 continue
             read, size = self._texts(texts, float(texts.rows), learner, float(texts.rows))
-            row = Row(float(learner.prompt), texts.mean, kept=learner.keeps_texts)
-            if isinstance(method, InContext):
-                row = self._behind(method, texts)
+            row = self._behind(method, texts, config) if isinstance(method, InContext) else None
             written = (texts.longest if config.run else texts.limit) if config.generate else 0.0
             written = written if texts.closed else texts.limit
-            found += [*read, *passes.answers(self.sizes, texts, row, config.batch_size, 1, written)]
+            found += [*read, *self._answers(texts, learner, row, config.batch_size, 1, written)]
             kept += size
         fits = method is not None and method.only_reads
         return Work(tuple(found), False, learner, answers=rows, letters=letters, text_bytes=kept, fits=fits)
 
-    def _behind(self, method: InContext, texts: Texts) -> Row:
+    def _answers(
+        self, texts: Texts, learner: Learner, row: Row | None, size: int, times: int, written: float
+    ) -> list[Pass]:
+        """Of a split, in batches of like length; a row is a text under the learner's prompt, if not given."""
+        row = row or Row(float(learner.prompt), texts.padded(size), kept=learner.keeps_texts)
+        met = bool(self._before((size, id(texts), row), learner, times))
+        return passes.answers(self.sizes, texts, row, size, times, written, met=met)
+
+    def _behind(self, method: InContext, texts: Texts, config: EvaluateRun) -> Row:
         """A text behind a context, which a causal model reads once for all rows."""
-        context = float(method.context_tokens)
+        context, text = float(method.context_tokens), texts.padded(config.batch_size)
         if isinstance(method.examples, int):
             context = min(context, (method.examples + 1) * (texts.mean + texts.answer))
         if self.sizes.writer is not None:
-            return Row(context, texts.mean)
-        return Row(texts.mean, context, kept=True)
+            return Row(context, text)
+        return Row(text, context, kept=True)
 
     def _fitting(self, config: AnyRun) -> Work:
         """What a method reads that is fitted at once."""
