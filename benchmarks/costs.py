@@ -130,6 +130,8 @@ def _experiment(base: str) -> Experiment:
         "source": {"optim": optim(*bank, steps=24)},
         "rows": [
             {"label": "frozen model", "method": {"name": "no_prompt"}},
+            {"label": "sentence embeddings", "method": {"name": "sentence_embeddings"}},
+            {"label": "weft", "method": {"name": "weft"}},
             {
                 "label": "prompt tuning",
                 "method": {"name": "prompt_tuning"},

@@ -8,12 +8,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from weft.config.training import DistillConfig
 from weft.data.batch import collate
-from weft.experiments.costs.passes import scoring, taught
+from weft.experiments.costs.passes import scoring, taught, under_prompts
 from weft.experiments.costs.sizes import Row, sizes_of
 from weft.experiments.costs.texts import Texts
 from weft.losses.targets import TeacherTargets
 from weft.losses.terms import lm_loss_sum
 from weft.models.choice_tree import ChoiceTree
+from weft.models.features import prompted_features
 from weft.models.tuned import with_all_weights, with_prompts
 from weft.storage.page_store import PageStore
 from weft.tasks import Example
@@ -85,6 +86,19 @@ def test_choices_behind_a_row(case):
     found = counted(lambda: backbone.score(context, choices))
     _, *later = scoring(sizes, texts, row, float(ROWS), 1.0)
     assert sum(one.operations * one.times for one in later) == pytest.approx(found, rel=0.02)
+
+
+def test_readings_under_prompts(case):
+    """Up to the deepest state before an answer, in batches; no output matrix is met."""
+    backbone, batch, row, sizes = case
+    prompts = {name: torch.randn(int(PROMPT), backbone.width) for name in ("one", "two", "three")}
+    layers = [backbone.depths[-1]]
+    found = counted(lambda: prompted_features(backbone, batch.sources, prompts, layers, batch_size=2))
+    of_answer = replace(row, answer=1.0)
+    passes = under_prompts(sizes, of_answer, float(ROWS), 2, len(prompts))
+    assert sum(one.times for one in passes) == 6
+    assert sum(one.operations * one.times for one in passes) == pytest.approx(found, rel=0.02)
+    assert under_prompts(sizes, of_answer, 0.0, 2, 3) == []
 
 
 def test_what_teachers_say_of_rows(case):

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 from test_chat import chat_tokenizer
+from test_encoders import save_encoder
 from tiny_job import EXPERIMENT, FULL, SHORT, command, write_job
 
 from weft.data.batch import by_length
@@ -325,6 +326,31 @@ def test_a_split_that_was_answered_has_no_new_shapes(tmp_path):
         if job.config.stage == "evaluate":
             new[job.config.tasks[0].name] += round(reads[job.id] - none[job.id], 6)
     assert new == dict.fromkeys(experiment.targets, 2)
+
+
+def test_what_frozen_readers_read(tmp_path):
+    """Texts bare, under prompts and by an encoder; each once, by whoever comes first."""
+    rows = """
+  - {{label: "weft", method: {{name: weft, encoders: [ENCODER]}}}}
+  - {{label: "bare", method: {{name: weft, sources: false, encoders: [ENCODER]}}}}
+  - {{label: "sentences", method: {{name: sentence_embeddings, encoder: ENCODER}}}}
+  - {{label: "features", method: {{name: frozen_features}}}}
+""".replace("ENCODER", str(save_encoder(tmp_path / "encoder")))
+    path = write_job(tmp_path, "llama", "suffix", EXPERIMENT.partition("rows:")[0] + "rows:" + rows)
+    workspace, experiment = Workspace(tmp_path / "runs"), jobs.load_experiment(path, {})
+    plan = jobs.plan(experiment, jobs.specs_of(experiment), workspace.run_id)
+    found = {one.id: one for one in costs(plan, workspace, *made_up(), workers=1).runs}
+    done = {
+        (job.config.stage, job.label.split(" · ")[1], job.config.seed): found[job.id]
+        for job in plan.jobs
+        if job.config.stage in ("adapt", "evaluate") and job.config.tasks[0].name == "gamma"
+    }
+    for stage in ("adapt", "evaluate"):
+        assert done[stage, "weft", 0].operations > 0
+        assert {done[stage, row, 0].operations for row in ("bare", "sentences", "features")} == {0}
+        assert done[stage, "weft", 0].fits
+    assert done["evaluate", "weft", 1].operations == 0
+    assert 0 <= done["adapt", "weft", 1].operations < done["adapt", "weft", 0].operations
 
 
 def test_what_is_done_costs_nothing(ran):

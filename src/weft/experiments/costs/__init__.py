@@ -4,6 +4,7 @@
     texts.py         rows and lengths of tasks, from a sample of their rows
     learners.py      what runs train, read off their methods
     passes.py        passes of rows through the model; pure
+    before.py        what runs find read or set up by those before them
     work.py          what a run computes and keeps
     machine.py       what a machine was measured to do, and its file
     measuring.py     that measurement

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from weft.experiments.costs.machine import Kind
@@ -123,7 +123,17 @@ def _path(sizes: Sizes, row: Row, tokens: int) -> Operations:
 
 def readings(sizes: Sizes, texts: Texts, rows: float, size: int) -> list[Pass]:
     """Bare texts through the stack that reads, in batches of like length."""
-    batches = max(1, ceil(rows / size))
-    length = texts.padded(size)
+    if not rows:
+        return []
+    batches, length = max(1, ceil(rows / size)), texts.padded(size)
     one = sizes.reader.pass_over(rows / batches * length, length).forward
     return [Pass("read", one, float(batches))]
+
+
+def under_prompts(sizes: Sizes, row: Row, rows: float, size: int, prompts: int) -> list[Pass]:
+    """Rows under each of some prompts, up to the state that would predict an answer."""
+    if not rows:
+        return []
+    batches = max(1, ceil(rows / size))
+    one = row.operations(replace(sizes, head=0)).forward
+    return [Pass("read", rows / batches * one, float(batches * prompts))]

@@ -1,14 +1,14 @@
 """What an experiment costs on a machine: every run, and so many workers."""
 
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from weft.experiments import execution
 from weft.experiments.costs.learners import Learners
 from weft.experiments.costs.machine import Machine, Measured
 from weft.experiments.costs.schedule import Item, Schedule, schedule
-from weft.experiments.costs.sizes import sizes_of
+from weft.experiments.costs.sizes import Sizes, sizes_of
 from weft.experiments.costs.texts import Reader
 from weft.experiments.costs.work import Work, Works
 from weft.experiments.jobs import Job, Plan
@@ -126,8 +126,19 @@ def _works(plan: Plan, workspace: Workspace, machine: Machine) -> Works:
     tokenizer = load_tokenizer(folder, chat=first.base.chat)
     outline = outline_backbone(folder, tokenizer, position)
     learners = Learners(plan, workspace, lambda: outline_backbone(folder, tokenizer, position))
+
+    @cache
+    def encoder(name: str) -> Sizes:
+        beside = workspace.encoders.folder(name, None)
+        return sizes_of(outline_backbone(beside, load_tokenizer(beside), "prefix").lm)
+
     return Works(
-        sizes_of(outline.lm), Reader(workspace, outline), learners, machine.part_tokens, machine.read_tokens
+        sizes_of(outline.lm),
+        Reader(workspace, outline),
+        learners,
+        machine.part_tokens,
+        machine.read_tokens,
+        encoder,
     )
 
 

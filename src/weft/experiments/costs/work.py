@@ -1,6 +1,6 @@
 """What runs compute and keep, in the order in which they run: who reads a text first pays for it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -11,6 +11,7 @@ from weft.config.training import OptimConfig
 from weft.data import sampling
 from weft.evaluation.nearest import ROWS as NEAREST
 from weft.experiments.costs import passes
+from weft.experiments.costs.before import Before, Draw, draw_of
 from weft.experiments.costs.learners import Learner, Learners
 from weft.experiments.costs.machine import Kind
 from weft.experiments.costs.passes import Pass
@@ -18,7 +19,9 @@ from weft.experiments.costs.sizes import Row, Sizes
 from weft.experiments.costs.texts import Reader, Texts, different, longest_shares
 from weft.experiments.jobs import Job
 from weft.losses import target_costs
+from weft.methods import Method
 from weft.methods.in_context import InContext
+from weft.methods.weft import Weft
 from weft.models.text_cache import BYTES, LENGTHS
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun
 from weft.training.checkpoints import KEPT as CHECKPOINTS
@@ -88,6 +91,7 @@ class Works:
         learners: what runs train.
         part_tokens: of a step of several runs.
         read_tokens: of a read of texts.
+        encoder: sizes of a frozen encoder that reads beside the base model, by its name.
     """
 
     sizes: Sizes
@@ -95,9 +99,9 @@ class Works:
     learners: Learners
     part_tokens: int
     read_tokens: int
-    _read: dict[int, float] = field(default_factory=dict)
+    encoder: Callable[[str], Sizes]
+    _before: Before = field(default_factory=Before)
     _asked: set[tuple[object, ...]] = field(default_factory=set)
-    _met: dict[tuple[object, ...], int] = field(default_factory=dict)
 
     def of(self, group: Sequence[Job]) -> list[Work]:
         """Of runs that train in one batch, or of one run."""
@@ -132,7 +136,8 @@ class Works:
         found, size = [Pass(kind, each * optim.batch_size, float(optim.steps), shapes)], 0.0
         for texts, rows in training:
             used = min(float(rows), optim.steps * optim.batch_size / len(training))
-            read, kept = self._texts(texts, used, learner, float(sampling.WINDOW * optim.batch_size))
+            ahead = float(sampling.WINDOW * optim.batch_size)
+            read, kept = self._texts(texts, used, learner, ahead, draw_of(config))
             found, size = [*found, *read], size + kept
         found += [
             *self._teaching(config, learner, row, training),
@@ -146,16 +151,10 @@ class Works:
         """Shapes of steps that no run met before: batches are as long as their longest text."""
         lengths = sorted(chain.from_iterable(texts.lengths for texts in training))
         shares = longest_shares(lengths, float(optim.batch_size))
-        before = self._before((optim.batch_size, *map(id, training)), learner, optim.steps)
+        what = (learner.own, learner.prompt, optim.batch_size, *map(id, training))
+        before = self._before.met(what, optim.steps)
         known, later = (different(shares.values(), float(draws)) for draws in (before, before + optim.steps))
         return later - known
-
-    def _before(self, what: tuple[object, ...], learner: Learner, times: int) -> int:
-        """How often batches like these were there before; they are noted to come so many times more."""
-        key = (learner.own, learner.prompt, *what)
-        before = self._met.get(key, 0)
-        self._met[key] = before + times
-        return before
 
     def _step_row(self, config: AnyRun, learner: Learner, training: Sequence[tuple[Texts, int]]) -> Row:
         """A row of a run's steps, padded as its batches are; the source stage's are as they are drawn."""
@@ -170,13 +169,13 @@ class Works:
         count = len(training)
         return Row(float(learner.prompt), sum(lengths) / count, sum(answers) / count, learner.keeps_texts)
 
-    def _texts(self, texts: Texts, rows: float, learner: Learner, at_once: float) -> tuple[list[Pass], float]:
+    def _texts(
+        self, texts: Texts, rows: float, learner: Learner, at_once: float, draw: Draw = None
+    ) -> tuple[list[Pass], float]:
         """Texts that are read once and kept, as far as nobody has read them before, and their bytes."""
         if not learner.keeps_texts or not texts.rows:
             return [], 0.0
-        before = self._read.get(id(texts), 0.0)
-        fresh = min(rows, texts.rows) * (1 - before / texts.rows)
-        self._read[id(texts)] = before + fresh
+        fresh = self._before.fresh("kept", texts, rows, draw)
         found = passes.text_reads(self.sizes, texts, fresh, at_once, self.read_tokens, LENGTHS)
         return found, fresh * texts.mean * self.sizes.kept * BYTES
 
@@ -232,10 +231,9 @@ class Works:
         for spec in config.tasks:
             texts = self.reader.texts(config, spec, config.split, "test_rows")
             rows, letters = rows + texts.rows, letters + texts.rows * texts.letters
-            if method is None or not method.reads_base:
-                continue
-            if method.only_reads:
-                found += passes.readings(self.sizes, texts, float(texts.rows), config.batch_size)
+            if method is not None and method.only_reads:
+                found += self._readings(method, config, texts, float(texts.rows), config.batch_size)
+            if method is None or method.only_reads or not method.reads_base:
                 continue
             read, size = self._texts(texts, float(texts.rows), learner, float(texts.rows))
             row = self._behind(method, texts, config) if isinstance(method, InContext) else None
@@ -251,7 +249,7 @@ class Works:
     ) -> list[Pass]:
         """Of a split, in batches of like length; a row is a text under the learner's prompt, if not given."""
         row = row or Row(float(learner.prompt), texts.padded(size), kept=learner.keeps_texts)
-        met = bool(self._before((size, id(texts), row), learner, times))
+        met = bool(self._before.met((learner.own, learner.prompt, size, id(texts), row), times))
         return passes.answers(self.sizes, texts, row, size, times, written, met=met)
 
     def _behind(self, method: InContext, texts: Texts, config: EvaluateRun) -> Row:
@@ -267,11 +265,29 @@ class Works:
         """What a method reads that is fitted at once."""
         assert isinstance(config, AdaptRun)
         found: list[Pass] = []
-        if config.method.only_reads and config.method.reads_base:
+        if config.method.only_reads:
             for spec in config.tasks:
                 texts, rows = self.reader.training(config, spec)
-                found += passes.readings(self.sizes, texts, float(rows), FIT_BATCH)
+                found += self._readings(config.method, config, texts, float(rows), FIT_BATCH)
         return Work(tuple(found), fits=True)
+
+    def _readings(self, method: Method, config: AnyRun, texts: Texts, rows: float, size: int) -> list[Pass]:
+        """What a method reads that needs no more: texts bare, under prompts, by encoders beside the base.
+
+        What one run has read is kept for the others; under which few prompts a task reads, too.
+        """
+        found, draw = list[Pass](), draw_of(config)
+        if method.reads_base:
+            found += passes.readings(self.sizes, texts, self._before.fresh("bare", texts, rows, draw), size)
+        if isinstance(method, Weft) and method.sources:
+            prompts = method.prompts if isinstance(config, EvaluateRun) else self.learners.prompts(config)
+            row = Row(float(config.prompt.length), texts.padded(size), kept=self.learners.suffix)
+            fresh = self._before.fresh("prompts", texts, rows, draw)
+            found += passes.under_prompts(self.sizes, row, fresh, size, prompts)
+        for name in method.also_reads:
+            fresh = self._before.fresh(f"encoder {name}", texts, rows, draw)
+            found += passes.readings(self.encoder(name), texts, fresh, size)
+        return found
 
 
 def _is_taught(config: AnyRun) -> TypeGuard[SourceRun]:
