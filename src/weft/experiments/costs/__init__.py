@@ -7,7 +7,8 @@
     before.py        what runs find read or set up by those before them
     work.py          what a run computes and keeps
     machine.py       what a machine was measured to do, and its file
-    measuring.py     that measurement
+    timing.py        steps and passes, timed
+    measuring.py     that measurement, of a base model
     schedule.py      orders on workers; pure
     plan.py          all of it for an experiment
 
