@@ -45,6 +45,11 @@ class Order(NamedTuple):
     taken: float
     fits: bool
 
+    @property
+    def ratio(self) -> float:
+        """Taken by planned."""
+        return self.taken / self.planned
+
 
 @app.default
 def compare(
@@ -66,18 +71,17 @@ def compare(
             for order in _round(base, Path(folder), CLOCKS[clock]):
                 found[order.name].append(order)
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    whole_orders = {name: orders for name, orders in found.items() if not orders[0].fits}
-    ratios = [one.taken / one.planned for orders in whole_orders.values() for one in orders]
+    counted = [orders for orders in found.values() if not orders[0].fits]
+    ratios = [one.ratio for orders in counted for one in orders]
     print(f"{'order':52s} {'planned':>8s} {'taken':>8s} {'taken / planned':>22s}")
     for name, orders in found.items():
         _show(name, orders)
     whole = [
-        sum(orders[number].taken for orders in whole_orders.values())
-        / sum(orders[number].planned for orders in whole_orders.values())
+        sum(orders[number].taken for orders in counted) / sum(orders[number].planned for orders in counted)
         for number in range(rounds)
     ]
     near = sum(abs(ratio - 1) <= WITHIN for ratio in ratios)
-    medians = [median(one.taken / one.planned for one in orders) for orders in whole_orders.values()]
+    medians = [median(one.ratio for one in orders) for orders in counted]
     good = sum(abs(ratio - 1) <= WITHIN for ratio in medians)
     print(f"within 25 %: {good} of {len(medians)} orders by their median, {near} of {len(ratios)} in all")
     print(f"all of a round: {median(whole):.2f} ({min(whole):.2f} to {max(whole):.2f}) of the plan")
@@ -85,10 +89,11 @@ def compare(
 
 
 def _show(name: str, orders: Sequence[Order]) -> None:
-    ratios = [one.taken / one.planned for one in orders]
+    ratios = [one.ratio for one in orders]
     spread = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
     planned, taken = (median(some) for some in zip(*(one[1:3] for one in orders), strict=True))
-    print(f"{name[:52]:52s} {planned:8.2f} {taken:8.2f} {spread:>22s}")
+    mark = "+" if orders[0].fits else ""
+    print(f"{name[:50]:50s} {mark:1s} {planned:8.2f} {taken:8.2f} {spread:>22s}")
 
 
 def _round(base: str, root: Path, clock: Callable[[], float]) -> list[Order]:
@@ -111,7 +116,6 @@ def _round(base: str, root: Path, clock: Callable[[], float]) -> list[Order]:
             assert name in {run.id for run in own}
         taken = clock() - began
         name = f"{own[0].stage} > {own[0].label}" + f" and {len(own) - 1} more" * (len(own) > 1)
-        name += " +" * own[0].fits
         found.append(Order(name, sum(run.seconds for run in own), taken, own[0].fits))
     return found
 

@@ -26,7 +26,7 @@ class _Read:
 
 @dataclass
 class Before:
-    """What was read, and which batches there were."""
+    """What was read, and what else was done before."""
 
     _read: dict[tuple[str, int], _Read] = field(default_factory=dict)
     _met: dict[Hashable, int] = field(default_factory=dict)
@@ -49,8 +49,8 @@ class Before:
         seen.asked[draw], seen.rows = asked + more, seen.rows + fresh
         return fresh
 
-    def met(self, batches: Hashable, times: int) -> int:
-        """How often batches were there before; they are noted to come so many times more."""
-        before = self._met.get(batches, 0)
-        self._met[batches] = before + times
+    def met(self, what: Hashable, times: int) -> int:
+        """How often something was there before, such as a batch; it is noted to come so many times more."""
+        before = self._met.get(what, 0)
+        self._met[what] = before + times
         return before

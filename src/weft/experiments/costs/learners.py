@@ -89,10 +89,6 @@ class Learners:
         """How many prompts the source run of a training holds."""
         return len(self._source(config).tasks)
 
-    def prompts(self, config: AnyRun) -> int:
-        """How many prompts a method of frozen readings reads under: the teachers' and the shared one."""
-        return len(config.teachers) + 1 if isinstance(config, AdaptRun) else 0
-
     @property
     def _width(self) -> int:
         return self.workspace.base(self.plan.jobs[0].config).width

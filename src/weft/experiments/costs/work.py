@@ -101,7 +101,6 @@ class Works:
     read_tokens: int
     encoder: Callable[[str], Sizes]
     _before: Before = field(default_factory=Before)
-    _asked: set[tuple[object, ...]] = field(default_factory=set)
 
     def of(self, group: Sequence[Job]) -> list[Work]:
         """Of runs that train in one batch, or of one run."""
@@ -205,9 +204,9 @@ class Works:
         known = len(config.teachers) or self.learners.sources(config)
         found: list[Pass] = []
         for spec, (texts, rows) in zip(config.tasks, training, strict=True):
-            key = (spec.name, config.seed, config.shots, config.shots_total, *config.teachers, config.source)
-            if key not in self._asked:
-                self._asked.add(key)
+            drawn = (spec.name, config.seed, config.shots, config.shots_total)
+            key = ("nearest", *drawn, *config.teachers, config.source)
+            if not self._before.met(key, 1):
                 row = Row(float(config.prompt.length), texts.mean, kept=self.learners.suffix)
                 found += passes.scoring(self.sizes, texts, row, float(min(rows, NEAREST)), float(known))
         return found
@@ -280,7 +279,7 @@ class Works:
         if method.reads_base:
             found += passes.readings(self.sizes, texts, self._before.fresh("bare", texts, rows, draw), size)
         if isinstance(method, Weft) and method.sources:
-            prompts = method.prompts if isinstance(config, EvaluateRun) else self.learners.prompts(config)
+            prompts = len(config.teachers) + 1 if isinstance(config, AdaptRun) else method.prompts
             row = Row(float(config.prompt.length), texts.padded(size), kept=self.learners.suffix)
             fresh = self._before.fresh("prompts", texts, rows, draw)
             found += passes.under_prompts(self.sizes, row, fresh, size, prompts)
