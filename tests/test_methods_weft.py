@@ -17,7 +17,6 @@ from test_methods_classifiers import ANSWERS, ROWS, TEXTS, a_task, setup_of, sha
 from weft.errors import ArtifactError, ConfigError
 from weft.evaluation import readers
 from weft.evaluation.answers import TextError
-from weft.evaluation.comparisons import COSINES, Comparisons
 from weft.evaluation.linear import choice_rows
 from weft.evaluation.views import View, Views, heaviest_prompts
 from weft.methods.weft import SHARED, Weft
@@ -271,11 +270,19 @@ def test_a_known_scale_of_columns_takes_the_place_of_their_own():
 # the answers' words
 
 
+def mean_states(encoder, text):
+    """Of one text alone: the mean of each layer's states, as one long vector."""
+    state = encoder.read([encoder.text_tokens(text)[0]])
+    with torch.no_grad():
+        means = [states[0].double().mean(0).numpy() for states in encoder.text_states(state)]
+    return [one / np.linalg.norm(one) for one in means]
+
+
 def test_texts_are_held_against_the_words_of_the_answers():
     """Beside what rows teach, a factor times the mean cosine of two encoders, by a loop over all."""
     backbone, names = build_backbone("llama-suffix"), ("bert-reader", "roberta")
     setup = replace(setup_of(backbone), load_encoder=build_reader)
-    asked = {"sources": False, "encoders": names, "views": 5}
+    asked = {"sources": False, "encoders": names, "views": 5, "opens": False}
     saved = through_files(Weft(**asked).fit(setup))
     bare = through_files(Weft(**asked, words=False).fit(setup))
     notes = saved.notes["tone"]["views"]
@@ -316,44 +323,6 @@ FORM = "one: {one} two: {two}"
 PAIRS = [FORM.format(one=a, two=b) for a, b in zip(TEXTS, reversed(TEXTS), strict=True)]
 
 
-def mean_states(encoder, text):
-    """Of one text alone: the mean of each layer's states, as one long vector."""
-    state = encoder.read([encoder.text_tokens(text)[0]])
-    with torch.no_grad():
-        means = [states[0].double().mean(0).numpy() for states in encoder.text_states(state)]
-    return [one / np.linalg.norm(one) for one in means]
-
-
-def test_fields_are_read_apart_and_compared():
-    """By a plain loop over rows: |a - b| of each layer, cosines of all layers; an empty field is zero."""
-    encoder = build_reader("bert-reader")
-    compared = Comparisons({"e": encoder}, FORM)
-    found = compared.read([*PAIRS, FORM.format(one=TEXTS[0], two="")], 16, batch_size=2)
-    assert (
-        list(found)
-        == compared.names
-        == [*(View("e", "", layer, "0-1") for layer in range(4)), View("e", "", 0, COSINES)]
-    )
-    assert {view: x.shape[1] for view, x in found.items()} == {view: compared.width(view) for view in found}
-    for i, (one, two) in enumerate(zip(TEXTS, reversed(TEXTS), strict=True)):
-        both = list(zip(mean_states(encoder, one), mean_states(encoder, two), strict=True))
-        for layer, (a, b) in enumerate(both):
-            assert np.allclose(found[View("e", "", layer, "0-1")][i], abs(a - b), atol=1e-5)
-        assert np.allclose(found[View("e", "", 0, COSINES)][i], [a @ b for a, b in both], atol=1e-5)
-    assert found[View("e", "", 0, COSINES)][-1].tolist() == [0] * 4
-    assert np.allclose(found[View("e", "", 2, "0-1")][-1], abs(mean_states(encoder, TEXTS[0])[2]), atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("form", "pairs"), [("{a}", 0), ("{a} {b}", 1), ("{a} {b} {c}", 3), ("{a} {b} {c} {d}", 0)]
-)
-def test_two_or_three_fields_are_compared(form, pairs):
-    """Each with each; one has no other, and of more there are too many."""
-    compared = Comparisons({"e": build_reader("bert-reader")}, form)
-    assert len(compared.names) == 4 * pairs + bool(pairs)
-    assert all(compared.width(view) == 4 * pairs for view in compared.names if view.compares == COSINES)
-
-
 def test_alike_or_not_is_learnt_from_what_is_compared():
     """Of a tiny random encoder whole texts say little of it; a run keeps comparisons, and answers by them."""
     backbone, draw = build_backbone("llama-suffix"), np.random.default_rng(8)
@@ -364,7 +333,7 @@ def test_alike_or_not_is_learnt_from_what_is_compared():
         rows.append(Example(FORM.format(one=one, two=(other, one)[i % 2]), ("no", "yes")[i % 2]))
     tasks = [a_task("alike", ("no", "yes"), template=FORM), a_task("tone", ("no", "yes"))]
     setup = replace(setup_of(backbone, tasks, (rows[:30], rows[:30])), load_encoder=build_reader)
-    method = Weft(sources=False, encoders=("bert-reader",), views=4)
+    method = Weft(sources=False, encoders=("bert-reader",), views=4, opens=False)
     saved = through_files(method.fit(setup))
     assert any(named(view).apart for view in saved.notes["alike"]["views"])
     assert not any(named(view).apart for view in saved.notes["tone"]["views"])
@@ -377,7 +346,7 @@ def test_alike_or_not_is_learnt_from_what_is_compared():
     with pytest.raises(TextError, match="is not of the form") as caught:
         answerer.answer([*texts, *texts, "another form"], [0] * (2 * len(texts) + 1))
     assert caught.value.number == 2 * len(texts)
-    plain = Weft(sources=False, encoders=("bert-reader",), views=4, compare=False).fit(setup)
+    plain = Weft(sources=False, encoders=("bert-reader",), views=4, opens=False, compare=False).fit(setup)
     assert not any(named(view).apart for view in plain.notes["alike"]["views"])
 
 
@@ -388,7 +357,7 @@ def test_alike_or_not_is_learnt_from_what_is_compared():
 @pytest.mark.parametrize("encoders", [(), ("bert-reader",)])
 def test_what_is_kept_answers_as_what_was_fitted(name, encoders):
     """Through the files of a run, without the runs it came from: one head on the views with most weight."""
-    settings = {"views": 20, "words": False, "worth": -1000.0, "prompts": 9}
+    settings = {"views": 20, "words": False, "worth": -1000.0, "prompts": 9, "opens": False}
     backbone, method = build_backbone(name), Weft(encoders=encoders, **settings)
     setup = setup_with_prompts(backbone)
     saved = through_files(method.fit(setup))
@@ -735,7 +704,7 @@ def test_one_head_on_one_view_is_logistic_regression():
     """With an encoder as the base model and one view, weft is five lines of scikit-learn."""
     encoder, method = (
         build_reader("mpnet"),
-        Weft(sources=False, encoders=(), views=1, words=False, strengths=(1.0,)),
+        Weft(sources=False, encoders=(), views=1, words=False, strengths=(1.0,), opens=False),
     )
     saved = method.fit(setup_of(encoder))
     answers = method.restore(setup_of(encoder), through_files(saved)).answer(TEXTS, [0] * len(TEXTS))

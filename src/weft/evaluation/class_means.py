@@ -11,8 +11,8 @@ SHARPNESS = 10.0  # of a cosine to a class mean, so that probabilities are not a
 
 
 def unit(x: Any) -> Any:
-    """Rows of length 1."""
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    """Vectors along the last axis, of length 1."""
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def class_means(x: Any, targets: Sequence[str]) -> LinearHead:

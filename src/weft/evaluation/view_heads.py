@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from weft.evaluation.comparisons import Comparisons
 from weft.evaluation.few_bits import Part
+from weft.evaluation.fields import FieldViews
 from weft.evaluation.linear import LinearHead
 from weft.evaluation.readers import (
     HeldOut,
@@ -29,28 +29,27 @@ class TaskRows:
 
     Attributes:
         views: the frozen models on whole texts.
-        compared: the encoders on the fields of texts.
+        fields: the frozen models on the fields of texts.
         texts: of the rows.
         targets: their answers.
         limit: longest text, in each model's tokens.
     """
 
     views: Views
-    compared: Comparisons
+    fields: FieldViews
     texts: Sequence[str]
     targets: Sequence[str]
     limit: int
 
     @classmethod
-    def of(cls, rows: Sequence[Example], views: Views, template: str, limit: int) -> "TaskRows":
-        """Those of a task; without a template no fields are compared."""
-        texts, targets = [row.source for row in rows], [row.target for row in rows]
-        return cls(views, comparisons(views, template), texts, targets, limit)
+    def of(cls, rows: Sequence[Example], views: Views, fields: FieldViews, limit: int) -> "TaskRows":
+        """Those of a task."""
+        return cls(views, fields, [row.source for row in rows], [row.target for row in rows], limit)
 
     def read(self, rows: Sequence[int], wanted: Collection[View] | None = None) -> dict[View, Any]:
         """Vectors of some rows in each view that is wanted; none: in all."""
         some = [self.texts[i] for i in rows]
-        return self.views.read(some, self.limit, wanted) | self.compared.read(some, self.limit, wanted)
+        return self.views.read(some, self.limit, wanted) | self.fields.read(some, self.limit, wanted)
 
     def held_out(
         self,
@@ -144,14 +143,14 @@ class Words:
         return dict.fromkeys(self.views.words, factor) if factor > 0 else {}
 
 
-def parts_of(views: Views, compared: Comparisons, kept: Sequence[View], bits: int) -> list[Part]:
+def parts_of(views: Views, fields: FieldViews, kept: Sequence[View], bits: int) -> list[Part]:
     """How the columns of a task's views are kept, in their order."""
-    widths = [(compared if view.apart else views).width(view) for view in kept]
+    widths = [(fields if view.apart else views).width(view) for view in kept]
     scales = [views.scales.get(view) for view in kept]
     return [Part.of(width, scale, bits) for width, scale in zip(widths, scales, strict=True)]
 
 
-def comparisons(views: Views, template: str) -> Comparisons:
-    """The encoders among a task's models, as they compare the fields of its texts."""
-    base = {"": views.backbone} if views.backbone.only_reads else {}
-    return Comparisons({**base, **views.encoders}, template)
+def field_views(views: Views, template: str, *, opens: bool = True, compares: bool = True) -> FieldViews:
+    """What reads the fields of a task's texts: encoders, and the base model where there are none."""
+    base = {"": views.backbone} if views.backbone.only_reads or not views.encoders else {}
+    return FieldViews({**base, **views.encoders}, template, opens, compares)

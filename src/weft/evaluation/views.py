@@ -32,7 +32,7 @@ class View(NamedTuple):
         prompt: under which it reads; none: the bare text.
         layer: whose states are taken.
         compares: `words`: the vector is made one long, to be held against those of the answers' words; else
-            fields of the text that are read apart and held against each other (`comparisons`); none: neither.
+            what is read of the text's fields, each alone (`fields`); none: neither.
     """
 
     encoder: str

@@ -111,7 +111,7 @@ def check_kept(setup: Setup, saved: Saved, views: "Views", bits: int) -> "list[l
         ArtifactError: if views, answers or numbers do not fit the models, the tasks or each other; naming
             the first.
     """
-    from weft.evaluation.view_heads import comparisons, parts_of
+    from weft.evaluation.view_heads import field_views, parts_of
 
     axes: dict[str, Sequence[str]] = {f"{PROMPT}{name}": "PD" for name in views.prompts}
     sizes = {"D": setup.backbone.width}
@@ -127,12 +127,12 @@ def check_kept(setup: Setup, saved: Saved, views: "Views", bits: int) -> "list[l
         check_once("answers", notes["answers"], task)
         kept = views_of(notes)
         check_once("views", [" ".join(map(str, view)) for view in kept], task)
-        compared = comparisons(views, task.template)
-        if unknown := [view for view in kept if not (views.knows(view) or view in compared.names)]:
+        fields = field_views(views, task.template)
+        if unknown := [view for view in kept if not (views.knows(view) or view in fields.names)]:
             raise ArtifactError(
                 f"the run reads {tuple(unknown[0])} for task {task.name!r}, which is not there", code="A07"
             )
-        parts.append(parts_of(views, compared, kept, bits))
+        parts.append(parts_of(views, fields, kept, bits))
         axes |= {f"{k}.codes": [f"C{k}", f"B{k}"], f"{k}.steps": [f"C{k}", f"V{k}"], f"{k}.bias": [f"C{k}"]}
         sizes |= {f"C{k}": len(notes["answers"]), f"V{k}": len(kept)}
         sizes[f"B{k}"] = sum(part.size for part in parts[k])

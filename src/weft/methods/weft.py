@@ -29,7 +29,7 @@ from weft.tasks import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from weft.evaluation.comparisons import Comparisons
+    from weft.evaluation.fields import FieldViews
     from weft.evaluation.linear import LinearHead
     from weft.evaluation.readers import HeldOut
     from weft.evaluation.view_heads import TaskRows
@@ -49,9 +49,8 @@ class Weft(FittedMethod):
     encoders: tuple[str, ...] = Field(
         ("minilm",), description="frozen encoders that read beside the base model: names, folders or hub ids"
     )
-    compare: bool = Field(
-        True, description="where a text has two or three fields, the encoders read them apart as well"
-    )
+    opens: bool = Field(True, description="the first word's state too, where a text is one field")
+    compare: bool = Field(True, description="where a text has two or three fields, they are compared as well")
     words: bool = Field(True, description="texts are held against the words of the answers too")
     strength: float = Field(
         0.01, gt=0, description="C of a reader's regression on as many columns as its model"
@@ -69,8 +68,9 @@ class Weft(FittedMethod):
         2, gt=0, description="under how many prompts a task reads at most, those whose views weigh most"
     )
     worth: float = Field(
-        0.02,
-        description="views under prompts are kept if they lower the held-out loss more (nats); -1000: always",
+        -0.02,
+        description="views under prompts are kept if they lower the held-out loss by more than this (nats), "
+        "so here unless they raise it by 0.02; -1000: always",
     )
     looks: int = Field(
         32,
@@ -112,7 +112,7 @@ class Weft(FittedMethod):
 
         from weft.evaluation.few_bits import FewBits
         from weft.evaluation.linear import choice_rows, fitted_numbers
-        from weft.evaluation.view_heads import TaskRows, parts_of
+        from weft.evaluation.view_heads import TaskRows, field_views, parts_of
         from weft.evaluation.views import View
 
         prompts = {**setup.teachers, SHARED: setup.source.shared.detach()} if self.sources else {}
@@ -121,9 +121,10 @@ class Weft(FittedMethod):
         notes, used, size = {}, set[View](), 0
         for k, (task, rows) in enumerate(zip(setup.tasks, setup.rows, strict=True)):
             fitted = [rows[i] for i in choice_rows([row.target for row in rows], self.fits)]
-            read = TaskRows.of(fitted, views, task.template if self.compare else "", setup.source_tokens[k])
+            fields = field_views(views, task.template, opens=self.opens, compares=self.compare)
+            read = TaskRows.of(fitted, views, fields, setup.source_tokens[k])
             head, shares, means = self._fitted(read)
-            kept = FewBits.of(head, parts_of(views, read.compared, list(shares), self.bits), means)
+            kept = FewBits.of(head, parts_of(views, fields, list(shares), self.bits), means)
             tensors |= {f"{k}.{name}": torch.from_numpy(value) for name, value in vars(kept).items()}
             noted = [NotedView(**view._asdict(), weight=share) for view, share in shares.items()]
             notes[task.name] = {"answers": head.answers, "views": [view.model_dump() for view in noted]}
@@ -199,12 +200,12 @@ class ViewClassifiers:
         self, texts: Sequence[str], task_ids: Sequence[int], *, batch_size: int = 64, generate: bool = True
     ) -> list[Answer]:
         """See `Answerer`; a text that several tasks read as far is read once, in the views that any keeps."""
-        from weft.evaluation.view_heads import comparisons
+        from weft.evaluation.view_heads import field_views
         from weft.evaluation.views import read_once
 
         wanted = {view for k in task_ids for view in self.heads[k][0]}
 
-        def read(some: "list[Cut]", models: "Views | Comparisons" = self.views) -> "dict[View, Any]":
+        def read(some: "list[Cut]", models: "Views | FieldViews" = self.views) -> "dict[View, Any]":
             each, limits = [text for text, _ in some], [limit for _, limit in some]
             return models.read(each, limits, wanted, batch_size=batch_size)
 
@@ -215,15 +216,15 @@ class ViewClassifiers:
 
         whole = read_once(every, read)
         forms = {self.tasks[k].template for k in task_ids if any(view.apart for view in self.heads[k][0])}
-        compared = {
-            form: read_once(of(form), partial(read, models=comparisons(self.views, form))) for form in forms
+        apart = {
+            form: read_once(of(form), partial(read, models=field_views(self.views, form))) for form in forms
         }
 
         def shares(k: int, rows: list[int]) -> Any:
             views, head = self.heads[k]
             parts = []
             for view in views:
-                places, read = compared[self.tasks[k].template] if view.apart else whole
+                places, read = apart[self.tasks[k].template] if view.apart else whole
                 parts.append(read[view][[places[i] for i in rows]])
             return head.shares(np.concatenate(parts, 1), self.tasks[k].choices)
 

@@ -73,6 +73,26 @@ def _kept(backbone: Backbone, sources: Sequence[Tokens], deepest: int) -> _Batch
         yield places[source], [layer[None] for layer in states], mask
 
 
+@torch.no_grad()
+def token_states(
+    backbone: Backbone, sources: Sequence[Tokens], layers: Sequence[int], *, batch_size: int = 32
+) -> dict[Tokens, NDArray[np.float32]]:
+    """Each text's states `[L, S, D]` at some layers, of its own tokens in their order.
+
+    Args:
+        backbone: the frozen model.
+        sources: different texts, as tokens.
+        layers: from 0 for the embeddings.
+        batch_size: rows read at once, of like length; it changes no number but for rounding.
+    """
+    found = {}
+    for batch, states, mask in _alone(backbone, sources, max(layers), batch_size):
+        own = torch.stack([states[layer].float() for layer in layers], 1).cpu().numpy()
+        for row, i in enumerate(batch):
+            found[sources[i]] = own[row][:, mask[row].bool().cpu().numpy()]
+    return found
+
+
 def pooled(
     states: Float[Tensor, "B S D"], mask: Int[Tensor, "B S"], pooling: Pooling
 ) -> Float[Tensor, "B D"]:
