@@ -10,12 +10,15 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 import pytest
+from conftest import build_backbone, build_reader
 from test_chat import chat_tokenizer
 from test_encoders import save_encoder
 from tiny_job import EXPERIMENT, FULL, SHORT, command, write_job
 
 from weft.data.batch import by_length
 from weft.errors import ArtifactError
+from weft.evaluation.view_heads import field_views
+from weft.evaluation.views import Views
 from weft.experiments import execution, jobs
 from weft.experiments.costs import machine, measuring
 from weft.experiments.costs.machine import Curve, Machine, Measured, Times
@@ -23,6 +26,7 @@ from weft.experiments.costs.plan import _works, costs
 from weft.experiments.costs.schedule import Item, schedule
 from weft.experiments.costs.texts import Texts, different, longest_shares
 from weft.experiments.spreading import Spreading
+from weft.methods.weft import Weft
 from weft.runs.workspace import Workspace
 from weft.tasks import Example
 
@@ -351,6 +355,48 @@ def test_what_frozen_readers_read(tmp_path):
         assert done[stage, "weft", 0].fits
     assert done["evaluate", "weft", 1].operations == 0
     assert 0 <= done["adapt", "weft", 1].operations < done["adapt", "weft", 0].operations
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_fields_are_read_once_more(tmp_path, opens):
+    """Where whole texts were read before, a text of one field costs the encoder what the whole text did."""
+    rows = f"""
+  - {{{{label: "features", method: {{{{name: frozen_features}}}}}}}}
+  - {{{{label: "sentences", method: {{{{name: sentence_embeddings, encoder: ENCODER}}}}}}}}
+  - {{{{label: "weft", method: {{{{name: weft, sources: false, encoders: [ENCODER], opens: {opens}}}}}}}}}
+""".replace("ENCODER", str(save_encoder(tmp_path / "encoder")))
+    path = write_job(tmp_path, "llama", "suffix", EXPERIMENT.partition("rows:")[0] + "rows:" + rows)
+    workspace, experiment = Workspace(tmp_path / "runs"), jobs.load_experiment(path, {})
+    plan = jobs.plan(experiment, jobs.specs_of(experiment), workspace.run_id)
+    found = {one.id: one.operations for one in costs(plan, workspace, *made_up(), workers=1).runs}
+    first = {
+        job.label.split(" · ")[1]: found[job.id]
+        for job in plan.jobs
+        if job.config.stage == "adapt" and job.config.seed == 0 and job.config.tasks[0].name == "gamma"
+    }
+    assert first["sentences"] > 0
+    assert first["weft"] == (first["sentences"] if opens else 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "readers"),
+    [
+        (Weft(), 1, ("minilm",)),
+        (Weft(), 2, ("minilm",)),
+        (Weft(), 4, ()),
+        (Weft(encoders=()), 1, ()),
+        (Weft(encoders=()), 3, ("",)),
+        (Weft(encoders=(), compare=False), 3, ()),
+    ],
+)
+def test_which_models_read_fields(method, fields, readers):
+    """Those that have views of them."""
+    assert method.field_readers(fields) == readers
+    form = " ".join(f"{{f{i}}}" for i in range(fields))
+    models = {name: build_reader("mpnet") for name in method.encoders}
+    views = Views(build_backbone("llama-suffix"), {}, models)
+    names = field_views(views, form, opens=method.opens, compares=method.compare).names
+    assert tuple(dict.fromkeys(view.encoder for view in names)) == readers
 
 
 def test_what_is_done_costs_nothing(ran):

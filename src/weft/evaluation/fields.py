@@ -53,7 +53,7 @@ class FieldViews:
 
     @cached_property
     def names(self) -> list[View]:
-        """Of one field its first word's state at three layers, by models that read both ways.
+        """Of one field its first word's state at the last layer, by models that read both ways.
 
         Of more, for each pair: how well each is found in the other, what is missed at three layers; and the
         cosines of all pairs at all layers, in one view.
@@ -62,7 +62,7 @@ class FieldViews:
         found = []
         for name, model in self.models.items():
             if one and model.only_reads:
-                found += [View(name, "", layer, FIRST) for layer in thirds(self.layers(model))]
+                found.append(View(name, "", model.depths[0], FIRST))
             for a, b in self.pairs:
                 found += [View(name, "", 0, f"{a}{FOUND}{b}"), View(name, "", 0, f"{b}{FOUND}{a}")]
                 found += [View(name, "", at, f"{a}{MISSED}{b}") for at in thirds(self.layers(model))]

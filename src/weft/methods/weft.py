@@ -68,9 +68,8 @@ class Weft(FittedMethod):
         2, gt=0, description="under how many prompts a task reads at most, those whose views weigh most"
     )
     worth: float = Field(
-        -0.02,
-        description="views under prompts are kept if they lower the held-out loss by more than this (nats), "
-        "so here unless they raise it by 0.02; -1000: always",
+        0.02,
+        description="views under prompts are kept if they lower the held-out loss more (nats); -1000: always",
     )
     looks: int = Field(
         32,
@@ -101,6 +100,14 @@ class Weft(FittedMethod):
     def also_reads(self) -> tuple[str, ...]:
         """The encoders."""
         return self.encoders
+
+    def field_readers(self, fields: int) -> tuple[str, ...]:
+        """The models that read the fields of a text apart, of so many; "" is the base model."""
+        from weft.evaluation.fields import MOST
+
+        if fields == 1:
+            return self.encoders if self.opens else ()
+        return (self.encoders or ("",)) if self.compare and fields <= MOST else ()
 
     def renamed(self, name: Callable[[str], str]) -> "Weft":
         """See `Method`."""

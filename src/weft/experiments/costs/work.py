@@ -7,6 +7,7 @@ from itertools import chain
 from math import ceil
 from typing import TypeGuard
 
+from weft.config.task import TaskSpec
 from weft.config.training import OptimConfig
 from weft.data import sampling
 from weft.evaluation.nearest import ROWS as NEAREST
@@ -24,6 +25,7 @@ from weft.methods.in_context import InContext
 from weft.methods.weft import Weft
 from weft.models.text_cache import BYTES, LENGTHS
 from weft.runs.config import AdaptRun, AnyRun, EvaluateRun, SourceRun
+from weft.tasks import template
 from weft.training.checkpoints import KEPT as CHECKPOINTS
 from weft.training.runner import STATE_BYTES
 
@@ -231,7 +233,7 @@ class Works:
             texts = self.reader.texts(config, spec, config.split, "test_rows")
             rows, letters = rows + texts.rows, letters + texts.rows * texts.letters
             if method is not None and method.only_reads:
-                found += self._readings(method, config, texts, float(texts.rows), config.batch_size)
+                found += self._readings(method, config, spec, texts, float(texts.rows), config.batch_size)
             if method is None or method.only_reads or not method.reads_base:
                 continue
             read, size = self._texts(texts, float(texts.rows), learner, float(texts.rows))
@@ -267,13 +269,16 @@ class Works:
         if config.method.only_reads:
             for spec in config.tasks:
                 texts, rows = self.reader.training(config, spec)
-                found += self._readings(config.method, config, texts, float(rows), FIT_BATCH)
+                found += self._readings(config.method, config, spec, texts, float(rows), FIT_BATCH)
         return Work(tuple(found), fits=True)
 
-    def _readings(self, method: Method, config: AnyRun, texts: Texts, rows: float, size: int) -> list[Pass]:
+    def _readings(
+        self, method: Method, config: AnyRun, spec: TaskSpec, texts: Texts, rows: float, size: int
+    ) -> list[Pass]:
         """What a method reads that needs no more: texts bare, under prompts, by encoders beside the base.
 
-        What one run has read is kept for the others; under which few prompts a task reads, too.
+        Texts whose fields are read apart are read once more; the words of a template around them are counted
+        too. What one run has read is kept for the others; under which few prompts a task reads, too.
         """
         found, draw = list[Pass](), draw_of(config)
         if method.reads_base:
@@ -286,6 +291,11 @@ class Works:
         for name in method.also_reads:
             fresh = self._before.fresh(f"encoder {name}", texts, rows, draw)
             found += passes.readings(self.encoder(name), texts, fresh, size)
+        for name in (
+            method.field_readers(len(template.names(spec.source))) if isinstance(method, Weft) else ()
+        ):
+            fresh = self._before.fresh(f"fields {name}", texts, rows, draw)
+            found += passes.readings(self.encoder(name) if name else self.sizes, texts, fresh, size)
         return found
 
 
