@@ -3,16 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from conftest import ENCODERS, build_backbone, build_reader
+from conftest import ENCODERS, build_backbone, build_encoder, build_reader, build_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from test_methods_classifiers import TEXTS
+from tokenizers import processors
 
 from weft.evaluation import fields
 from weft.evaluation.aligned import Aligned
 from weft.evaluation.answers import TextError
 from weft.evaluation.fields import COSINES, FIRST, FieldViews, thirds
 from weft.evaluation.views import View
+from weft.models.encoder import EncoderBackbone
 from weft.models.kept_readings import KeptReadings
 
 FORM = "one: {one} two: {two}"
@@ -128,18 +130,27 @@ def test_pairs_of_three_fields_are_those_of_two():
             assert np.allclose(three[view._replace(compares=view.compares.replace("1", "2"))], x, atol=1e-5)
 
 
+def as_bert(name):
+    """An encoder whose texts begin with a token of their own, too."""
+    tokenizer = build_tokenizer()
+    tokenizer.cls_token = "</s>"
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="</s> $A </s>", special_tokens=[("</s>", tokenizer.cls_token_id)]
+    )
+    return EncoderBackbone(build_encoder(name), tokenizer, name=name)
+
+
 @pytest.mark.parametrize("name", ENCODERS)
-def test_the_first_word_of_one_field(name):
+@pytest.mark.parametrize(("build", "at"), [(build_reader, 0), (as_bert, 1)])
+def test_the_first_word_of_one_field(name, build, at):
     """Its state at the last layer, behind the token that begins every text, whatever the template says."""
-    model = build_reader(name)
+    model = build(name)
     read = FieldViews({"e": model}, "sentence: {text}")
     found = read.read([f"sentence: {text}" for text in TEXTS], 16, batch_size=2)
-    assert list(found) == [View("e", "", model.depths[0], FIRST)]
-    begins = model.tokenizer.cls_token_id
+    last = model.depths[0]
+    assert list(found) == [View("e", "", last, FIRST)]
     for i, text in enumerate(TEXTS):
-        at = 1 if model.text_tokens(text)[0][0] == begins else 0
-        for view, x in found.items():
-            assert np.allclose(x[i], states_of(model, text)[view.layer][at], atol=1e-4)
+        assert np.allclose(found[View("e", "", last, FIRST)][i], states_of(model, text)[last][at], atol=1e-4)
     assert FieldViews({"e": model}, "sentence: {text}", opens=False).names == []
 
 

@@ -17,6 +17,7 @@ from test_methods_classifiers import ANSWERS, ROWS, TEXTS, a_task, setup_of, sha
 from weft.errors import ArtifactError, ConfigError
 from weft.evaluation import readers
 from weft.evaluation.answers import TextError
+from weft.evaluation.fields import FIRST
 from weft.evaluation.linear import choice_rows
 from weft.evaluation.views import View, Views, heaviest_prompts
 from weft.methods.weft import SHARED, Weft
@@ -348,6 +349,25 @@ def test_alike_or_not_is_learnt_from_what_is_compared():
     assert caught.value.number == 2 * len(texts)
     plain = Weft(sources=False, encoders=("bert-reader",), views=4, opens=False, compare=False).fit(setup)
     assert not any(named(view).apart for view in plain.notes["alike"]["views"])
+
+
+def test_a_first_word_is_learnt_and_answers():
+    """Of texts whose first word decides, read without the words of the template."""
+    backbone, draw = build_backbone("llama-suffix"), np.random.default_rng(9)
+    form, firsts, rest = "sentence: {text}", ("day", "dog"), ["good", "bad", "red", "blue", "sun", "sea"]
+    rows = [
+        Example(form.format(text=f"{firsts[i % 2]} {' '.join(draw.choice(rest, 5))}"), ("no", "yes")[i % 2])
+        for i in range(48)
+    ]
+    tasks = [a_task("opens", ("no", "yes"), template=form)]
+    setup = replace(setup_of(backbone, tasks, (rows[:24],)), load_encoder=build_reader)
+    method = Weft(sources=False, encoders=("bert-reader",), views=3, words=False)
+    saved = through_files(method.fit(setup))
+    assert FIRST in [view["compares"] for view in saved.notes["opens"]["views"]]
+    told = method.restore(setup, saved).answer([row.source for row in rows[24:]], [0] * 24)
+    assert sum(one.text == row.target for one, row in zip(told, rows[24:], strict=True)) >= 22
+    never = Weft(sources=False, encoders=("bert-reader",), views=20, opens=False).fit(setup)
+    assert FIRST not in [view["compares"] for view in never.notes["opens"]["views"]]
 
 
 # the method
