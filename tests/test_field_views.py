@@ -146,11 +146,12 @@ def test_the_first_word_of_one_field(name, build, at):
     """Its state at the last layer, behind the token that begins every text, whatever the template says."""
     model = build(name)
     read = FieldViews({"e": model}, "sentence: {text}")
-    found = read.read([f"sentence: {text}" for text in TEXTS], 16, batch_size=2)
+    found = read.read([f"sentence: {text}" for text in [*TEXTS, ""]], 16, batch_size=2)
     last = model.depths[0]
     assert list(found) == [View("e", "", last, FIRST)]
     for i, text in enumerate(TEXTS):
         assert np.allclose(found[View("e", "", last, FIRST)][i], states_of(model, text)[last][at], atol=1e-4)
+    assert not found[View("e", "", last, FIRST)][-1].any()
     assert FieldViews({"e": model}, "sentence: {text}", opens=False).names == []
 
 

@@ -23,7 +23,7 @@ from weft.models.features import token_states
 from weft.tasks import template
 
 MOST = 3  # fields that are compared each with each
-ROWS = 64  # whose tokens' states are in memory together
+ROWS = 32  # whose tokens' states are in memory together
 FIRST, COSINES = "first", "cosines"  # as `View.compares`
 FOUND, MISSED = ">", "~"  # between the numbers of two fields there
 Fields = tuple[Tokens, ...]
@@ -69,10 +69,11 @@ class FieldViews:
             found += [View(name, "", 0, COSINES)] if self.pairs else []
         return found
 
-    @staticmethod
-    def layers(model: Backbone) -> list[int]:
-        """The layers whose states are compared: all of an encoder, five of a language model."""
+    def layers(self, model: Backbone) -> list[int]:
+        """The layers that are read: to compare all of an encoder, five of a language model; else the last."""
         depth = model.depths[0]
+        if not self.pairs:
+            return [depth]
         return list(range(depth + 1)) if model.only_reads else spread(PLAIN, depth)
 
     def width(self, view: View) -> int:
@@ -93,7 +94,7 @@ class FieldViews:
         *,
         batch_size: int = 32,
     ) -> dict[View, Any]:
-        """Vectors `[N, D]` of texts for each view; what compares an empty field is zero.
+        """Vectors `[N, D]` of texts for each view; zero of an empty field, alone or beside another.
 
         Args:
             texts: what the template made of rows.
@@ -147,12 +148,13 @@ class FieldViews:
     def _vectors(
         self, model: Backbone, row: Fields, states: Mapping[Tokens, Any], views: Sequence[View]
     ) -> Iterator[tuple[View, Any]]:
-        """Each view of one row; none of what compares an empty field."""
+        """Each view of one row; none of an empty field."""
         place = {layer: i for i, layer in enumerate(self.layers(model))}
         pairs = {(a, b): Aligned(states[row[a]], states[row[b]]) for a, b in self.pairs if row[a] and row[b]}
         for view in views:
             if view.compares == FIRST:
-                yield view, states[row[0]][place[view.layer], _opening(model, row[0])]
+                if row[0]:
+                    yield view, states[row[0]][place[view.layer], _opening(model, row[0])]
             elif view.compares == COSINES:
                 empty = np.zeros(len(place))
                 yield view, np.concatenate([pairs[x].cosines if x in pairs else empty for x in self.pairs])
