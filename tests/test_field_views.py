@@ -19,7 +19,6 @@ from weft.models.kept_readings import KeptReadings
 
 FORM = "one: {one} two: {two}"
 PAIRS = [FORM.format(one=a, two=b) for a, b in zip(TEXTS, reversed(TEXTS), strict=True)]
-FORMS = ("0>1", "1>0", "0~1", COSINES)
 
 
 def states_of(model, text):

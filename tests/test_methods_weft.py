@@ -1,12 +1,13 @@
 """weft's own method: views under prompts, readers weighted by held-out rows, what is kept and answers."""
 
+import itertools
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from conftest import ENCODERS, EVERY_BACKBONE, build_backbone, build_reader
+from conftest import ENCODERS, EVERY_BACKBONE, WORDS, build_backbone, build_reader
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
@@ -439,6 +440,28 @@ def test_folds_read_no_text_again(monkeypatch):
     assert not any(read)
     met = [(prompt, source) for prompt, sources in under for source in sources]
     assert len(met) == len(set(met))
+
+
+def test_folds_read_no_field_again(monkeypatch):
+    """Nor do they read fields: a pair that was compared in one view is known in all."""
+    backbone, encoder = build_backbone("llama-suffix"), build_reader("bert-reader")
+    monkeypatch.setattr(readers, "FOLDS", 2)
+    words = list(dict.fromkeys(WORDS))[:8]
+    fields = [" ".join(two) for two in itertools.permutations(words, 2)][:48]
+    pairs = zip(fields[::2], fields[1::2], strict=True)
+    rows = [Example(FORM.format(one=a, two=b), ("no", "yes")[i % 2]) for i, (a, b) in enumerate(pairs)]
+    for model in (backbone, encoder):
+        model.kept = KeptReadings(1 << 24)
+    tasks = [a_task("alike", ("no", "yes"), template=FORM)]
+    setup = replace(setup_of(backbone, tasks, (rows,)), load_encoder=lambda name: encoder)
+    method = Weft(sources=False, encoders=("bert-reader",), views=4, looks=3, words=False)
+    read, whole = [], type(encoder).read
+    monkeypatch.setattr(type(encoder), "read", lambda self, texts: read.extend(texts) or whole(self, texts))
+    apart = [named(view).apart for view in method.fit(setup).notes["alike"]["views"]]
+    assert 0 < sum(apart) < 6  # some of the views that compare
+    for fold in range(3):
+        method.fit(setup.with_rows([[row for i, row in enumerate(rows) if i % 3 != fold]]))
+    assert len(read) == len(set(read))
 
 
 def test_texts_are_read_together(monkeypatch):

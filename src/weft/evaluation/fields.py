@@ -69,6 +69,11 @@ class FieldViews:
             found += [View(name, "", 0, COSINES)] if self.pairs else []
         return found
 
+    def beside(self, views: Collection[View]) -> list[View]:
+        """All views of `names` that the same readings give: of the models that read any of some views."""
+        read = {view.encoder for view in views if view.apart}
+        return [view for view in self.names if view.encoder in read]
+
     def layers(self, model: Backbone) -> list[int]:
         """The layers that are read: to compare all of an encoder, five of a language model; else the last."""
         depth = model.depths[0]

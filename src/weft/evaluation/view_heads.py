@@ -64,7 +64,7 @@ class TaskRows:
         cross-validation, want other ones, and a reading is much dearer than what is kept of it.
         """
         known = [self.targets[i] for i in rows]
-        read = self.read(rows, wanted and {*wanted, *self.views.beside(wanted)})
+        read = self.read(rows, wanted and {*wanted, *self.views.beside(wanted), *self.fields.beside(wanted)})
         strengths = {view: self.strength(strength, view, x) for view, x in read.items()}
         return {
             view: hold_out(read[view], known, strengths[view], enough, self.views.scales.get(view))
