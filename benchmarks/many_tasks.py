@@ -1,8 +1,8 @@
 """One text under many tasks of `method: weft`: what further tasks cost, and what a new task does.
 
-    .venv/bin/python -m benchmarks.many_tasks [--rounds 5]
+    .venv/bin/python -m benchmarks.many_tasks [--rounds 5] [--texts 32]
 
-Three of the demo's tasks, 16 rows an answer, under the source prompts that come with weft. The same 32 texts
+Three of the demo's tasks, 16 rows an answer, under the source prompts that come with weft. The same texts
 are answered for one task, for all three, and for a hundred (the heads of the three, again and again); `text`
 is the bare text through both models, which no classifier on them could do without.
 """
@@ -27,13 +27,18 @@ from weft.runs.workspace import Workspace
 from weft.tasks import find_specs
 
 DEMO = Path(__file__).parents[1] / "demo/tasks"
-NAMES, MANY, TEXTS = ("urgency", "banking", "formality"), 100, 32
+NAMES, MANY = ("urgency", "banking", "formality"), 100
 app = App(name="benchmarks.many_tasks", result_action="return_value")
 
 
 @app.default
-def many_tasks(*, rounds: int = 5) -> None:
-    """Print seconds of the fit, and of answers for one, three and a hundred tasks beside the text alone."""
+def many_tasks(*, rounds: int = 5, texts: int = 32) -> None:
+    """Print seconds of the fit, and of answers for one, three and a hundred tasks beside the text alone.
+
+    Args:
+        rounds: of each, in turn.
+        texts: how many are answered together.
+    """
     with TemporaryDirectory() as folder:
         workspace = Workspace(root=Path(folder), keep_texts=False)
         alone = [_fitted(workspace, (name,)) for name in NAMES]
@@ -41,8 +46,8 @@ def many_tasks(*, rounds: int = 5) -> None:
         run = _fitted(workspace, NAMES)
         answerer = parents.load(run, workspace)
         assert isinstance(answerer, ViewClassifiers)
-        texts = [row.source for task in answerer.tasks for row in task.load("test")[:TEXTS]][:TEXTS]
-        seconds, _ = interleave(_arms(answerer, texts), rounds)
+        asked = [row.source for task in answerer.tasks for row in task.load("test")][:texts]
+        seconds, _ = interleave(_arms(answerer, asked), rounds)
     found = {name: Spread.of(times) for name, times in seconds.items()}
     for name, spread in found.items():
         ratios = [one / text for one, text in zip(seconds[name], seconds["text"], strict=True)]

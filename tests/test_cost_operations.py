@@ -13,6 +13,7 @@ from weft.experiments.costs.sizes import Row, sizes_of
 from weft.experiments.costs.texts import Texts
 from weft.losses.targets import TeacherTargets
 from weft.losses.terms import lm_loss_sum
+from weft.models import packed_prompts
 from weft.models.choice_tree import ChoiceTree
 from weft.models.features import prompted_features
 from weft.models.tuned import with_all_weights, with_prompts
@@ -88,15 +89,19 @@ def test_choices_behind_a_row(case):
     assert sum(one.operations * one.times for one in later) == pytest.approx(found, rel=0.02)
 
 
-def test_readings_under_prompts(case):
-    """Up to the deepest state before an answer, in batches; no output matrix is met."""
+def test_readings_under_prompts(case, monkeypatch):
+    """Up to the deepest state before an answer, in batches; no output matrix is met.
+
+    Behind kept texts two go side by side and one alone, before them each alone.
+    """
     backbone, batch, row, sizes = case
+    monkeypatch.setattr(packed_prompts, "ROW", 2 * int(PROMPT))
     prompts = {name: torch.randn(int(PROMPT), backbone.width) for name in ("one", "two", "three")}
     layers = [backbone.depths[-1]]
     found = counted(lambda: prompted_features(backbone, batch.sources, prompts, layers, batch_size=2))
     of_answer = replace(row, answer=1.0)
     passes = under_prompts(sizes, of_answer, float(ROWS), 2, len(prompts))
-    assert sum(one.times for one in passes) == 6
+    assert sum(one.times for one in passes) == (4 if row.kept else 6)
     assert sum(one.operations * one.times for one in passes) == pytest.approx(found, rel=0.02)
     assert under_prompts(sizes, of_answer, 0.0, 2, 3) == []
 

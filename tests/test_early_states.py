@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import build_backbone, build_reader
 
-from weft.models import HiddenSpec
+from weft.models import HiddenSpec, packed_prompts
 from weft.models.early_states import early_states
 
 BASES = ("llama-suffix", "llama-prefix", "gpt2-suffix", "qwen2-suffix", "t5", "bert-reader")
@@ -62,25 +62,33 @@ def test_another_thread_reads_to_the_end():
 
 
 @pytest.mark.parametrize("name", ["llama-suffix", "llama-prefix", "gpt2-suffix", "qwen2-suffix", "t5"])
-def test_answer_states_are_those_of_a_whole_pass(name):
-    """At the last position before the answer, under one prompt, at every layer alone and at all together."""
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "grouped"])
+def test_answer_states_are_those_of_a_whole_pass(name, attention, monkeypatch):
+    """At the last position before the answer, under each prompt, at every layer alone and at all together.
+
+    Where texts are kept, two prompts stand side by side behind each, and the third alone.
+    """
+    monkeypatch.setattr(packed_prompts, "ROW", 7)
     backbone = build_backbone(name)
+    backbone.lm.set_attn_implementation(attention)
     state = backbone.read([backbone.text_tokens(text)[0] for text in ("good day", "a bad dog is a dog")])
-    prompts = torch.randn(1, 3, backbone.width, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1)
+    prompts = torch.randn(3, 3, backbone.width, generator=torch.Generator().manual_seed(0))
     depth = backbone.depths[-1]
+    label = torch.zeros(2, 1, dtype=torch.long)
     with torch.no_grad():
-        out = backbone.forward(state, prompts, torch.zeros(2, 1, dtype=torch.long), HiddenSpec("all"))
-        whole = [one.hidden[:, -1] for one in out.states[-depth:]]
         together = backbone.answer_states(state, prompts, range(1, depth + 1))
         alone = [backbone.answer_states(state, prompts, [layer])[0] for layer in range(1, depth + 1)]
-    for one, two, three in zip(whole, together, alone, strict=True):
-        assert torch.equal(one, two)
-        assert torch.equal(one, three)
+        for k, prompt in enumerate(prompts):
+            out = backbone.forward(state, prompt.expand(2, -1, -1), label, HiddenSpec("all"))
+            whole = [one.hidden[:, -1] for one in out.states[-depth:]]
+            for one, two, three in zip(whole, together, alone, strict=True):
+                assert torch.allclose(one, two[:, k], atol=1e-5)
+                assert torch.equal(two, three)
 
 
 def test_answer_states_run_no_block_behind_the_deepest():
     backbone, run = build_backbone("llama-suffix"), []
-    state, prompts = backbone.read([(3, 4, 5)]), torch.randn(1, 2, backbone.width)
+    state, prompts = backbone.read([(3, 4, 5)]), torch.randn(2, 2, backbone.width)
     backbone.answer_states(state, prompts, [1])  # the text is read and kept, through all blocks
     for block in backbone.lm.base_model.layers:
         block.register_forward_hook(lambda block, *_: run.append(block))

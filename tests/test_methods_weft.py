@@ -432,7 +432,8 @@ def test_folds_read_no_text_again(monkeypatch):
         type(backbone),
         "answer_states",
         lambda self, state, prompts, layers: (
-            under.append((prompts[0].sum().item(), state.sources)) or prompted(self, state, prompts, layers)
+            under.extend((one.sum().item(), state.sources) for one in prompts)
+            or prompted(self, state, prompts, layers)
         ),
     )
     for fold in range(3):

@@ -311,15 +311,25 @@ class Backbone(nn.Module, ABC):
         """Logits of the labels under the prompts."""
 
     def answer_states(
-        self, state: TextState, prompts: Float[Tensor, "B P D"], layers: Sequence[int]
-    ) -> list[Float[Tensor, "B D"]]:
-        """States that predict an answer's first token, of layers from 1 for the first block's output.
+        self, state: TextState, prompts: Float[Tensor, "K P D"], layers: Sequence[int]
+    ) -> list[Float[Tensor, "B K D"]]:
+        """States that predict an answer's first token under each prompt, an encoder-decoder's of its decoder.
 
-        Of an encoder-decoder, those of its decoder.
+        Args:
+            state: the texts.
+            prompts: each for all texts.
+            layers: from 1 for the first block's output.
         """
         labels = torch.zeros(len(state.ids), 1, dtype=torch.long, device=self.device)  # predicted, never read
-        out = self.forward(state, prompts, labels, HiddenSpec(tuple(layer - 1 for layer in layers)))
-        return [states.hidden[:, -1] for states in out.states[-len(layers) :]]  # an encoder's stand before
+        spec = HiddenSpec(tuple(layer - 1 for layer in layers))
+        every = [self.forward(state, self.for_all(prompt, state), labels, spec) for prompt in prompts]
+        own = [out.states[-len(layers) :] for out in every]  # an encoder's stand before
+        return [torch.stack([one.hidden[:, -1] for one in layer], 1) for layer in zip(*own, strict=True)]
+
+    @staticmethod
+    def for_all(prompt: Float[Tensor, "P D"], state: TextState) -> Float[Tensor, "B P D"]:
+        """One prompt for all rows of some texts."""
+        return prompt.expand(len(state.ids), -1, -1)
 
     @abstractmethod
     def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:

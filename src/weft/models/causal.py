@@ -27,7 +27,7 @@ from weft.models.backbone import (
 from weft.models.caches import KV, GrowingCache, Shared, filled, joined, kv, repeated
 from weft.models.choice_tree import ChoiceTree
 from weft.models.context import Context
-from weft.models.packed_prompts import PackedPrompts
+from weft.models.packed_prompts import PackedPrompts, apart, at_once, hiding
 from weft.models.text_cache import TextCache
 from weft.models.tokenizer import answer_tokens
 
@@ -125,12 +125,38 @@ class CausalBackbone(Backbone):
         return Outputs(out.logits, tuple(States(layer, counted) for layer in hidden.pick(out.hidden_states)))
 
     def answer_states(
-        self, state: TextState, prompts: Float[Tensor, "B P D"], layers: Sequence[int]
-    ) -> list[Float[Tensor, "B D"]]:
-        """See `Backbone`; blocks behind the deepest layer are not run."""
-        inputs = self._inputs(*self._join(state, prompts))
+        self, state: TextState, prompts: Float[Tensor, "K P D"], layers: Sequence[int]
+    ) -> list[Float[Tensor, "B K D"]]:
+        """See `Backbone`; no block behind the deepest layer is run, and prompts go together behind a text."""
+        together = at_once(prompts.shape[1]) if self._cached(state, prompts) else 1
+        found = [self._answer_states(state, part, layers) for part in torch.split(prompts, together)]
+        return [torch.cat(layer, 1) for layer in zip(*found, strict=True)]
+
+    def _answer_states(
+        self, state: TextState, prompts: Float[Tensor, "K P D"], layers: Sequence[int]
+    ) -> list[Float[Tensor, "B K D"]]:
+        """Under prompts that are read in one pass."""
+        length = prompts.shape[1]
+        if len(prompts) > 1:
+            inputs, ends = self._side_by_side(state, prompts), slice(length - 1, None, length)
+        else:
+            inputs, ends = self._inputs(*self._join(state, self.for_all(prompts[0], state))), slice(-1, None)
         states = self._states(self.lm.base_model, max(layers), **inputs)
-        return [states[layer][:, -1] for layer in layers]
+        return [states[layer][:, ends] for layer in layers]
+
+    def _side_by_side(self, state: TextState, prompts: Float[Tensor, "K P D"]) -> dict[str, Any]:
+        """What the blocks are given of prompts behind each kept text: each sees the text and itself."""
+        count, length, _ = prompts.shape
+        own = apart(count, length, self.device).expand(len(state.ids), -1, -1)
+        text = state.mask.bool()[:, None].expand(-1, count * length, -1)
+        places = torch.arange(length, device=self.device).repeat(count)
+        return {
+            "inputs_embeds": self.for_all(prompts.flatten(0, 1).to(self.embeddings.dtype), state),
+            "attention_mask": hiding(torch.cat([text, own], 2), self.embeddings.dtype),
+            "position_ids": state.mask.sum(1, keepdim=True) + places,
+            "past_key_values": self._kept(state),
+            "use_cache": True,
+        }
 
     @torch.no_grad()
     def begin(self, state: TextState, prompts: Float[Tensor, "B P D"] | None) -> Context:
@@ -268,13 +294,17 @@ class CausalBackbone(Backbone):
         prompt = prompts.to(self.embeddings.dtype)
         ones = state.mask_of(prompts)
         if self._cached(state, prompts):
-            if state.memory is None:
-                state.memory = self.texts.gather(state.sources)
-            return prompt, torch.cat([state.mask, ones], 1), DynamicCache(state.memory)
+            return prompt, torch.cat([state.mask, ones], 1), self._kept(state)
         parts = [(self._text(state), state.mask), (prompt, ones)]
         if not self.suffix:
             parts.reverse()
         return torch.cat([part[0] for part in parts], 1), torch.cat([part[1] for part in parts], 1), None
+
+    def _kept(self, state: TextState) -> DynamicCache:
+        """What was read of texts, as a cache that grows apart from it."""
+        if state.memory is None:
+            state.memory = self.texts.gather(state.sources)
+        return DynamicCache(state.memory)
 
     def _run(
         self, embeds: Tensor, mask: Tensor, cache: DynamicCache | None, *, keep: int, **kw: Any

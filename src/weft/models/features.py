@@ -136,8 +136,9 @@ def prompted_features(
         for batch in by_length([sources[i] for i in missing], batch_size):
             places = [missing[i] for i in batch]
             state = backbone.read([sources[i] for i in places])
-            for name in names:
-                states = _answer_states(backbone, state, prompts[name], layers)
+            for name, states in zip(
+                names, _answer_states(backbone, state, prompts, names, layers), strict=True
+            ):
                 for layer, vectors in zip(layers, states, strict=True):
                     found[name, layer][places] = vectors
         for name in names:
@@ -151,10 +152,14 @@ def _digest(prompt: Tensor) -> bytes:
 
 
 def _answer_states(
-    backbone: Backbone, state: TextState, prompt: Float[Tensor, "P D"], layers: Sequence[int]
-) -> list[NDArray[np.float32]]:
-    """Each layer's state at the last position before an answer, `[B, D]`."""
-    prompts = prompt.to(backbone.device).expand(len(state.sources), -1, -1)
+    backbone: Backbone,
+    state: TextState,
+    prompts: Mapping[str, Float[Tensor, "P D"]],
+    names: Sequence[str],
+    layers: Sequence[int],
+) -> NDArray[np.float32]:
+    """States at the last position before an answer under some of the prompts, `[K, L, B, D]`."""
+    some = torch.stack([prompts[name].to(backbone.device) for name in names])
     with backbone.mode(dropout=False):
-        states = backbone.answer_states(state, prompts, layers)
-    return [one.float().cpu().numpy() for one in states]
+        states = backbone.answer_states(state, some, layers)
+    return torch.stack(states, 2).float().permute(1, 2, 0, 3).cpu().numpy()

@@ -1,9 +1,7 @@
-"""Many prompts behind one text, several in each row of the model, so that the text is copied a few times."""
-
-from functools import cached_property
+"""Prompts side by side behind a text, several in each row of the model: each sees the text and itself."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from weft.models.caches import PLACES, filled
@@ -11,8 +9,25 @@ from weft.models.caches import PLACES, filled
 ROW = 128  # positions of prompts in a row: with more, most of attention is between prompts and thrown away
 
 
+def at_once(length: int) -> int:
+    """How many prompts of a length lie in one row."""
+    return max(1, ROW // length)
+
+
+def apart(count: int, length: int, device: torch.device) -> Bool[Tensor, "N N"]:
+    """Which positions of so many prompts each sees: of its own, those not behind it."""
+    one = torch.ones(length, length, device=device).tril()
+    return torch.kron(torch.eye(count, device=device), one).bool()
+
+
+def hiding(seen: Bool[Tensor, "R N M"], dtype: torch.dtype) -> Float[Tensor, "R 1 N M"]:
+    """What is added to scores: 0, or the least number for what is not seen."""
+    hidden = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return hidden.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+
+
 class PackedPrompts:
-    """How prompts lie in rows. Each sees the text and itself.
+    """How many prompts behind one text lie in rows, so that the text is copied a few times.
 
     Args:
         text: S, tokens of the text.
@@ -21,8 +36,7 @@ class PackedPrompts:
 
     def __init__(self, text: int, counted: Int[Tensor, "B P"]) -> None:
         self.text, self.prompts, self.length = text, len(counted), counted.shape[1]
-        most = max(1, ROW // self.length)
-        self.count = -(-self.prompts // most)
+        self.count = -(-self.prompts // at_once(self.length))
         self.each = -(-self.prompts // self.count)
         self.counted = self.packed(counted)
 
@@ -49,14 +63,5 @@ class PackedPrompts:
 
     def mask(self, dtype: torch.dtype) -> Float[Tensor, "R 1 N M"]:
         """What is added to the scores of text and prompts: 0, or the least number for what is not seen."""
-        seen = self._itself & self.counted.bool()[:, None]
-        text = seen.new_ones(*seen.shape[:2], self.text)
-        whole = torch.cat([text, seen], 2)
-        hidden = torch.zeros(whole.shape, dtype=dtype, device=whole.device)
-        return hidden.masked_fill(~whole, torch.finfo(dtype).min)[:, None]
-
-    @cached_property
-    def _itself(self) -> Tensor:
-        """Which positions of a row are of the same prompt, and not behind."""
-        one = torch.ones(self.length, self.length, device=self.counted.device).tril()
-        return torch.kron(torch.eye(self.each, device=self.counted.device), one).bool()
+        own = apart(self.each, self.length, self.counted.device) & self.counted.bool()[:, None]
+        return hiding(torch.cat([own.new_ones(*own.shape[:2], self.text), own], 2), dtype)

@@ -9,6 +9,7 @@ from weft.experiments.costs.machine import Kind
 from weft.experiments.costs.sizes import Operations, Row, Sizes
 from weft.experiments.costs.texts import Texts
 from weft.losses.targets import padded, pass_rows
+from weft.models.packed_prompts import at_once
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,17 @@ def readings(sizes: Sizes, texts: Texts, rows: float, size: int) -> list[Pass]:
 
 
 def under_prompts(sizes: Sizes, row: Row, rows: float, size: int, prompts: int) -> list[Pass]:
-    """Rows under each of some prompts, up to the state that would predict an answer."""
+    """Rows under each of some prompts, up to the state that would predict an answer.
+
+    Behind texts that are kept, as many prompts as go side by side are read in one pass.
+    """
     if not rows:
         return []
-    batches = max(1, ceil(rows / size))
-    one = row.operations(replace(sizes, head=0)).forward
-    return [Pass("read", rows / batches * one, float(batches * prompts))]
+    batches, most = max(1, ceil(rows / size)), at_once(int(row.prompt)) if row.kept else 1
+    found = []
+    for together, times in ((most, prompts // most), (prompts % most, 1)):
+        if together and times:
+            several = replace(row, prompt=together * row.prompt)
+            one = several.operations(replace(sizes, head=0)).forward
+            found.append(Pass("read", rows / batches * one, float(batches * times)))
+    return found
