@@ -757,7 +757,7 @@ def test_export_of_all_tasks_to_peft(job: Path, tmp_path: Path, capsys: Capture)
 def test_records_of_runs_give_the_same_table_and_hold_no_text(
     job: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    """Packed and unpacked elsewhere; the experiment has nothing left to do, and no path is told."""
+    """Packed and unpacked elsewhere; the experiment has nothing left to do but its page, and no path is told."""
     import tarfile
 
     from benchmarks import records
@@ -773,6 +773,9 @@ def test_records_of_runs_give_the_same_table_and_hold_no_text(
     assert table(tmp_path / "again") == table(job / "runs")
     assert command("run", job / "tiny.yaml", "--runs", tmp_path / "again", "--dry-run") == 0
     assert " 0 to do" in capsys.readouterr().out
+    assert command("run", job / "tiny.yaml", "--runs", tmp_path / "again", "--quiet") == 0
+    [page] = (tmp_path / "again").glob("*.html")
+    assert "prompts of these runs are not at hand" in page.read_text("utf-8")
     said = b"".join(path.read_bytes() for path in (tmp_path / "again").glob("*/*.json*"))
     assert b"the good" not in said
     assert str(job).encode() not in b"".join(

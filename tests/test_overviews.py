@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from test_reporting import check, fill, make_plan, quick_disk  # noqa: F401 - a fixture of that file
 
 from weft import storage
+from weft.errors import ArtifactError
 from weft.experiments import lines, tables
 from weft.experiments.report import overviews, parts, plots
 from weft.experiments.report.html_page import page
-from weft.runs import Run
+from weft.runs import TENSORS, Run
 
 OPTIM = {"lr": {"prompt": 0.1}, "steps": 4}
 BANK = {"lr": {"shared": 0.1, "factors": 0.1}, "steps": 4}
@@ -100,6 +101,20 @@ def test_runs_without_logs_have_no_curves(tmp_path):
     bare = parts.losses(plan, tmp_path)
     assert "<svg" not in bare
     assert parts.UNLOGGED in bare
+
+
+def test_runs_without_prompts_have_no_map(tmp_path):
+    """As runs that were passed on: the page says so, and all else is there; what asks for them is told."""
+    plan = make_plan(targets=("urgency",), rows=[row("MPT", 4, bank=True)], shots=None)
+    fill(plan, tmp_path, {"MPT": [60.0, 62.0, 64.0]})
+    assert parts.PROMPTLESS not in page(plan, tmp_path, None)
+    trained = Run(tmp_path / plan.cells[0].trained)
+    storage.seal(trained.path, [name for name in storage.names(trained.path) if name != TENSORS])
+    bare = page(plan, tmp_path, None)
+    check(bare)
+    assert parts.PROMPTLESS in bare
+    with pytest.raises(ArtifactError, match="remove the folder"):
+        trained.tensors()
 
 
 def test_nothing_to_compare_gives_no_plot(tmp_path):

@@ -412,7 +412,7 @@ def test_missing_prompts_are_refused(tmp_path, config):
         run.tensors()
     with runs.create(tmp_path, "empty", config, {}) as empty:
         pass
-    with pytest.raises(ArtifactError, match="not part of this folder"):
+    with pytest.raises(ArtifactError, match="without its prompts or weights"):
         empty.tensors()
 
 

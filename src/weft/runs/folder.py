@@ -155,6 +155,11 @@ class Run:
                 "the run is not finished", where=str(self.path), fix="run the same command again to finish it"
             )
 
+    @property
+    def holds_tensors(self) -> bool:
+        """Whether a finished run lies here with its prompts (or weights); records that are passed on do not."""
+        return not {TENSORS, tensor_header.WEIGHTS}.isdisjoint(storage.names(self.path))
+
     def tensors(self) -> dict[str, Any]:
         """The prompts (or weights) of a finished run, from the bytes whose SHA-256 was checked.
 
@@ -162,6 +167,12 @@ class Run:
             ArtifactError: if the run is unfinished, holds none, or the file is not what the run wrote.
         """
         self.check_done()
+        if not self.holds_tensors:
+            raise ArtifactError(
+                "the run lies here without its prompts or weights",
+                where=str(self.path),
+                fix="bring back its whole folder; or remove the folder, and the same command makes it again",
+            )
         name = TENSORS if TENSORS in storage.names(self.path) else tensor_header.WEIGHTS
         path = str(self.path / name)
         data = storage.read_verified(self.path, name, tensor_header.LARGEST[name])

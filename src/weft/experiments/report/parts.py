@@ -24,6 +24,7 @@ EXAMPLES, LONGEST_TEXT = 10, 400
 TERMS = ("lm", "logits", "hidden")
 ROW_COUNTS = {"read": "in the file", "train": "trained on", "cut": "cut", "scored": "scored"}
 UNFINISHED = '<p class="dim">The source stage is not finished.</p>'
+PROMPTLESS = '<p class="dim">The prompts of these runs are not at hand.</p>'
 UNLOGGED = '<p class="dim">The logs of these trainings are not at hand.</p>'
 
 
@@ -139,6 +140,8 @@ def similarity(plan: "Plan", root: Path, lines: Sequence[Line]) -> str:
     sources = source.result()["tasks"]
     cells = [(cell.target, Run(root / cell.trained)) for cell in _first_cells(plan, row) if cell.trained]
     wanted = [(source, sources), *((run, [target]) for target, run in cells)]  # a group's run has several
+    if not all(run.holds_tensors for run, _ in wanted):
+        return PROMPTLESS
     parts = [compose(*(run.tensors()[name] for name in ("shared", "u", "v"))) for run, _ in wanted]
     places = [[run.result()["tasks"].index(name) for name in names] for run, names in wanted]
     prompts = torch.cat([part[at] for part, at in zip(parts, places, strict=True)])
