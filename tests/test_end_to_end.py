@@ -757,7 +757,7 @@ def test_export_of_all_tasks_to_peft(job: Path, tmp_path: Path, capsys: Capture)
 def test_records_of_runs_give_the_same_table_and_hold_no_text(
     job: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    """Packed and unpacked elsewhere; the experiment has nothing left to do but its page, and no path is told."""
+    """Packed and unpacked elsewhere; the experiment has its page left to do, and no path is told."""
     import tarfile
 
     from benchmarks import records

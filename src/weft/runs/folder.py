@@ -157,7 +157,7 @@ class Run:
 
     @property
     def holds_tensors(self) -> bool:
-        """Whether a finished run lies here with its prompts (or weights); records that are passed on do not."""
+        """Whether a finished run lies here with its prompts (or weights); passed-on records do not."""
         return not {TENSORS, tensor_header.WEIGHTS}.isdisjoint(storage.names(self.path))
 
     def tensors(self) -> dict[str, Any]:
