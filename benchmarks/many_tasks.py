@@ -1,6 +1,6 @@
 """One text under many tasks of `method: weft`: what further tasks cost, and what a new task does.
 
-    .venv/bin/python -m benchmarks.many_tasks [--rounds 5] [--texts 32]
+    .venv/bin/python -m benchmarks.many_tasks [--rounds 5] [--texts 32] [--joined 3]
 
 Three of the demo's tasks, 16 rows an answer, under the source prompts that come with weft. The same texts
 are answered for one task, for all three, and for a hundred (the heads of the three, again and again); `text`
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 
 from cyclopts import App
@@ -32,12 +33,13 @@ app = App(name="benchmarks.many_tasks", result_action="return_value")
 
 
 @app.default
-def many_tasks(*, rounds: int = 5, texts: int = 32) -> None:
+def many_tasks(*, rounds: int = 5, texts: int = 32, joined: int = 1) -> None:
     """Print seconds of the fit, and of answers for one, three and a hundred tasks beside the text alone.
 
     Args:
         rounds: of each, in turn.
         texts: how many are answered together.
+        joined: rows that make a text; those of the demo are short.
     """
     with TemporaryDirectory() as folder:
         workspace = Workspace(root=Path(folder), keep_texts=False)
@@ -46,7 +48,10 @@ def many_tasks(*, rounds: int = 5, texts: int = 32) -> None:
         run = _fitted(workspace, NAMES)
         answerer = parents.load(run, workspace)
         assert isinstance(answerer, ViewClassifiers)
-        asked = [row.source for task in answerer.tasks for row in task.load("test")][:texts]
+        rows = [row.source for task in answerer.tasks for row in task.load("test")]
+        asked = [" ".join(rows[i : i + joined]) for i in range(0, texts * joined, joined)]
+        tokens = [len(answerer.views.backbone.text_tokens(text)[0]) for text in asked]
+        print(f"{texts} texts of {min(tokens)} to {max(tokens)} tokens, {fmean(tokens):.0f} on average")
         seconds, _ = interleave(_arms(answerer, asked), rounds)
     found = {name: Spread.of(times) for name, times in seconds.items()}
     for name, spread in found.items():

@@ -3,9 +3,9 @@
     python -m benchmarks.records RUNS OUT.tar.xz
     tar -xf OUT.tar.xz -C runs
 
-Tables and reports are made from what is unpacked, and an experiment goes on from it. Left out are texts (of
-data sets, which are not ours to pass on), weights, paths of the machine, and the prompts of all runs but
-teachers and source stages: such runs answer nothing. What is left is sealed anew.
+Tables and reports (without the map of prompts) are made from what is unpacked, and an experiment goes on
+from it. Left out are texts (of data sets, which are not ours to pass on), weights, paths of the machine, and
+the prompts of all runs but teachers and source stages: such runs answer nothing. What is left is sealed anew.
 An adaptation that is wanted on another split must be trained again: remove its folder.
 """
 
