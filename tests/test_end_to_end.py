@@ -44,9 +44,6 @@ def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
-ONE_FAMILY = pytest.mark.parametrize("job", ["llama-suffix"], indirect=True)  # where families do not differ
-
-
 def no_weights(*_: object, **__: object) -> None:
     """Stands where the model is loaded."""
     pytest.fail("weights were loaded")
@@ -757,7 +754,6 @@ def test_export_of_all_tasks_to_peft(job: Path, tmp_path: Path, capsys: Capture)
         assert list(mine) == (written[: written.index(end)] if end in written else written)
 
 
-@ONE_FAMILY
 def test_records_of_runs_give_the_same_table_and_hold_no_text(
     job: Path, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -804,7 +800,6 @@ def test_errors_are_messages_not_tracebacks(job: Path, capsys: Capture) -> None:
         sys.argv = before
 
 
-@ONE_FAMILY
 def test_one_failed_teacher_does_not_lose_the_others(
     job: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
