@@ -158,7 +158,13 @@ class Run:
     @property
     def holds_tensors(self) -> bool:
         """Whether a finished run lies here with its prompts (or weights); passed-on records do not."""
-        return not {TENSORS, tensor_header.WEIGHTS}.isdisjoint(storage.names(self.path))
+        return self._tensor_file is not None
+
+    @property
+    def _tensor_file(self) -> str | None:
+        """The name of the file of prompts or weights, as far as there is one."""
+        there = storage.names(self.path)
+        return next((name for name in (TENSORS, tensor_header.WEIGHTS) if name in there), None)
 
     def tensors(self) -> dict[str, Any]:
         """The prompts (or weights) of a finished run, from the bytes whose SHA-256 was checked.
@@ -167,13 +173,12 @@ class Run:
             ArtifactError: if the run is unfinished, holds none, or the file is not what the run wrote.
         """
         self.check_done()
-        if not self.holds_tensors:
+        if (name := self._tensor_file) is None:
             raise ArtifactError(
                 "the run lies here without its prompts or weights",
                 where=str(self.path),
                 fix="bring back its whole folder; or remove the folder, and the same command makes it again",
             )
-        name = TENSORS if TENSORS in storage.names(self.path) else tensor_header.WEIGHTS
         path = str(self.path / name)
         data = storage.read_verified(self.path, name, tensor_header.LARGEST[name])
         found, tensors = tensor_file.read(data, name, path)
