@@ -78,12 +78,14 @@ def test_however_slow_it_was_a_server_without_work_answers(bank):
 
 
 def test_while_no_worker_is_there_requests_are_refused_at_once(bank):
-    """Before the next worker is there: nothing waits for it."""
+    """Before the next worker is there, and long before the deadline: nothing waits."""
     with served(bank) as running, running.client() as http:
         os.kill(pid(running), signal.SIGKILL)
         until(lambda: not running.service.ready)
+        began = time.monotonic()
         reply = complete(http)
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "not_ready")
+        assert time.monotonic() - began < QUICK.deadline_seconds / 4  # a busy machine takes a second
         assert http.get("/ready").status_code == 503
 
 
