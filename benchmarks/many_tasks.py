@@ -49,9 +49,9 @@ def many_tasks(*, rounds: int = 5, texts: int = 32, joined: int = 1) -> None:
         answerer = parents.load(run, workspace)
         assert isinstance(answerer, ViewClassifiers)
         rows = [row.source for task in answerer.tasks for row in task.load("test")]
-        asked = [" ".join(rows[i : i + joined]) for i in range(0, texts * joined, joined)]
+        asked = [" ".join(rows[i : i + joined]) for i in range(0, len(rows), joined)][:texts]
         tokens = [len(answerer.views.backbone.text_tokens(text)[0]) for text in asked]
-        print(f"{texts} texts of {min(tokens)} to {max(tokens)} tokens, {fmean(tokens):.0f} on average")
+        print(f"{len(asked)} texts of {min(tokens)} to {max(tokens)} tokens, {fmean(tokens):.0f} on average")
         seconds, _ = interleave(_arms(answerer, asked), rounds)
     found = {name: Spread.of(times) for name, times in seconds.items()}
     for name, spread in found.items():
